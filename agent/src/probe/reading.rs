@@ -1,0 +1,214 @@
+//! What the probes hand to the rest of the agent. Nothing here names the loader or a map.
+
+use hdrhistogram::Histogram;
+
+/// A process within one boot. A pid alone names nobody: it is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// Thread group id in the initial pid namespace.
+    pub pid: u32,
+    /// Start of the thread group leader, nanoseconds of `CLOCK_BOOTTIME`; 0 when the kernel could not tell.
+    pub start_ns: u64,
+}
+
+/// A distribution of nanoseconds, with its exact ends and sum beside the buckets.
+#[derive(Debug, Clone)]
+pub struct Latency {
+    /// Bounds `(1, skep_common::bucket::MAX_VALUE)`, one digit: the same buckets as the kernel's.
+    pub histogram: Histogram<u64>,
+    /// Exact sum.
+    pub sum_ns: u64,
+    /// Exact shortest; meaningless while the histogram is empty.
+    pub min_ns: u64,
+    /// Exact longest.
+    pub max_ns: u64,
+}
+
+/// One closed epoch: everything the aggregating probes counted between two flips.
+#[derive(Debug)]
+pub struct Reading {
+    /// `CLOCK_BOOTTIME` at the flip before.
+    pub from_ns: u64,
+    /// `CLOCK_BOOTTIME` at this flip.
+    pub until_ns: u64,
+    /// A row a process.
+    pub cpu: Vec<CpuReading>,
+    /// A row a process and system call.
+    pub syscalls: Vec<SyscallReading>,
+    /// Every attached probe, also those that saw nothing.
+    pub ledger: Vec<ProbeLedger>,
+}
+
+/// Scheduling of one process in one epoch.
+#[derive(Debug)]
+pub struct CpuReading {
+    /// Who.
+    pub process: ProcessKey,
+    /// Task name of the last thread seen, not yet checked for UTF-8.
+    pub comm: [u8; 16],
+    /// Inode of its cgroup directory in the unified hierarchy when last seen.
+    pub cgroup_id: u64,
+    /// Time on a CPU, all threads. A slice that spans the flip is split at the flip or counted where it ends; it is
+    /// never counted twice.
+    pub on_cpu_ns: u64,
+    /// Times a thread of it left a CPU, or the epoch ended while it was on one.
+    pub slices: u64,
+    /// Left to wait.
+    pub voluntary_switches: u64,
+    /// Left while runnable.
+    pub involuntary_switches: u64,
+    /// Wait for a CPU.
+    pub run_queue_delay: Latency,
+}
+
+/// One system call of one process in one epoch.
+#[derive(Debug)]
+pub struct SyscallReading {
+    /// Who.
+    pub process: ProcessKey,
+    /// Task name, as above.
+    pub comm: [u8; 16],
+    /// Number on this architecture.
+    pub nr: u32,
+    /// Calls that returned.
+    pub count: u64,
+    /// Of these, with an error.
+    pub errors: u64,
+    /// Entry to return.
+    pub latency: Latency,
+}
+
+/// A probe's account of one epoch: `attempted = delivered + sum(lost)`, exactly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeLedger {
+    /// `cpu`, `syscall`, `tcp`, `fork`, `exec` or `exit`.
+    pub probe: &'static str,
+    /// What the kernel offered.
+    pub attempted: u64,
+    /// What is in this reading (aggregates) or was handed out as events of this epoch.
+    pub delivered: u64,
+    /// What is not, by reason; reasons with nothing lost are left out.
+    pub lost: Vec<(&'static str, u64)>,
+}
+
+/// A discrete event from the ring buffer.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A new process (not a new thread).
+    Fork(Fork),
+    /// A program was executed.
+    Exec(Box<Exec>),
+    /// The last thread of a process ended.
+    Exit(Exit),
+    /// A TCP connection opened, failed or closed.
+    Connection(Connection),
+}
+
+/// What every event says of its process.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// `CLOCK_BOOTTIME` when it happened.
+    pub at_ns: u64,
+    /// Who.
+    pub process: ProcessKey,
+    /// Parent.
+    pub parent: ProcessKey,
+    /// Task name.
+    pub comm: [u8; 16],
+    /// Inode of the cgroup directory in the unified hierarchy.
+    pub cgroup_id: u64,
+    /// Real user and group, effective user, in the initial user namespace.
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+    /// See `uid`.
+    pub effective_uid: u32,
+}
+
+/// A new process.
+#[derive(Debug, Clone)]
+pub struct Fork {
+    /// The child; its parent is the process that forked.
+    pub subject: Subject,
+}
+
+/// An execve that succeeded.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    /// The process after the exec.
+    pub subject: Subject,
+    /// Path as given to execve.
+    pub filename: Vec<u8>,
+    /// Resolved path of the executable as far as the bound reached; empty when unknown.
+    pub exe: Vec<u8>,
+    /// Inode of the executable.
+    pub exe_inode: u64,
+    /// Arguments, in order.
+    pub argv: Vec<Vec<u8>>,
+    /// There were more bytes of arguments than the bound.
+    pub argv_truncated: bool,
+    /// Working directory; empty when unknown.
+    pub cwd: Vec<u8>,
+    /// Bits of `skep_common`'s exec flags (memfd, deleted, tmpfs, setuid, ...).
+    pub flags: u32,
+}
+
+/// A process ended.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    /// Who.
+    pub subject: Subject,
+    /// Status given to exit.
+    pub code: i32,
+    /// Signal that ended it, 0 for none.
+    pub signal: i32,
+}
+
+/// What happened to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionEvent {
+    /// Established.
+    Open,
+    /// Never established.
+    Fail,
+    /// Closed after having been established.
+    Close,
+}
+
+/// Who asked for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// This host called.
+    Connect,
+    /// This host was called.
+    Accept,
+    /// It was there before the probes.
+    Unknown,
+}
+
+/// A TCP connection's life.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// When, and the owner as far as the kernel could tell; process 0 when it could not.
+    pub subject: Subject,
+    /// What.
+    pub event: ConnectionEvent,
+    /// Who asked.
+    pub direction: Direction,
+    /// The same for all events of one connection within a boot.
+    pub socket_id: u64,
+    /// Our end.
+    pub local: std::net::SocketAddr,
+    /// The other end.
+    pub remote: std::net::SocketAddr,
+    /// First SYN to established; `None` for accepted ones and where the start was not seen.
+    pub connect_latency_ns: Option<u64>,
+    /// Established to closed.
+    pub duration_ns: Option<u64>,
+    /// Payload sent, without retransmissions.
+    pub sent_bytes: u64,
+    /// Payload received.
+    pub received_bytes: u64,
+    /// Segments sent again.
+    pub retransmits: u64,
+}

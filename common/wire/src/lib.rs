@@ -1,0 +1,30 @@
+//! What travels between skep's programs, and the tables it ends up in.
+//!
+//! * [`tables`]: every table's columns, once; schema, documentation and `skep tables` come from it.
+//! * [`chunk`]: rows to columns and back, checked.
+//! * [`envelope`]: seal and open a batch.
+//! * [`v1`]: the generated messages. `cargo xtask generate` writes them from `proto/`.
+//!
+//! Compatibility: fields are only added within `v1`, and a reader ignores what it does not know. A column missing from a
+//! chunk reads as null (or as the kind's zero where the table says it is never null); an unknown column is ignored and
+//! counted; an unknown table is stored nowhere and counted.
+
+#![forbid(unsafe_code)]
+
+pub mod chunk;
+
+pub mod envelope;
+
+pub mod tables;
+
+/// Generated from `proto/skep/v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+#[rustfmt::skip]
+#[path = "gen/skep.v1.rs"]
+pub mod v1;
+
+/// Revision of the messages; raised by one for each addition that a peer may want to know of.
+pub const WIRE_REVISION: u32 = 1;
+
+/// What an Ed25519 signature over a command covers, before the command's bytes.
+pub const COMMAND_CONTEXT: &[u8] = b"skep.v1.Command\0";

@@ -1,0 +1,372 @@
+//! The tables of skep's history, defined once.
+//!
+//! Rules: signed integers only, times in microseconds UTC, units in names, no maps. A column is nullable only where a
+//! value can be unknown; the rest always hold one. `node`, `boot`, `stream` and `seq` come from the envelope and stand
+//! in front of every table ([`ENVELOPE`]); agents do not send them as columns.
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Signed 64-bit integer.
+    Int,
+    /// 64-bit floating point.
+    Float,
+    /// 0 or 1 on the wire, BOOLEAN in the table.
+    Bool,
+    /// UTF-8.
+    Text,
+    /// Microseconds since the epoch, TIMESTAMP(us, UTC) in the table.
+    Time,
+    /// List of UTF-8.
+    TextList,
+    /// `list<struct<value_ns, count>>`: bucket midpoints, ascending, non-empty buckets only.
+    Histogram,
+}
+
+/// One column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    /// Snake case, with its unit.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// Whether a value may be unknown.
+    pub nullable: bool,
+    /// One line for people.
+    pub doc: &'static str,
+}
+
+/// One table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table {
+    /// As in SQL and in the folder's name.
+    pub name: &'static str,
+    /// One line for people.
+    pub doc: &'static str,
+    /// Column groups in order; see [`Table::columns`].
+    pub groups: &'static [&'static [Column]],
+    /// Columns a file is sorted by.
+    pub sort: &'static [&'static str],
+}
+
+impl Table {
+    /// The columns an agent sends, in order.
+    pub fn columns(&self) -> impl Iterator<Item = &'static Column> + use<> {
+        self.groups.iter().flat_map(|group| group.iter())
+    }
+
+    /// All columns of the table as stored: [`ENVELOPE`], then [`Table::columns`].
+    pub fn stored_columns(&self) -> impl Iterator<Item = &'static Column> + use<> {
+        ENVELOPE.iter().chain(self.columns())
+    }
+
+    /// The column of this name, if the table has it.
+    pub fn column(&self, name: &str) -> Option<&'static Column> {
+        self.stored_columns().find(|column| column.name == name)
+    }
+}
+
+/// The table of this name.
+pub fn find(name: &str) -> Option<&'static Table> {
+    TABLES.iter().copied().find(|table| table.name == name)
+}
+
+const fn column(name: &'static str, kind: Kind, doc: &'static str) -> Column {
+    Column { name, kind, nullable: false, doc }
+}
+
+const fn maybe(name: &'static str, kind: Kind, doc: &'static str) -> Column {
+    Column { name, kind, nullable: true, doc }
+}
+
+use Kind::{Bool, Float, Histogram, Int, Text, TextList, Time};
+
+/// Filled in by the collector from the envelope.
+pub const ENVELOPE: &[Column] = &[
+    column("node", Text, "node name, from the client certificate"),
+    column("boot", Text, "kernel boot id"),
+    column("stream", Text, "life of one agent spool; with seq, what makes a row arrive once"),
+    column("seq", Int, "batch number in the stream"),
+];
+
+/// A closed span of time.
+const WINDOW: &[Column] = &[
+    column("time", Time, "start of the window"),
+    column("window_s", Float, "length of the window in seconds; short at start, stop and after a pause"),
+];
+
+const MOMENT: &[Column] = &[column("time", Time, "when it happened")];
+
+/// Who: a process is (boot, pid, start_ns), a workload one key for unit, pod, container or session.
+const IDENTITY: &[Column] = &[
+    column("pid", Int, "process id in the host's pid namespace; 0 is the kernel's idle task"),
+    column("start_ns", Int, "process start, nanoseconds since boot; 0 when unknown"),
+    column("comm", Text, "task name of the process leader"),
+    maybe("exe", Text, "resolved executable"),
+    maybe("uid", Int, "real user id"),
+    column("workload", Text, "unit:NAME, pod:NAMESPACE/NAME, container:ID, session:ID, cgroup:PATH or host"),
+    maybe("cgroup", Text, "path in the hierarchy that controls cpu"),
+    maybe("cgroup_id", Int, "inode of that cgroup directory"),
+    maybe("container_id", Text, "64 hex digits"),
+    maybe("pod", Text, "pod uid or name"),
+    maybe("namespace", Text, "Kubernetes namespace"),
+    maybe("unit", Text, "systemd unit"),
+    column("attribution", Text, "exact (seen by the kernel), late (looked up afterwards) or unknown"),
+];
+
+const COVERAGE: &[Column] = &[column(
+    "coverage",
+    Float,
+    "0..1: share of the window's observations that reached this batch, by the loss ledger",
+)];
+
+/// Per process and window.
+pub const CPU: Table = Table {
+    name: "cpu",
+    doc: "on-CPU time and run-queue delay, a row for each process and window",
+    groups: &[
+        WINDOW,
+        IDENTITY,
+        &[
+            column("on_cpu_ns", Int, "time on a CPU, all threads"),
+            column("slices", Int, "times a thread of it left a CPU"),
+            column("voluntary_switches", Int, "left to wait for something"),
+            column("involuntary_switches", Int, "left while still runnable"),
+            column("run_queue_delay_count", Int, "times a thread of it was put on a CPU after waiting for one"),
+            column("run_queue_delay_sum_ns", Int, "time runnable but not running"),
+            maybe("run_queue_delay_min_ns", Int, "shortest wait; null when there was none"),
+            maybe("run_queue_delay_max_ns", Int, "longest wait; null when there was none"),
+            column("run_queue_delay", Histogram, "distribution of the waits"),
+        ],
+        COVERAGE,
+    ],
+    sort: &["node", "workload", "pid", "start_ns", "time"],
+};
+
+/// Per process, system call and window.
+pub const SYSCALLS: Table = Table {
+    name: "syscalls",
+    doc: "system calls, a row for each process, call and window",
+    groups: &[
+        WINDOW,
+        IDENTITY,
+        &[
+            column("syscall", Text, "name on this architecture, or the number where it has none"),
+            column("syscall_nr", Int, "number on this architecture"),
+            column("count", Int, "calls that returned in the window"),
+            column("errors", Int, "of these, how many returned an error"),
+            column("latency_sum_ns", Int, "time between entry and return"),
+            maybe("latency_min_ns", Int, "shortest"),
+            maybe("latency_max_ns", Int, "longest"),
+            column("latency", Histogram, "distribution of the time between entry and return"),
+        ],
+        COVERAGE,
+    ],
+    sort: &["node", "workload", "pid", "start_ns", "syscall", "time"],
+};
+
+/// TCP connections.
+pub const CONNECTIONS: Table = Table {
+    name: "connections",
+    doc: "TCP connections: a row when one opens, fails or closes",
+    groups: &[
+        MOMENT,
+        &[
+            column("event", Text, "open, fail or close"),
+            column("direction", Text, "connect, accept or unknown (it was open before the agent)"),
+            column("socket_id", Int, "ties the rows of one connection together; unique within a boot"),
+        ],
+        IDENTITY,
+        &[
+            column("local_address", Text, "IPv4 or IPv6"),
+            column("local_port", Int, "host byte order"),
+            column("remote_address", Text, "IPv4 or IPv6"),
+            column("remote_port", Int, "host byte order"),
+            maybe("connect_latency_ns", Int, "first SYN to established; null for accept"),
+            maybe("duration_ns", Int, "established to closed; null on open and fail, and when the start was not seen"),
+            maybe("sent_bytes", Int, "payload sent, without retransmissions; null on open"),
+            maybe("received_bytes", Int, "payload received; null on open"),
+            maybe("retransmits", Int, "segments sent again; null on open"),
+        ],
+    ],
+    sort: &["node", "workload", "pid", "time"],
+};
+
+/// Process life.
+pub const PROCESSES: Table = Table {
+    name: "processes",
+    doc: "process life: a row for each fork, exec and exit, and for what ran before the agent (running)",
+    groups: &[
+        MOMENT,
+        &[column("event", Text, "fork, exec, exit or running")],
+        IDENTITY,
+        &[
+            column("parent_pid", Int, "parent when it happened"),
+            maybe("parent_comm", Text, "its task name"),
+            maybe("parent_exe", Text, "its resolved executable"),
+            maybe("ancestors", TextList, "executables (task names where unknown) from parent outwards, up to 8"),
+            maybe("filename", Text, "exec: the path given to execve"),
+            maybe("argv", TextList, "exec: argument vector"),
+            column("argv_truncated", Bool, "exec: more arguments than the bound; the rest is missing"),
+            maybe("cwd", Text, "exec: working directory"),
+            maybe("effective_uid", Int, "effective user id"),
+            maybe("gid", Int, "real group id"),
+            maybe("exe_inode", Int, "exec: inode of the executable"),
+            maybe(
+                "flags",
+                TextList,
+                "exec: memfd, deleted, tmpfs, setuid, privilege_gain, stdin_socket, stdout_socket, stderr_socket, \
+                 stdin_inet, stdout_inet, stderr_inet",
+            ),
+            maybe("exit_code", Int, "exit: status given to exit"),
+            maybe("exit_signal", Int, "exit: signal that ended it, 0 for none"),
+            maybe("run_time_ns", Int, "exit: time since the process started"),
+        ],
+    ],
+    sort: &["node", "time"],
+};
+
+/// Host gauges.
+pub const HOST: Table = Table {
+    name: "host",
+    doc: "gauges of the host and of the agent itself",
+    groups: &[
+        WINDOW,
+        &[
+            column("metric", Text, "name with its unit"),
+            column("label", Text, "device, interface, mount or empty"),
+            column("value", Float, "reading at the end of the window, or the rate over it where the name says per_s"),
+        ],
+    ],
+    sort: &["node", "metric", "label", "time"],
+};
+
+/// The ledger.
+pub const LOSS: Table = Table {
+    name: "loss",
+    doc: "the loss ledger: in every row, and so in every sum, attempted = delivered + lost",
+    groups: &[&[
+        column("time", Time, "start of the span the row speaks of"),
+        column("until", Time, "end of that span"),
+        column("probe", Text, "cpu, syscall, tcp, fork, exec, exit, or agent for the whole of it"),
+        column("reason", Text, "none for what was delivered, else why it was lost"),
+        maybe("attempted", Int, "observations the kernel offered; null when nobody was there to count"),
+        maybe("delivered", Int, "of these, in a batch; negative when a batch had to be dropped after sealing"),
+        maybe("lost", Int, "of these, lost for this reason"),
+        maybe("detail", Text, "one line for people"),
+    ]],
+    sort: &["node", "probe", "time"],
+};
+
+/// What the detector computed.
+pub const SCORES: Table = Table {
+    name: "scores",
+    doc: "how unusual each series was, a row for each series and window that was scored",
+    groups: &[
+        WINDOW,
+        &[
+            column("workload", Text, "as in cpu"),
+            column("signal", Text, "which series, with its unit"),
+            column("value", Float, "what was seen"),
+            column("baseline", Float, "median of what came before"),
+            column("spread", Float, "robust spread of what came before"),
+            column("score", Float, "distance from the baseline in spreads"),
+            column("coverage", Float, "0..1, of the window the value came from"),
+        ],
+    ],
+    sort: &["node", "workload", "signal", "time"],
+};
+
+/// What deserves a look.
+pub const FINDINGS: Table = Table {
+    name: "findings",
+    doc: "what deserves a look, with its evidence",
+    groups: &[&[
+        column("time", Time, "when it was raised"),
+        column("finding", Text, "its id"),
+        column("kind", Text, "event (a rule) or series (a score)"),
+        column("rule", Text, "rule or signal that raised it"),
+        column("severity", Text, "info, low, medium, high or critical"),
+        column("title", Text, "one line for people"),
+        column("workload", Text, "whom it is about"),
+        maybe("pid", Int, "process, where it is about one"),
+        maybe("start_ns", Int, "its start"),
+        maybe("cgroup", Text, "cgroup, where an action could aim at it"),
+        maybe("cgroup_id", Int, "inode of that cgroup directory"),
+        column("attack", TextList, "MITRE ATT&CK technique ids"),
+        column("evidence", TextList, "column=value of what it rests on"),
+        column("evidence_sql", Text, "query that returns the rows it rests on"),
+        column("coverage", Float, "0..1: how much of what happened skep saw"),
+    ]],
+    sort: &["node", "time"],
+};
+
+/// Actions, one row for each change of state.
+pub const ACTIONS: Table = Table {
+    name: "actions",
+    doc: "actions, a row for each change of state; the newest row of an id is its state",
+    groups: &[&[
+        column("time", Time, "when the state changed"),
+        column("action", Text, "its id"),
+        column("finding", Text, "finding that asked for it"),
+        column("target_node", Text, "node it acts on"),
+        column("workload", Text, "target"),
+        maybe("cgroup", Text, "target cgroup"),
+        maybe("cgroup_id", Int, "inode of that cgroup directory"),
+        column("verb", Text, "throttle"),
+        column("parameters", Text, "name=value, separated by blanks"),
+        column("mode", Text, "observe, ask or auto"),
+        column(
+            "state",
+            Text,
+            "observed, pending, rejected, expired, sent, refused, applied, improved, unchanged, worse, undone or failed",
+        ),
+        column("actor", Text, "policy, operator name or executor"),
+        column("detail", Text, "one line for people"),
+        maybe("lease_until", Time, "when the executor undoes it by itself"),
+        column("dry_run", Bool, "nothing was changed on the host"),
+    ]],
+    sort: &["action", "time"],
+};
+
+/// The audit log.
+pub const AUDIT: Table = Table {
+    name: "audit",
+    doc: "every step of every decision and action",
+    groups: &[&[
+        column("time", Time, "when"),
+        column("actor", Text, "policy, operator name, collector, agent or executor"),
+        column("step", Text, "what was done"),
+        column("subject", Text, "id of the finding or action"),
+        column("target_node", Text, "node it concerns"),
+        column("detail", Text, "one line for people"),
+    ]],
+    sort: &["time"],
+};
+
+/// All tables, in the order people read them.
+pub const TABLES: &[&Table] =
+    &[&CPU, &SYSCALLS, &CONNECTIONS, &PROCESSES, &HOST, &LOSS, &SCORES, &FINDINGS, &ACTIONS, &AUDIT];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_sort_columns_exist() {
+        let mut names = BTreeSet::new();
+        for table in TABLES {
+            assert!(names.insert(table.name), "{} twice", table.name);
+            let mut columns = BTreeSet::new();
+            for column in table.stored_columns() {
+                assert!(columns.insert(column.name), "{}.{} twice", table.name, column.name);
+            }
+            for key in table.sort {
+                assert!(columns.contains(key), "{} is sorted by {key}, which it lacks", table.name);
+            }
+            assert_eq!(table.column("time").map(|c| c.kind), Some(Time));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The wire code is generated here and committed, so that building skep needs no protobuf compiler.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+const PROTOS: [&str; 4] =
+    ["skep/v1/batch.proto", "skep/v1/command.proto", "skep/v1/console.proto", "skep/v1/uplink.proto"];
+const GENERATED: &str = "skep.v1.rs";
+
+/// Generates into a scratch folder, then either compares or replaces the committed file.
+pub(crate) fn run(check: bool) -> Result<()> {
+    let wire = Path::new(env!("CARGO_MANIFEST_DIR")).join("../common/wire");
+    let committed = wire.join("src/gen").join(GENERATED);
+    let fresh = fs::read_to_string(generate(&wire)?.join(GENERATED))?;
+    let current = fs::read_to_string(&committed).unwrap_or_default();
+    if fresh == current {
+        println!("wire code is up to date");
+    } else if check {
+        bail!("common/wire/src/gen differs from the .proto files: run `cargo xtask generate`");
+    } else {
+        fs::write(&committed, fresh)?;
+        println!("wrote {}", committed.display());
+    }
+    Ok(())
+}
+
+fn generate(wire: &Path) -> Result<PathBuf> {
+    let out = std::env::temp_dir().join(format!("skep-generate-{}", std::process::id()));
+    fs::create_dir_all(&out)?;
+    let descriptors = protox::compile(PROTOS, [wire.join("proto")]).context("the .proto files do not compile")?;
+    tonic_prost_build::configure().out_dir(&out).compile_fds(descriptors).context("cannot generate")?;
+    Ok(out)
+}
