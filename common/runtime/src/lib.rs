@@ -1,1 +1,16 @@
-//! See ARCHITECTURE.md.
+//! What every daemon needs before it does its own work.
+//!
+//! * [`clock`]: time since boot, and wall time anchored to it.
+//! * [`backoff`]: jittered waits between tries.
+//! * [`shutdown`]: one signal, named components, a deadline on the whole.
+//! * [`telemetry`]: log lines to stderr.
+
+#![forbid(unsafe_code)]
+
+pub mod backoff;
+
+pub mod clock;
+
+pub mod shutdown;
+
+pub mod telemetry;
