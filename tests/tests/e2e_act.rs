@@ -1,0 +1,160 @@
+//! A busy cgroup is found, throttled on approval, seen to be better, and let go again. Needs root and cgroups.
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use skep_tests::{PATIENCE, Skep, eventually};
+
+/// A busy loop in a cgroup of its own.
+struct Busy {
+    cgroup: PathBuf,
+    child: Child,
+}
+
+impl Busy {
+    fn start(name: &str) -> Self {
+        let cgroup = cpu_hierarchy().join(name);
+        std::fs::create_dir_all(&cgroup).expect("a cgroup can be made");
+        let script = format!("echo $$ > {}/cgroup.procs && while :; do :; done", cgroup.display());
+        let child = Command::new("/bin/sh").args(["-c", &script]).spawn().expect("sh starts");
+        Self { cgroup, child }
+    }
+
+    /// The limit as the kernel has it: `None` is no limit.
+    fn limited(&self) -> bool {
+        match std::fs::read_to_string(self.cgroup.join("cpu.max")) {
+            Ok(max) => !max.starts_with("max"),
+            Err(_) => {
+                let quota = std::fs::read_to_string(self.cgroup.join("cpu.cfs_quota_us")).expect("cgroup v1");
+                quota.trim() != "-1"
+            }
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        let deadline = Instant::now() + PATIENCE;
+        while std::fs::remove_dir(&self.cgroup).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn cpu_hierarchy() -> PathBuf {
+    let unified = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    if unified.split_whitespace().any(|controller| controller == "cpu") {
+        PathBuf::from("/sys/fs/cgroup")
+    } else {
+        PathBuf::from("/sys/fs/cgroup/cpu")
+    }
+}
+
+fn pending_action(skep: &Skep, workload: &str) -> String {
+    eventually("a pending action for the busy cgroup", PATIENCE, || {
+        let output = skep.skep(&["actions", "list", "--format", "json"]);
+        skep_tests::json_rows(&output.stdout)
+            .iter()
+            .find(|row| row["state"] == "pending" && row["workload"].as_str().is_some_and(|w| w.contains(workload)))
+            .and_then(|row| row["action"].as_str().map(str::to_owned))
+    })
+}
+
+fn wait_for_state(skep: &Skep, action: &str, state: &str) -> Value {
+    eventually(&format!("action {action} to be {state}"), PATIENCE, || {
+        let sql = format!("SELECT * FROM actions WHERE action = '{action}' AND state = '{state}'");
+        skep.query(&sql).into_iter().next()
+    })
+}
+
+fn steps(skep: &Skep, action: &str) -> Vec<String> {
+    let sql = format!("SELECT step FROM audit WHERE subject = '{action}' ORDER BY time");
+    skep.query(&sql).iter().filter_map(|row| row["step"].as_str().map(str::to_owned)).collect()
+}
+
+fn cores(skep: &Skep, workload: &str) -> Option<f64> {
+    let sql = format!(
+        "SELECT sum(on_cpu_ns) / 1e9 / max(window_s) AS cores FROM cpu WHERE workload LIKE '%{workload}%' \
+         GROUP BY time ORDER BY time DESC LIMIT 1"
+    );
+    skep.query(&sql).first().and_then(|row| row["cores"].as_f64())
+}
+
+/// Starts skep with a warmed-up detector and a busy cgroup, and returns when the action is pending.
+fn busy_and_pending(name: &str) -> (tempfile::TempDir, Skep, Busy, String) {
+    let data = tempfile::tempdir().expect("a folder");
+    let skep = Skep::up(data.path(), &["--act", "--window", "2s"]);
+    eventually("the detector to be warm", PATIENCE, || {
+        skep.try_number("SELECT count(DISTINCT time) FROM scores").filter(|&windows| windows >= 2)
+    });
+    let busy = Busy::start(name);
+    let action = pending_action(&skep, name);
+    (data, skep, busy, action)
+}
+
+#[test]
+fn a_busy_cgroup_is_found_within_three_windows_and_throttled_until_the_lease_ends() {
+    let name = format!("skep-test-act-{}", std::process::id());
+    let (_data, skep, busy, action) = busy_and_pending(&name);
+    let windows = skep.number(&format!(
+        "SELECT count(DISTINCT time) FROM cpu WHERE workload LIKE '%{name}%' AND time < \
+         (SELECT min(time) FROM findings WHERE workload LIKE '%{name}%')"
+    ));
+    assert!(windows <= 3, "the finding came after {windows} windows");
+    assert!(!busy.limited(), "nothing may happen before approval");
+
+    let approved = skep.skep(&["actions", "approve", &action]);
+    assert!(approved.status.success(), "{}", String::from_utf8_lossy(&approved.stderr));
+    let applied = wait_for_state(&skep, &action, "applied");
+    assert!(busy.limited(), "the limit stands");
+    wait_for_state(&skep, &action, "improved");
+    let limit: f64 = applied["parameters"]
+        .as_str()
+        .and_then(|text| text.split_whitespace().find_map(|part| part.strip_prefix("cpu_millicores=")))
+        .and_then(|value| value.parse::<f64>().ok())
+        .expect("the limit is in the parameters");
+    eventually("the share in cpu to fall to the limit", PATIENCE, || {
+        cores(&skep, &name).filter(|cores| *cores <= limit / 1000.0 * 1.15)
+    });
+
+    let undone = skep.skep(&["actions", "undo", &action]);
+    assert!(undone.status.success(), "{}", String::from_utf8_lossy(&undone.stderr));
+    wait_for_state(&skep, &action, "undone");
+    assert!(!busy.limited(), "the limit is gone");
+    let steps = steps(&skep, &action);
+    for step in ["pending", "sent", "applied", "improved", "undone"] {
+        assert!(steps.iter().any(|found| found.contains(step)), "{step} is missing in the audit log: {steps:?}");
+    }
+    skep.stop();
+}
+
+#[test]
+fn killing_the_executor_during_the_lease_undoes_the_limit_at_its_restart() {
+    let name = format!("skep-test-kill-{}", std::process::id());
+    let (_data, skep, busy, action) = busy_and_pending(&name);
+    assert!(skep.skep(&["actions", "approve", &action]).status.success());
+    wait_for_state(&skep, &action, "applied");
+    assert!(busy.limited());
+    let old = skep.kill("executor");
+    assert!(busy.limited(), "nobody is there to undo it");
+    skep.restarted("executor", old);
+    eventually("the limit to be gone", Duration::from_secs(5), || (!busy.limited()).then_some(()));
+    wait_for_state(&skep, &action, "undone");
+    skep.stop();
+}
+
+#[test]
+fn a_rejected_action_never_touches_the_host() {
+    let name = format!("skep-test-reject-{}", std::process::id());
+    let (_data, skep, busy, action) = busy_and_pending(&name);
+    assert!(skep.skep(&["actions", "reject", &action, "--reason", "known job"]).status.success());
+    let refused = skep.skep(&["actions", "approve", &action]);
+    assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
+    skep.next_window();
+    assert!(!busy.limited());
+    skep.stop();
+}

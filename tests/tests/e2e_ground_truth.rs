@@ -1,0 +1,240 @@
+//! What a generator did is what skep answers: live, offline, and read by DuckDB from the files.
+//!
+//! Needs root and the real kernel.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use skep_tests::generator::{self, FULL};
+use skep_tests::{PATIENCE, Skep, binary, eventually, number, query};
+
+/// A generator that has done its work and still exists.
+struct Generator {
+    child: Child,
+    truth: Value,
+}
+
+impl Generator {
+    fn start() -> Child {
+        Command::new(binary("skep-generator"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the generator starts")
+    }
+
+    fn finish(mut child: Child) -> Self {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("one line");
+        let truth = serde_json::from_str(&line).expect("the truth as JSON");
+        Self { child, truth }
+    }
+
+    fn pid(&self) -> i64 {
+        self.truth["pid"].as_i64().expect("a pid")
+    }
+
+    fn truth(&self, name: &str) -> i64 {
+        self.truth[name].as_i64().unwrap_or_else(|| panic!("no {name} in the truth"))
+    }
+
+    fn end(&mut self) {
+        self.child.stdin.take().expect("its input").write_all(b"\n").expect("it still listens");
+        assert!(self.child.wait().expect("it ends").success());
+    }
+}
+
+fn getppid_sql(pid: i64) -> String {
+    format!("SELECT sum(count) FROM syscalls WHERE pid = {pid} AND syscall = 'getppid'")
+}
+
+/// Every count, byte and argument vector, asked through `ask`.
+fn assert_exact(generator: &Generator, ask: &dyn Fn(&str) -> i64) {
+    let pid = generator.pid();
+    assert_eq!(ask(&getppid_sql(pid)), generator.truth("getppid"), "getppid calls");
+    for (direction, sent, received) in
+        [("connect", "sent_bytes", "received_bytes"), ("accept", "received_bytes", "sent_bytes")]
+    {
+        let rows = format!("FROM connections WHERE pid = {pid} AND direction = '{direction}'");
+        assert_eq!(
+            ask(&format!("SELECT count(*) {rows} AND event = 'open'")),
+            generator.truth("connects"),
+            "{direction} opens"
+        );
+        assert_eq!(
+            ask(&format!("SELECT count(*) {rows} AND event = 'close'")),
+            generator.truth("connects"),
+            "{direction} closes"
+        );
+        let closed = format!("{rows} AND event = 'close'");
+        assert_eq!(
+            ask(&format!("SELECT CAST(sum(sent_bytes) AS BIGINT) {closed}")),
+            generator.truth(sent),
+            "{direction} {sent}"
+        );
+        assert_eq!(
+            ask(&format!("SELECT CAST(sum(received_bytes) AS BIGINT) {closed}")),
+            generator.truth(received),
+            "{direction} {received}"
+        );
+        assert_eq!(ask(&format!("SELECT count(DISTINCT socket_id) {closed}")), generator.truth("connects"));
+    }
+    assert_eq!(
+        ask(&format!("SELECT count(*) FROM processes WHERE parent_pid = {pid} AND event = 'exec'")),
+        generator.truth("execs"),
+        "execs"
+    );
+}
+
+fn assert_arguments(generator: &Generator, rows: &[Value]) {
+    let expected: Vec<Vec<String>> = (0..FULL.execs).map(generator::argv).collect();
+    let found: Vec<Vec<String>> =
+        rows.iter().map(|row| serde_json::from_value(row["argv"].clone()).expect("a list of texts")).collect();
+    assert_eq!(found, expected, "argument vectors of the children of {}", generator.pid());
+}
+
+fn arguments_sql(pid: i64) -> String {
+    format!("SELECT argv FROM processes WHERE parent_pid = {pid} AND event = 'exec' ORDER BY time")
+}
+
+fn assert_sleep_quantiles(generator: &Generator, skep: &Skep) {
+    let sql = format!(
+        "SELECT hist_quantile(latency, 0.5) AS p50, hist_quantile(latency, 0.99) AS p99 FROM syscalls \
+         WHERE pid = {} AND syscall = 'clock_nanosleep'",
+        generator.pid()
+    );
+    let rows = skep.query(&sql);
+    for (name, truth) in [("p50", "sleep_p50_ns"), ("p99", "sleep_p99_ns")] {
+        let (found, truth) = (rows[0][name].as_f64().expect("a number"), generator.truth(truth) as f64);
+        let off = (found - truth).abs() / truth;
+        assert!(off <= 0.032, "{name}: skep says {found} ns, the generator {truth} ns: {:.2} % off", off * 100.0);
+    }
+}
+
+fn assert_ledger(ask: &dyn Fn(&str) -> i64) {
+    let broken = ask("SELECT count(*) FROM loss WHERE attempted <> delivered + lost");
+    assert_eq!(broken, 0, "rows of loss that do not add up");
+    for (probe, stored) in [
+        ("syscall", "SELECT CAST(sum(count) AS BIGINT) FROM syscalls"),
+        ("exec", "SELECT count(*) FROM processes WHERE event = 'exec'"),
+        ("exit", "SELECT count(*) FROM processes WHERE event = 'exit'"),
+        ("fork", "SELECT count(*) FROM processes WHERE event = 'fork'"),
+        ("tcp", "SELECT count(*) FROM connections"),
+        ("cpu", "SELECT CAST(sum(slices) AS BIGINT) FROM cpu"),
+    ] {
+        let sum =
+            |column: &str| ask(&format!("SELECT CAST(sum({column}) AS BIGINT) FROM loss WHERE probe = '{probe}'"));
+        let (attempted, delivered, lost) = (sum("attempted"), sum("delivered"), sum("lost"));
+        assert!(attempted > 0, "{probe} saw nothing");
+        assert_eq!(attempted, delivered + lost, "{probe}");
+        assert_eq!(delivered, ask(stored), "{probe}: what the ledger calls delivered is what the tables hold");
+    }
+}
+
+fn wait_for_counts(skep: &Skep, generator: &Generator) {
+    let expected = generator.truth("getppid");
+    eventually("all getppid calls to be stored", PATIENCE, || {
+        skep.try_number(&getppid_sql(generator.pid())).filter(|&found| found >= expected)
+    });
+    // Whatever came twice would show in the windows after.
+    skep.next_window();
+}
+
+#[test]
+fn counts_bytes_arguments_and_quantiles_are_exact() {
+    let data = tempfile::tempdir().expect("a folder");
+    let skep = Skep::up(data.path(), &["--window", "2s"]);
+    let mut generator = Generator::finish(Generator::start());
+    wait_for_counts(&skep, &generator);
+    assert_exact(&generator, &|sql| skep.number(sql));
+    assert_arguments(&generator, &skep.query(&arguments_sql(generator.pid())));
+    assert_sleep_quantiles(&generator, &skep);
+    generator.end();
+    skep.stop();
+
+    // No collector runs now.
+    assert_exact(&generator, &|sql| number(data.path(), sql));
+    assert_arguments(&generator, &query(data.path(), &arguments_sql(generator.pid())));
+    assert_ledger(&|sql| number(data.path(), sql));
+
+    assert_exact(&generator, &|sql| duckdb(data.path(), sql));
+    assert_ledger(&|sql| duckdb(data.path(), sql));
+}
+
+#[test]
+fn killing_the_collector_in_the_middle_loses_and_doubles_nothing() {
+    let data = tempfile::tempdir().expect("a folder");
+    let skep = Skep::up(data.path(), &["--window", "1s"]);
+    let child = Generator::start();
+    let mut pid = 0;
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(700));
+        pid = skep.kill("collector");
+        pid = skep.restarted("collector", pid);
+    }
+    assert_ne!(pid, 0);
+    let mut generator = Generator::finish(child);
+    wait_for_counts(&skep, &generator);
+    assert_exact(&generator, &|sql| skep.number(sql));
+    generator.end();
+    skep.stop();
+    assert_exact(&generator, &|sql| number(data.path(), sql));
+    assert_arguments(&generator, &query(data.path(), &arguments_sql(generator.pid())));
+    assert_ledger(&|sql| number(data.path(), sql));
+    assert_exact(&generator, &|sql| duckdb(data.path(), sql));
+}
+
+#[test]
+fn killing_the_agent_leaves_a_gap_with_a_start_and_an_end_and_every_sealed_batch() {
+    let data = tempfile::tempdir().expect("a folder");
+    let skep = Skep::up(data.path(), &["--window", "1s"]);
+    let mut generator = Generator::finish(Generator::start());
+    wait_for_counts(&skep, &generator);
+    let killed = Instant::now();
+    let old = skep.kill("agent");
+    skep.restarted("agent", old);
+    let down = eventually("the gap to be a row", PATIENCE, || {
+        let sql = "SELECT CAST(arrow_cast(until, 'Int64') - arrow_cast(time, 'Int64') AS BIGINT) FROM loss \
+                   WHERE reason = 'not_watching' AND time > now() - INTERVAL '10 minutes' ORDER BY time DESC LIMIT 1";
+        skep.try_number(sql).filter(|&us| us > 0)
+    });
+    assert!(
+        Duration::from_micros(down as u64) < killed.elapsed() + Duration::from_secs(2),
+        "a gap of {down} us is longer than the time since the kill and a window"
+    );
+    skep.next_window();
+    let holes = skep.number(
+        "SELECT count(*) FROM (SELECT stream, max(seq) - count(DISTINCT seq) AS holes FROM \
+         (SELECT stream, seq FROM loss UNION ALL SELECT stream, seq FROM processes UNION ALL SELECT stream, seq FROM connections \
+         UNION ALL SELECT stream, seq FROM cpu UNION ALL SELECT stream, seq FROM host) WHERE node <> 'collector' GROUP BY stream) \
+         WHERE holes > 0",
+    );
+    assert_eq!(holes, 0, "streams with missing batches");
+    assert_exact(&generator, &|sql| skep.number(sql));
+    generator.end();
+    skep.stop();
+    assert_ledger(&|sql| number(data.path(), sql));
+}
+
+/// The same SQL through DuckDB over the folder's Parquet files, with a view for each table.
+fn duckdb(data: &Path, sql: &str) -> i64 {
+    let script = "import duckdb, os, sys\n\
+        history = os.path.join(sys.argv[1], 'history')\n\
+        db = duckdb.connect()\n\
+        for table in os.listdir(history):\n\
+        \x20   db.execute(f\"CREATE VIEW {table} AS SELECT * FROM read_parquet('{history}/{table}/**/*.parquet')\")\n\
+        print(db.execute(sys.argv[2]).fetchone()[0] or 0)\n";
+    let output = Command::new(interop_python()).args(["-c", script]).arg(data).arg(sql).output().expect("python runs");
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+}
+
+/// The interpreter with DuckDB that `cargo xtask setup` prepares.
+fn interop_python() -> std::path::PathBuf {
+    let python = binary("skep").with_file_name("").join("../interop/bin/python");
+    assert!(python.exists(), "{} is missing: run `cargo xtask setup`", python.display());
+    python
+}
