@@ -1,0 +1,1 @@
+//! Rows to findings: rules over execs, scores over series.
