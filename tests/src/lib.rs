@@ -136,6 +136,16 @@ impl Skep {
         output.status.success().then(|| first_number(&output.stdout)).flatten()
     }
 
+    /// Process id of `skep up` itself.
+    pub fn parent(&self) -> u32 {
+        self.up.id()
+    }
+
+    /// For a test that has killed `skep up`: collects it without a word.
+    pub fn forget(mut self) {
+        self.up.wait().expect("it was killed");
+    }
+
     /// Stops everything as Ctrl-C does and returns what it printed.
     pub fn stop(mut self) -> String {
         send(self.up.id(), rustix::process::Signal::INT);
