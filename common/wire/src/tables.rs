@@ -265,6 +265,7 @@ pub const SCORES: Table = Table {
     groups: &[
         WINDOW,
         &[
+            column("target_node", Text, "node it concerns"),
             column("workload", Text, "as in cpu"),
             column("signal", Text, "which series, with its unit"),
             column("value", Float, "what was seen"),
@@ -274,7 +275,7 @@ pub const SCORES: Table = Table {
             column("coverage", Float, "0..1, of the window the value came from"),
         ],
     ],
-    sort: &["node", "workload", "signal", "time"],
+    sort: &["target_node", "workload", "signal", "time"],
 };
 
 /// What deserves a look.
@@ -288,6 +289,7 @@ pub const FINDINGS: Table = Table {
         column("rule", Text, "rule or signal that raised it"),
         column("severity", Text, "info, low, medium, high or critical"),
         column("title", Text, "one line for people"),
+        column("target_node", Text, "node it concerns"),
         column("workload", Text, "whom it is about"),
         maybe("pid", Int, "process, where it is about one"),
         maybe("start_ns", Int, "its start"),
@@ -298,7 +300,7 @@ pub const FINDINGS: Table = Table {
         column("evidence_sql", Text, "query that returns the rows it rests on"),
         column("coverage", Float, "0..1: how much of what happened skep saw"),
     ]],
-    sort: &["node", "time"],
+    sort: &["target_node", "time"],
 };
 
 /// Actions, one row for each change of state.
