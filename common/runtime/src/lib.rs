@@ -4,6 +4,7 @@
 //! * [`backoff`]: jittered waits between tries.
 //! * [`shutdown`]: one signal, named components, a deadline on the whole.
 //! * [`telemetry`]: log lines to stderr.
+//! * [`settings`]: TOML, all faults at once.
 
 #![forbid(unsafe_code)]
 
@@ -14,3 +15,5 @@ pub mod clock;
 pub mod shutdown;
 
 pub mod telemetry;
+
+pub mod settings;
