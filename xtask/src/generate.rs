@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::setup;
+
 const PROTOS: [&str; 4] =
     ["skep/v1/batch.proto", "skep/v1/command.proto", "skep/v1/console.proto", "skep/v1/uplink.proto"];
 const GENERATED: &str = "skep.v1.rs";
 
 /// Generates into a scratch folder, then either compares or replaces the committed file.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let wire = Path::new(env!("CARGO_MANIFEST_DIR")).join("../common/wire");
+    let wire = setup::repository().join("common/wire");
     let committed = wire.join("src/gen").join(GENERATED);
     let fresh = fs::read_to_string(generate(&wire)?.join(GENERATED))?;
     let current = fs::read_to_string(&committed).unwrap_or_default();

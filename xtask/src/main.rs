@@ -3,10 +3,17 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod generate;
+mod interop;
+mod lint;
+mod run;
+mod setup;
+mod test;
+mod up;
 
 #[derive(Parser)]
-#[command(about = "skep's repository tasks")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Tasks of the skep repository")]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -14,7 +21,27 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Write common/wire/src/gen from the .proto files; with --check, only compare
+    /// Install what building and testing need; the other tasks run it when something is missing
+    Setup,
+    /// Build skep and start it on this host: cargo xtask up --for 60s
+    Up {
+        /// Passed on to `skep up`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<String>,
+    },
+    /// Formatting, lints, unit, kernel and end-to-end tests; as root
+    Test,
+    /// Cost of a hot path against its floor: cargo xtask bench syscall --json
+    Bench {
+        /// Which: syscall, batch
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Formatting, clippy and layering, without tests
+    Lint,
+    /// Write common/wire/src/gen from the .proto files
     Generate {
         /// Change nothing; fail when the committed code differs
         #[arg(long)]
@@ -24,6 +51,11 @@ enum Task {
 
 fn main() -> Result<()> {
     match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Up { arguments } => up::run(&arguments),
+        Task::Test => test::run(),
+        Task::Bench { name, json } => bench::run(&name, json),
+        Task::Lint => lint::run(),
         Task::Generate { check } => generate::run(check),
     }
 }

@@ -1,0 +1,50 @@
+//! Costs of the hot paths, each against a floor or a peer measured in turn in the same run.
+//!
+//! `cargo xtask bench NAME --json` runs one of these, built with optimisation.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod batch;
+
+mod syscall;
+
+#[derive(Parser)]
+#[command(about = "Costs of skep's hot paths")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+    /// One JSON object instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// What the probes add to one getppid(); needs root
+    Syscall,
+    /// Rows to a sealed, spooled batch and back
+    Batch,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let figures = match cli.bench {
+        Bench::Syscall => syscall::run()?,
+        Bench::Batch => batch::run()?,
+    };
+    if cli.json {
+        println!("{}", serde_json::Value::Object(figures));
+    } else {
+        for (name, value) in figures {
+            println!("{name:<40} {value}");
+        }
+    }
+    Ok(())
+}
+
+/// Smallest of the readings, rounded to three digits after the point: the one least disturbed by the machine.
+fn best(readings: &[f64]) -> f64 {
+    let least = readings.iter().copied().fold(f64::INFINITY, f64::min);
+    (least * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,86 @@
+//! `cargo xtask lint`: formatting, clippy, and who may depend on whom.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::checked;
+use crate::setup;
+
+/// Packages that must not appear below a package, with the reason.
+const LAYERS: [(&str, &[&str], &str); 4] = [
+    ("skep-agent", &["arrow", "datafusion", "parquet", "skep-executor"], "the agent ships columns, it does not query"),
+    ("skep-executor", &["arrow", "aya", "datafusion", "skep-agent", "skep-collector", "tonic"], "it has no network"),
+    ("skep-collector", &["aya", "skep-agent", "skep-executor"], "it runs without capabilities"),
+    ("skep-common", &["skep-wire", "std"], "the kernel side compiles it too"),
+];
+
+/// Words that may stand only in one folder, with what they would mean elsewhere.
+const PLACES: [(&str, &str, &str); 2] = [
+    ("aya::", "agent/src/probe/", "only agent/src/probe names the loader"),
+    ("cfs_quota_us\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
+];
+
+/// Everything that needs no test to run.
+pub(crate) fn run() -> Result<()> {
+    println!("== rustfmt, clippy, layers");
+    checked(cargo().args(["fmt", "--all", "--check"]))?;
+    layers()?;
+    places()?;
+    checked(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(setup::repository());
+    cargo
+}
+
+fn layers() -> Result<()> {
+    for (package, forbidden, reason) in LAYERS {
+        let tree = cargo()
+            .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+            .output()
+            .context("cannot run cargo tree")?;
+        let tree = String::from_utf8_lossy(&tree.stdout);
+        let found = tree.lines().filter_map(|line| line.split_whitespace().next()).find(|name| forbidden.contains(name));
+        if let Some(found) = found {
+            bail!("{package} depends on {found}: {reason}");
+        }
+    }
+    Ok(())
+}
+
+fn places() -> Result<()> {
+    for file in sources(setup::repository())? {
+        let relative = file.strip_prefix(setup::repository()).unwrap_or(&file).to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&file)?;
+        for (word, folder, reason) in PLACES {
+            let line = text.lines().position(|line| line.contains(word) && !line.trim_start().starts_with("//"));
+            match line {
+                Some(line) if !relative.starts_with(folder) => bail!("{relative}:{}: {word}: {reason}", line + 1),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Our Rust files outside tests, xtask and the eBPF crate.
+fn sources(top: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![top.join("agent"), top.join("collector"), top.join("common")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && name != "tests" {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !name.contains("tests") && name != "build.rs" {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,167 @@
+//! Installs what building and testing skep needs beyond a Rust toolchain.
+//!
+//! Two routes lead to the same eBPF object. Where rustup has a nightly with `rust-src`, that toolchain compiles `core`
+//! for the BPF target; elsewhere Debian's compiler brings a `core` built for it. Both link with `bpf-linker`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::interop;
+use crate::run::{checked, succeeds};
+
+/// Debian packages and what each is for.
+const TOOLS: [(&str, &str); 7] = [
+    ("ca-certificates", "package downloads"),
+    ("gcc", "C parts of zstd and ring, and linking"),
+    ("libc6-dev", "linking"),
+    ("python3-venv", "interop tests read the Parquet files with DuckDB"),
+    ("procps", "tests"),
+    ("util-linux", "tests drop capabilities with setpriv and mount small disks"),
+    ("mount", "tests mount small disks"),
+];
+
+/// The compiler for the BPF target where rustup has none.
+const BPF_COMPILER: [(&str, &str); 3] = [
+    ("rustc-web", "compiler"),
+    ("cargo-web", "cargo that goes with it"),
+    ("libstd-rust-web-dev-bpf", "core for the BPF target"),
+];
+
+/// What `bpf-linker` stands on.
+const LLVM: [(&str, &str); 5] = [
+    ("rust-web-llvm", "LLVM of that compiler"),
+    ("llvm-22-dev", "headers and libraries for bpf-linker"),
+    ("libpolly-22-dev", "LLVM's polly, which llvm-config names"),
+    ("g++", "bpf-linker links LLVM's C++ library"),
+    ("zlib1g-dev", "LLVM's compression"),
+];
+
+const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+const BPF_LINKER_VERSION: &str = "0.13.0";
+
+/// Where Debian keeps its own compiler; rustup's comes first on most paths.
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_BPF_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
+
+/// Installs whatever is missing, saying each step first. Running it again changes nothing.
+pub(crate) fn run() -> Result<()> {
+    install(&missing(&TOOLS))?;
+    if prebuilt_object() {
+        println!("setup: SKEP_EBPF_OBJECT is set, no BPF toolchain is needed");
+    } else {
+        prepare_bpf()?;
+    }
+    interop::prepare(&target_folder()?)?;
+    println!("setup: everything is there");
+    Ok(())
+}
+
+/// Runs [`run`] when a quick look says that something is missing.
+pub(crate) fn ensure() -> Result<()> {
+    let bpf_ready = prebuilt_object() || (bpf_linker().is_some() && (nightly_has_source() || debian_has_bpf()));
+    if bpf_ready && missing(&TOOLS).is_empty() && interop::is_prepared(&target_folder()?) {
+        return Ok(());
+    }
+    run()
+}
+
+fn prepare_bpf() -> Result<()> {
+    if !nightly_has_source() && !debian_has_bpf() {
+        install(&missing(&BPF_COMPILER))?;
+        ensure!(
+            debian_has_bpf(),
+            "{DEBIAN_BPF_CORE} is still missing: this Debian's compiler has no BPF target; install a rustup nightly with \
+             rust-src, or set SKEP_EBPF_OBJECT to a prebuilt object"
+        );
+    }
+    if bpf_linker().is_none() {
+        install(&missing(&LLVM))?;
+        println!("setup: cargo install bpf-linker {BPF_LINKER_VERSION}");
+        checked(
+            Command::new("cargo")
+                .env("LLVM_PREFIX", LLVM_PREFIX)
+                .args(["install", "bpf-linker", "--locked", "--version", BPF_LINKER_VERSION])
+                .args(["--no-default-features", "--features", "llvm-22"]),
+        )?;
+    }
+    Ok(())
+}
+
+fn prebuilt_object() -> bool {
+    std::env::var_os("SKEP_EBPF_OBJECT").is_some()
+}
+
+fn nightly_has_source() -> bool {
+    let listed = Command::new("rustup").args(["component", "list", "--installed", "--toolchain", "nightly"]).output();
+    listed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).lines().any(|line| line == "rust-src"))
+}
+
+fn debian_has_bpf() -> bool {
+    Path::new(DEBIAN_CARGO).exists() && Path::new(DEBIAN_BPF_CORE).exists()
+}
+
+fn bpf_linker() -> Option<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(home.map(|home| home.join("bin")))
+        .map(|folder| folder.join("bpf-linker"))
+        .find(|file| file.exists())
+}
+
+/// Those of `packages` that dpkg does not have.
+fn missing(packages: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    packages.iter().copied().filter(|(name, _)| !is_installed(name)).collect()
+}
+
+fn is_installed(package: &str) -> bool {
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat", "${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output();
+    output.is_ok_and(|output| output.stdout == b"installed")
+}
+
+fn install(packages: &[(&str, &str)]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !succeeds(Command::new("apt-get").arg("--version")) {
+        let names: Vec<_> = packages.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
+        bail!(
+            "this system has no apt-get and setup knows only Debian and its kin; install what stands for: {}. For the \
+             eBPF object a rustup nightly with rust-src and bpf-linker will do, or SKEP_EBPF_OBJECT with a prebuilt one",
+            names.join(", ")
+        );
+    }
+    for (name, reason) in packages {
+        println!("setup: apt-get install {name} ({reason})");
+    }
+    checked(apt().args(["update", "-qq"])).context("cannot refresh apt's lists (are you root?)")?;
+    checked(
+        apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages.iter().map(|(name, _)| name)),
+    )
+}
+
+fn apt() -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").args(["-o", "DPkg::Lock::Timeout=500"]).stdin(Stdio::null());
+    apt
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => Ok(std::path::absolute(folder)?),
+        None => Ok(repository().join("target")),
+    }
+}
+
+/// The repository's top folder.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask test`: everything a change must pass, in the order of what fails fastest.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::run::{checked, succeeds};
+use crate::{generate, lint, setup};
+
+/// Unit and component tests run side by side; kernel and end-to-end tests one at a time, because they share the kernel
+/// and measure time.
+pub(crate) fn run() -> Result<()> {
+    ensure!(is_root(), "the kernel tests load eBPF programs: run `cargo xtask test` as root");
+    setup::ensure()?;
+    lint::run()?;
+    generate::run(true)?;
+    step("cargo build --workspace --all-targets", cargo().args(["build", "--workspace", "--all-targets"]))?;
+    step("unit and component tests", cargo_test(&["--workspace", "--exclude", "skep-tests"], None))?;
+    step("kernel and end-to-end tests", cargo_test(&["--package", "skep-tests"], Some(1)))
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(setup::repository());
+    cargo
+}
+
+fn cargo_test(what: &[&str], threads: Option<u32>) -> Command {
+    let mut cargo = cargo();
+    if succeeds(Command::new("cargo").args(["nextest", "--version"])) {
+        cargo.args(["nextest", "run", "--no-fail-fast", "--no-tests=pass"]).args(what);
+        if let Some(threads) = threads {
+            cargo.arg(format!("--test-threads={threads}"));
+        }
+    } else {
+        cargo.args(["test", "--no-fail-fast"]).args(what);
+        if let Some(threads) = threads {
+            cargo.arg("--").arg(format!("--test-threads={threads}"));
+        }
+    }
+    cargo
+}
+
+fn step(name: &str, mut command: impl std::borrow::BorrowMut<Command>) -> Result<()> {
+    println!("== {name}");
+    checked(command.borrow_mut())
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("Uid:")).and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
+}
