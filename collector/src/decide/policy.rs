@@ -1,31 +1,227 @@
-//! What may be done about which finding.
+//! What may be done about which finding: the policy file.
 
-use thiserror::Error;
+use skep_runtime::settings::{self, Faults, Noted, Section};
+
+use super::protected;
+use crate::detect::finding::{Finding, Severity};
+
+/// The policy that holds where no file is given; printed by the collector, so that a user starts from it.
+const DEFAULT_TEXT: &str = include_str!("policy.toml");
+
+/// Longest lease a policy may ask for: an hour, so that no forgotten limit outlives a shift.
+const MAX_LEASE_S: i64 = 3600;
 
 /// What may be done about which finding.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Policy {}
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// How long an action waits for an operator.
+    pub pending_expires_s: i64,
+    /// Findings that rest on less than this share of what happened lead to no action.
+    pub min_coverage: f64,
+    /// How much may go on at a time.
+    pub budget: Budget,
+    /// Workloads never acted on; `*` at either end stands for anything. The built-in ones are always among them.
+    pub protected: Vec<String>,
+    /// The first rule that matches decides.
+    pub rules: Vec<Rule>,
+}
 
-/// What is wrong with a policy file: every fault found, not only the first.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("policy: {}", faults.join("; "))]
-pub struct PolicyError {
-    /// One line each.
-    pub faults: Vec<String>,
+/// How much may go on at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Actions that stand or are on their way, over all nodes.
+    pub max_concurrent: usize,
+    /// Commands sent in any hour.
+    pub max_per_hour: usize,
+    /// Actions that wait for an operator.
+    pub max_pending: usize,
+    /// After an action on a workload ended, none is proposed for it for this long.
+    pub cool_down_s: i64,
+}
+
+/// One rule of a policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// For people: it stands in the action's detail.
+    pub name: String,
+    /// Rule or signal of the finding; `*` at either end stands for anything.
+    pub finding: String,
+    /// Least severity.
+    pub min_severity: Severity,
+    /// Whether to act.
+    pub mode: Mode,
+    /// The limit.
+    pub limit: Limit,
+    /// How long it may stand.
+    pub lease_s: u32,
+}
+
+/// Whether to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Only say what would be done.
+    Observe,
+    /// Wait for an operator.
+    Ask,
+    /// Act.
+    Auto,
+}
+
+impl Mode {
+    /// As in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Ask => "ask",
+            Self::Auto => "auto",
+        }
+    }
+
+    /// The inverse of [`Mode::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        MODES.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode)
+    }
+}
+
+const MODES: [(&str, Mode); 3] = [("observe", Mode::Observe), ("ask", Mode::Ask), ("auto", Mode::Auto)];
+
+/// What a throttled workload may use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Limit {
+    /// Thousandths of a core.
+    Millicores(u32),
+    /// Of what it used when it was found, but no less than `min_millicores`.
+    Share {
+        /// 0..1.
+        share: f64,
+        /// Thousandths of a core.
+        min_millicores: u32,
+    },
+}
+
+impl Limit {
+    /// Thousandths of a core for a workload that uses `used_cores`.
+    pub fn millicores(self, used_cores: f64) -> u32 {
+        match self {
+            Self::Millicores(millicores) => millicores,
+            Self::Share { share, min_millicores } => ((used_cores * share * 1000.0).round() as u32).max(min_millicores),
+        }
+    }
 }
 
 impl Policy {
+    /// The text of the policy that holds where no file is given.
+    pub fn default_text() -> &'static str {
+        DEFAULT_TEXT
+    }
+
     /// Reads a policy file's text.
     ///
     /// # Errors
     /// All that is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let _ = text;
-        Ok(Self::default())
+    pub fn parse(text: &str) -> Result<Self, Faults> {
+        let (mut top, noted) = settings::parse(text)?;
+        let pending_expires_s = top.integer("pending_expires_s", 10..=86_400).unwrap_or(900);
+        let min_coverage = top.number("min_coverage", 0.0..=1.0).unwrap_or(0.8);
+        let budget = read_budget(top.section("budget"));
+        let mut protected: Vec<String> = protected::BUILT_IN.iter().map(|&pattern| pattern.to_owned()).collect();
+        for pattern in top.texts("protected").unwrap_or_default() {
+            if pattern.is_empty() {
+                top.note("protected", "an empty pattern matches nothing");
+            }
+            protected.push(pattern);
+        }
+        let rules: Vec<Rule> =
+            top.sections("rule").unwrap_or_default().into_iter().filter_map(|rule| read_rule(rule, &noted)).collect();
+        top.finish();
+        noted.into_result()?;
+        Ok(Self { pending_expires_s, min_coverage, budget, protected, rules })
     }
 
-    /// The text of the policy that holds where no file is given.
-    pub fn default_text() -> &'static str {
-        ""
+    /// The rule for a finding, if any.
+    pub fn rule_for(&self, finding: &Finding) -> Option<&Rule> {
+        self.rules
+            .iter()
+            .find(|rule| finding.severity >= rule.min_severity && protected::matches(&rule.finding, finding.rule))
+    }
+}
+
+fn read_budget(mut section: Section) -> Budget {
+    let budget = Budget {
+        max_concurrent: section.integer("max_concurrent", 0..=10_000).unwrap_or(3) as usize,
+        max_per_hour: section.integer("max_per_hour", 0..=100_000).unwrap_or(12) as usize,
+        max_pending: section.integer("max_pending", 1..=1_000).unwrap_or(50) as usize,
+        cool_down_s: section.integer("cool_down_s", 0..=86_400).unwrap_or(300),
+    };
+    section.finish();
+    budget
+}
+
+/// `None` after noting what is wrong.
+fn read_rule(mut section: Section, noted: &Noted) -> Option<Rule> {
+    let name = section.text("name");
+    let finding = section.text("finding");
+    let min_severity = section.choice("min_severity", &Severity::CHOICES).unwrap_or(Severity::Medium);
+    let action = section.choice("action", &[("throttle", ())]);
+    let mode = section.choice("mode", &MODES).unwrap_or(Mode::Ask);
+    let millicores = section.integer("cpu_millicores", 10..=1_000_000).map(|value| value as u32);
+    let share = section.number("cpu_share", 0.01..=1.0);
+    let min_millicores = section.integer("min_cpu_millicores", 10..=1_000_000).unwrap_or(100) as u32;
+    let lease_s = section.integer("lease_s", 1..=MAX_LEASE_S).unwrap_or(600) as u32;
+    for (key, missing) in [("name", name.is_none()), ("finding", finding.is_none()), ("action", action.is_none())] {
+        if missing {
+            noted.note(format!("{}: missing or not usable", section.name(key)));
+        }
+    }
+    let limit = match (millicores, share) {
+        (Some(millicores), None) => Some(Limit::Millicores(millicores)),
+        (None, Some(share)) => Some(Limit::Share { share, min_millicores }),
+        _ => {
+            section.note("cpu_share", "exactly one of cpu_share and cpu_millicores is needed");
+            None
+        }
+    };
+    section.finish();
+    action?;
+    Some(Rule { name: name?, finding: finding?, min_severity, mode, limit: limit?, lease_s })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_policy_asks_before_it_throttles_a_busy_workload() {
+        let policy = Policy::parse(Policy::default_text()).unwrap();
+        assert_eq!(policy.rules.len(), 1);
+        assert_eq!(policy.rules[0].mode, Mode::Ask);
+        assert_eq!(policy.rules[0].limit.millicores(1.0), 500);
+        assert_eq!(policy.rules[0].limit.millicores(0.1), 100);
+    }
+
+    #[test]
+    fn every_fault_of_a_policy_is_told() {
+        let text = "pending_expires_s = 1\nprotect = []\n[budget]\nmax_concurrent = -1\n[[rule]]\nname = \"x\"\n\
+                    finding = \"cpu_cores\"\naction = \"kill\"\nmode = \"sometimes\"\nlease_s = 90000\ncpu_share = 0.5\n\
+                    cpu_millicores = 100\n";
+        let faults = Policy::parse(text).unwrap_err().0;
+        let expected = [
+            "budget.max_concurrent: -1 is not between 0 and 10000",
+            "pending_expires_s: 1 is not between 10 and 86400",
+            "protect: unknown key",
+            "rule[0].action: \"kill\" is none of throttle",
+            "rule[0].action: missing or not usable",
+            "rule[0].cpu_share: exactly one of cpu_share and cpu_millicores is needed",
+            "rule[0].lease_s: 90000 is not between 1 and 3600",
+            "rule[0].mode: \"sometimes\" is none of observe, ask, auto",
+        ];
+        assert_eq!(faults, expected);
+    }
+
+    #[test]
+    fn an_empty_policy_does_nothing_and_still_protects() {
+        let policy = Policy::parse("").unwrap();
+        assert!(policy.rules.is_empty());
+        assert!(policy.protected.iter().any(|pattern| pattern == "host"));
     }
 }

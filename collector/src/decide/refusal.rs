@@ -2,13 +2,65 @@
 
 use thiserror::Error;
 
-/// Why an operator's word was refused; nothing was changed.
+use super::state::State;
+
+/// Why an operator's word was refused; nothing was changed. The text is for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// No action has this id.
-    #[error("no action {action}")]
+    #[error("no action {action}; `skep actions list` shows them")]
     UnknownAction {
         /// What was asked for.
         action: String,
+    },
+    /// A shortened id fits more than one action.
+    #[error("{action} could be any of {candidates} actions; give more digits")]
+    Ambiguous {
+        /// What was asked for.
+        action: String,
+        /// How many fit.
+        candidates: usize,
+    },
+    /// The action is past that.
+    #[error("cannot {verb} action {action}: it is {}", state.as_str())]
+    WrongState {
+        /// Its id.
+        action: String,
+        /// What was asked for.
+        verb: &'static str,
+        /// Where it stands.
+        state: State,
+    },
+    /// No session with the node.
+    #[error("node {node} is not connected; action {action} stays as it is")]
+    NotConnected {
+        /// Its id.
+        action: String,
+        /// The node.
+        node: String,
+    },
+    /// The host has started anew since; what the action aims at is gone.
+    #[error("node {node} has restarted since action {action} was proposed; it expires")]
+    Restarted {
+        /// Its id.
+        action: String,
+        /// The node.
+        node: String,
+    },
+    /// As many actions as the policy allows.
+    #[error("the policy's budget is used up: {used} of {allowed} {what}")]
+    Budget {
+        /// Which budget.
+        what: &'static str,
+        /// Used.
+        used: usize,
+        /// Allowed.
+        allowed: usize,
+    },
+    /// A verb of a later command line.
+    #[error("unknown verb {verb}")]
+    UnknownVerb {
+        /// Its number.
+        verb: i32,
     },
 }

@@ -1,1 +1,19 @@
-//! Rows to findings: rules over execs, scores over series.
+//! Rows to findings.
+//!
+//! * [`exec`]: what an exec row says, in the form rules ask for it.
+//! * [`rules`]: what is suspicious in one exec; data and pure functions.
+//! * [`series`]: what is abnormal in a workload's numbers; one online robust score a series.
+//! * [`hold`]: a storm of the same thing is one finding and a count.
+//! * [`finding`]: what comes out.
+//!
+//! Rules and scores are never fused into one number: they answer different questions.
+
+pub mod exec;
+
+pub mod rules;
+
+pub mod series;
+
+pub mod hold;
+
+pub mod finding;

@@ -1,0 +1,351 @@
+//! Detect, decide, dispatch as one state machine: durable rows in, rows to store and commands to send out.
+//!
+//! [`Responder`] does no IO and reads no clock: whoever owns it passes the time in, writes [`Output::chunks`] to the WAL
+//! and sends [`Output::commands`] down the nodes' sessions. Chunks are to be durable before the commands leave, so that
+//! no host is ever changed by an action that history does not know.
+
+use std::collections::HashMap;
+
+use ed25519_dalek::SigningKey;
+use skep_wire::envelope::Origin;
+use skep_wire::{chunk, v1};
+
+use super::rows::Rows;
+use super::watch::Watch;
+use crate::decide::action::{Action, Cause};
+use crate::decide::ledger::Proposal;
+use crate::decide::policy::Mode;
+use crate::decide::state::{Event, State};
+use crate::decide::{Ledger, Policy, Refusal};
+use crate::detect::finding::Finding;
+use crate::dispatch::{Draw, Signer};
+
+/// Node name of the collector's own stream.
+pub const OWN_NODE: &str = "collector";
+
+/// A command the executor has not begun by then is void.
+const COMMAND_VALID_US: i64 = 60_000_000;
+
+/// Undo commands remembered, so that their refusals find the action they were for.
+const MAX_UNDOS: usize = 1_000;
+
+/// Everything the responder is made with.
+#[derive(Debug)]
+pub struct Setup {
+    /// What may be done about which finding.
+    pub policy: Policy,
+    /// Signs commands; every executor trusts its public half.
+    pub key: SigningKey,
+    /// 32 bytes of the system's randomness; ids and nonces are drawn from it.
+    pub seed: [u8; 32],
+}
+
+/// A command for one node's session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// Whose session.
+    pub node: String,
+    /// For [`Responder::undeliverable`].
+    pub action: String,
+    /// What to send.
+    pub command: v1::SignedCommand,
+}
+
+/// What came of one call.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Rows of `scores`, `findings`, `actions` and `audit`, for the collector's own stream.
+    pub chunks: Vec<v1::Chunk>,
+    /// To be sent once `chunks` are durable.
+    pub commands: Vec<Outgoing>,
+}
+
+impl Output {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.commands.is_empty()
+    }
+}
+
+/// Detection and response of one collector.
+#[derive(Debug)]
+pub struct Responder {
+    watch: Watch,
+    ledger: Ledger,
+    draw: Draw,
+    signer: Signer,
+    /// Boot of every connected node.
+    connected: HashMap<String, String>,
+    /// Undo command to the action it is for.
+    undos: HashMap<String, String>,
+}
+
+impl Responder {
+    /// A responder that has seen nothing yet.
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            watch: Watch::default(),
+            ledger: Ledger::new(setup.policy),
+            draw: Draw::new(setup.seed),
+            signer: Signer::new(setup.key),
+            connected: HashMap::new(),
+            undos: HashMap::new(),
+        }
+    }
+
+    /// Learns from a batch that was durable before this start, in order and before anything else: baselines from the
+    /// nodes' batches, holds and actions from the collector's own. Raises nothing.
+    pub fn restore(&mut self, origin: &Origin, batch: &v1::Batch, now_us: i64) {
+        for chunk in &batch.chunks {
+            match chunk.table.as_str() {
+                "actions" => chunk::rows(chunk).filter_map(|row| Action::read(&row)).for_each(|mut action| {
+                    if let Some(known) = self.ledger.get(&action.id) {
+                        action.sent_us = action.sent_us.or(known.sent_us);
+                        action.lease_until_us = action.lease_until_us.or(known.lease_until_us);
+                        if known.changed_us > action.changed_us {
+                            return;
+                        }
+                    }
+                    self.ledger.put(action, now_us);
+                }),
+                "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk),
+                "cpu" if origin.node != OWN_NODE => self.watch.restore_cpu(origin, chunk),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a batch that has just become durable (and was not so before). Batches of the collector's own stream are
+    /// let be.
+    pub fn observe(&mut self, origin: &Origin, batch: &v1::Batch, now_us: i64) -> Output {
+        let mut out = Pending::default();
+        if origin.node == OWN_NODE {
+            return out.finish();
+        }
+        if let Some(boot) = self.connected.get_mut(&origin.node)
+            && *boot != origin.boot
+        {
+            boot.clone_from(&origin.boot);
+        }
+        let findings = self.watch.batch(origin, batch, now_us, &mut self.draw, &mut out.rows);
+        for finding in findings {
+            self.consider(&finding, now_us, &mut out);
+        }
+        for chunk in batch.chunks.iter().filter(|chunk| chunk.table == "actions") {
+            for row in chunk::rows(chunk) {
+                self.outcome(&row, now_us, &mut out);
+            }
+        }
+        out.finish()
+    }
+
+    /// A node's session began. Pending actions of an earlier boot expire: what they aim at is gone.
+    pub fn connected(&mut self, node: &str, boot: &str, now_us: i64) -> Output {
+        let mut out = Pending::default();
+        self.connected.insert(node.to_owned(), boot.to_owned());
+        for id in self.ledger.of_another_boot(node, boot) {
+            let cause = Cause { actor: "collector", detail: "the node has restarted since" };
+            self.change(&id, Event::Expire, cause, now_us, &mut out);
+        }
+        out.finish()
+    }
+
+    /// A node's session ended.
+    pub fn disconnected(&mut self, node: &str) {
+        self.connected.remove(node);
+    }
+
+    /// The command of this action could not be handed to its node's session.
+    pub fn undeliverable(&mut self, action: &str, now_us: i64) -> Output {
+        let mut out = Pending::default();
+        let cause = Cause { actor: "collector", detail: "the node was not connected; nothing was sent" };
+        self.change(action, Event::Undeliverable, cause, now_us, &mut out);
+        out.finish()
+    }
+
+    /// An operator's word on an action. `operator` is the name in its certificate.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was changed; the text is for the operator.
+    pub fn operator(
+        &mut self,
+        request: &v1::ActRequest,
+        operator: &str,
+        now_us: i64,
+    ) -> Result<(v1::ActReply, Output), Refusal> {
+        let mut out = Pending::default();
+        let action = self.ledger.find(&request.action_id)?.clone();
+        let reason = if request.reason.is_empty() { "no reason given" } else { &request.reason };
+        let cause = Cause { actor: operator, detail: reason };
+        let detail = match request.verb() {
+            v1::Verb::Approve => {
+                self.may(&action, "approve", action.state == State::Pending)?;
+                self.reachable(&action)?;
+                self.ledger.afford(now_us)?;
+                out.rows.audit(now_us, operator, "approve", &action.id, &action.node, reason);
+                self.send(&action.id, cause, now_us, &mut out);
+                format!("sent to {}: {}", action.node, action.parameters())
+            }
+            v1::Verb::Reject => {
+                self.may(&action, "reject", action.state == State::Pending)?;
+                self.change(&action.id, Event::Reject, cause, now_us, &mut out);
+                "nothing was changed on the host".to_owned()
+            }
+            v1::Verb::Undo => {
+                self.may(&action, "undo", action.state.stands())?;
+                self.reachable(&action)?;
+                out.rows.audit(now_us, operator, "undo", &action.id, &action.node, reason);
+                self.send_undo(&action, operator, now_us, &mut out);
+                format!("undo sent to {}", action.node)
+            }
+            v1::Verb::Unspecified => return Err(Refusal::UnknownVerb { verb: request.verb }),
+        };
+        let state = self.ledger.get(&action.id).map_or(action.state, |action| action.state);
+        Ok((v1::ActReply { state: state.as_str().to_owned(), detail }, out.finish()))
+    }
+
+    /// Call about once a second: lets pending actions expire and notices commands that were never answered.
+    pub fn tick(&mut self, now_us: i64) -> Output {
+        let mut out = Pending::default();
+        for (id, event) in self.ledger.overdue(now_us) {
+            let detail = match event {
+                Event::NoAnswer => "no receipt came back; the command is void by now",
+                _ => "nobody approved it in time",
+            };
+            self.change(&id, event, Cause { actor: "collector", detail }, now_us, &mut out);
+        }
+        self.watch.tick(now_us, &mut out.rows);
+        out.finish()
+    }
+
+    fn may(&self, action: &Action, verb: &'static str, allowed: bool) -> Result<(), Refusal> {
+        if allowed {
+            return Ok(());
+        }
+        Err(Refusal::WrongState { action: action.id.clone(), verb, state: action.state })
+    }
+
+    fn reachable(&self, action: &Action) -> Result<(), Refusal> {
+        let (id, node) = (action.id.clone(), action.node.clone());
+        match (self.connected.get(&action.node), &action.boot) {
+            (None, _) => Err(Refusal::NotConnected { action: id, node }),
+            (Some(now), Some(then)) if now != then => Err(Refusal::Restarted { action: id, node }),
+            _ => Ok(()),
+        }
+    }
+
+    fn consider(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
+        let id = self.draw.hex();
+        let action = match self.ledger.propose(finding, id, now_us) {
+            Proposal::None => return,
+            Proposal::Withheld(why) => {
+                out.rows.audit(now_us, "policy", "withheld", &finding.id, &finding.node, &why);
+                return;
+            }
+            Proposal::Action(action) => *action,
+        };
+        let (id, mode) = (action.id.clone(), action.mode);
+        let cause = Cause { actor: "policy", detail: &finding.title };
+        out.rows.action(&action, cause);
+        self.ledger.put(action, now_us);
+        if mode != Mode::Auto {
+            return;
+        }
+        match self.ledger.afford(now_us) {
+            Ok(()) => self.send(&id, Cause { actor: "policy", detail: "mode auto" }, now_us, out),
+            Err(refusal) => {
+                let detail = refusal.to_string();
+                self.change(&id, Event::Expire, Cause { actor: "policy", detail: &detail }, now_us, out);
+            }
+        }
+    }
+
+    /// A row of `actions` that a node's executor made.
+    fn outcome(&mut self, row: &chunk::Row<'_>, now_us: i64, out: &mut Pending) {
+        let (Some(id), Some(state)) = (row.text("action"), row.text("state").and_then(State::parse)) else { return };
+        if let Some(undone) = self.undos.remove(id) {
+            // The executor speaks of the undo command itself only to refuse it.
+            let node = self.ledger.get(&undone).map_or("", |action| action.node.as_str()).to_owned();
+            let detail = row.text("detail").unwrap_or_default();
+            out.rows.audit(now_us, "executor", "undo refused", &undone, &node, detail);
+            return;
+        }
+        let Some(action) = self.ledger.apply(id, Event::Receipt(state), now_us) else {
+            if self.ledger.get(id).is_none()
+                && let Some(action) = Action::read(row)
+            {
+                self.ledger.put(action, now_us);
+            }
+            return;
+        };
+        action.lease_until_us = row.int("lease_until").or(action.lease_until_us);
+        action.dry_run |= row.int("dry_run") == Some(1);
+    }
+
+    /// Changes an action's state and says so in `actions` and `audit`.
+    fn change(&mut self, id: &str, event: Event, cause: Cause<'_>, now_us: i64, out: &mut Pending) {
+        if let Some(action) = self.ledger.apply(id, event, now_us) {
+            out.rows.action(action, cause);
+        }
+    }
+
+    fn send(&mut self, id: &str, cause: Cause<'_>, now_us: i64, out: &mut Pending) {
+        let Some(action) = self.ledger.apply(id, Event::Approve, now_us) else { return };
+        out.rows.action(action, cause);
+        let action = action.clone();
+        let throttle = v1::Throttle { cpu_millicores: action.cpu_millicores };
+        let command = v1::Command {
+            id: action.id.clone(),
+            lease_s: action.lease_s,
+            action: Some(v1::command::Action::Throttle(throttle)),
+            ..self.command(&action, cause.actor, now_us)
+        };
+        self.dispatch(&action, &command, out);
+    }
+
+    fn send_undo(&mut self, action: &Action, operator: &str, now_us: i64, out: &mut Pending) {
+        let undo = v1::Undo { action_id: action.id.clone() };
+        let command = v1::Command {
+            id: self.draw.hex(),
+            action: Some(v1::command::Action::Undo(undo)),
+            ..self.command(action, operator, now_us)
+        };
+        if self.undos.len() >= MAX_UNDOS {
+            self.undos.clear();
+        }
+        self.undos.insert(command.id.clone(), action.id.clone());
+        self.dispatch(action, &command, out);
+    }
+
+    fn command(&mut self, action: &Action, approved_by: &str, now_us: i64) -> v1::Command {
+        v1::Command {
+            node: action.node.clone(),
+            boot: self.connected.get(&action.node).or(action.boot.as_ref()).cloned().unwrap_or_default(),
+            target: Some(action.target()),
+            not_after_us: now_us + COMMAND_VALID_US,
+            issued_us: now_us,
+            nonce: self.draw.hex(),
+            finding: action.finding.clone(),
+            approved_by: approved_by.to_owned(),
+            ..v1::Command::default()
+        }
+    }
+
+    fn dispatch(&self, action: &Action, command: &v1::Command, out: &mut Pending) {
+        let command = self.signer.sign(command);
+        out.commands.push(Outgoing { node: action.node.clone(), action: action.id.clone(), command });
+    }
+}
+
+/// An [`Output`] in the making.
+#[derive(Debug, Default)]
+struct Pending {
+    rows: Rows,
+    commands: Vec<Outgoing>,
+}
+
+impl Pending {
+    fn finish(self) -> Output {
+        Output { chunks: self.rows.finish(), commands: self.commands }
+    }
+}

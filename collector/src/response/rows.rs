@@ -1,0 +1,85 @@
+//! Collects the rows of one call.
+
+use skep_wire::chunk::Builder;
+use skep_wire::{tables, v1};
+
+use crate::decide::action::{Action, Cause};
+use crate::detect::finding::Finding;
+use crate::detect::series::Scored;
+
+/// Rows of the collector's own tables.
+#[derive(Debug)]
+pub(super) struct Rows {
+    scores: Builder,
+    findings: Builder,
+    actions: Builder,
+    audit: Builder,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            scores: Builder::new(&tables::SCORES),
+            findings: Builder::new(&tables::FINDINGS),
+            actions: Builder::new(&tables::ACTIONS),
+            audit: Builder::new(&tables::AUDIT),
+        }
+    }
+}
+
+impl Rows {
+    /// A scored window.
+    pub(super) fn score(&mut self, node: &str, scored: &Scored) {
+        self.scores
+            .int("time", scored.time_us)
+            .float("window_s", scored.window_s)
+            .text("target_node", node)
+            .text("workload", &scored.workload)
+            .text("signal", scored.signal.as_str())
+            .float("value", scored.score.value)
+            .float("baseline", scored.score.baseline)
+            .float("spread", scored.score.spread)
+            .float("score", scored.score.score)
+            .float("coverage", scored.coverage);
+        end(&mut self.scores);
+    }
+
+    /// A finding, and that it was raised.
+    pub(super) fn finding(&mut self, finding: &Finding) {
+        finding.write(&mut self.findings);
+        end(&mut self.findings);
+        self.audit(finding.time_us, "collector", "raised", &finding.id, &finding.node, &finding.title);
+    }
+
+    /// An action's new state, in `actions` and in `audit`.
+    pub(super) fn action(&mut self, action: &Action, cause: Cause<'_>) {
+        action.write(&mut self.actions, cause);
+        end(&mut self.actions);
+        let step = action.state.as_str();
+        self.audit(action.changed_us, cause.actor, step, &action.id, &action.node, cause.detail);
+    }
+
+    /// A step.
+    pub(super) fn audit(&mut self, time_us: i64, actor: &str, step: &str, subject: &str, node: &str, detail: &str) {
+        self.audit
+            .int("time", time_us)
+            .text("actor", actor)
+            .text("step", step)
+            .text("subject", subject)
+            .text("target_node", node)
+            .text("detail", detail);
+        end(&mut self.audit);
+    }
+
+    /// The chunks that have rows.
+    pub(super) fn finish(self) -> Vec<v1::Chunk> {
+        [self.scores, self.findings, self.actions, self.audit].into_iter().filter_map(Builder::finish).collect()
+    }
+}
+
+/// A row of ours that its table refuses is a fault of this program; the log says so and the rows go on.
+fn end(builder: &mut Builder) {
+    if let Err(error) = builder.end_row() {
+        tracing::error!(%error, "a row of the collector's own was refused");
+    }
+}

@@ -1,0 +1,293 @@
+//! Rows to findings.
+
+use skep_wire::chunk::{self, Row};
+use skep_wire::envelope::Origin;
+use skep_wire::v1;
+
+use super::rows::Rows;
+use crate::detect::exec::Exec;
+use crate::detect::finding::{Aim, Finding, Severity, quoted};
+use crate::detect::hold::{Hold, Key, Verdict};
+use crate::detect::rules::{self, Rule};
+use crate::detect::series::track::{STREAK, Signal};
+use crate::detect::series::{Scored, Series, usage};
+use crate::dispatch::Draw;
+
+/// Below this coverage a finding is a step less severe.
+const FULL_CONFIDENCE: f64 = 0.8;
+
+/// Longest value in a finding's evidence, in characters.
+const MAX_EVIDENCE: usize = 2_000;
+
+/// All detectors and what they remember.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    series: Series,
+    hold: Hold,
+}
+
+impl Watch {
+    /// Takes a node's batch; writes scores and findings, returns the findings.
+    pub(super) fn batch(
+        &mut self,
+        origin: &Origin,
+        batch: &v1::Batch,
+        now_us: i64,
+        draw: &mut Draw,
+        rows: &mut Rows,
+    ) -> Vec<Finding> {
+        let mut found = Found { origin, now_us, draw, rows, hold: &mut self.hold, findings: Vec::new() };
+        for chunk in &batch.chunks {
+            match chunk.table.as_str() {
+                "processes" => {
+                    let coverage = exec_coverage(batch);
+                    chunk::rows(chunk).for_each(|row| found.exec(&row, coverage));
+                }
+                "cpu" => {
+                    for window in usage::windows(chunk) {
+                        let scored = self.series.window(&origin.node, &origin.boot, &window);
+                        scored.iter().for_each(|scored| found.scored(scored));
+                    }
+                }
+                _ => {}
+            }
+        }
+        found.findings
+    }
+
+    /// Learns windows without raising anything.
+    pub(super) fn restore_cpu(&mut self, origin: &Origin, chunk: &v1::Chunk) {
+        for window in usage::windows(chunk) {
+            self.series.window(&origin.node, &origin.boot, &window);
+        }
+    }
+
+    /// Takes up the holds of findings raised before.
+    pub(super) fn restore_findings(&mut self, chunk: &v1::Chunk) {
+        for row in chunk::rows(chunk) {
+            let (Some(finding), Some(time_us), Some(rule)) = (row.text("finding"), row.int("time"), row.text("rule"))
+            else {
+                continue;
+            };
+            let signals = [Signal::CpuCores, Signal::RunQueueDelay].into_iter().map(Signal::as_str);
+            let Some(rule) = rules::all().map(|rule| rule.id).chain(signals).find(|known| *known == rule) else {
+                continue;
+            };
+            let evidence = row.text_list("evidence").unwrap_or_default();
+            let value = |name: &str| evidence.iter().find_map(|item| item.strip_prefix(name)).unwrap_or_default();
+            let programs = match row.text("kind") {
+                Some("event") => programs(value("exe="), value("parent_exe=")),
+                _ => String::new(),
+            };
+            let key = Key {
+                rule,
+                node: row.text("target_node").unwrap_or_default().to_owned(),
+                workload: row.text("workload").unwrap_or_default().to_owned(),
+                programs,
+            };
+            self.hold.raised(key, finding, time_us);
+        }
+    }
+
+    /// Tells what was held back and not told yet.
+    pub(super) fn tick(&mut self, now_us: i64, rows: &mut Rows) {
+        for told in self.hold.tick(now_us) {
+            let detail = format!(
+                "{} more of {} by {} ({})",
+                told.held_back, told.key.rule, told.key.workload, told.key.programs
+            );
+            rows.audit(now_us, "collector", "repeated", &told.finding, &told.key.node, &detail);
+        }
+        let evicted = self.series.take_evicted();
+        if evicted > 0 {
+            let detail = format!("{evicted} workloads seen longest ago are no longer scored, for want of room");
+            rows.audit(now_us, "collector", "evicted", "series", "", &detail);
+        }
+    }
+}
+
+/// What a batch's own ledger says of its execs: delivered over attempted.
+fn exec_coverage(batch: &v1::Batch) -> f64 {
+    let (mut attempted, mut lost) = (0, 0);
+    for row in batch.chunks.iter().filter(|chunk| chunk.table == "loss").flat_map(chunk::rows) {
+        if row.text("probe") == Some("exec") {
+            attempted += row.int("attempted").unwrap_or(0);
+            lost += row.int("lost").unwrap_or(0);
+        }
+    }
+    if attempted > 0 { (1.0 - lost as f64 / attempted as f64).clamp(0.0, 1.0) } else { 1.0 }
+}
+
+fn programs(exe: &str, parent: &str) -> String {
+    format!("{exe} from {parent}")
+}
+
+/// The findings of one batch in the making.
+struct Found<'a> {
+    origin: &'a Origin,
+    now_us: i64,
+    draw: &'a mut Draw,
+    rows: &'a mut Rows,
+    hold: &'a mut Hold,
+    findings: Vec<Finding>,
+}
+
+impl Found<'_> {
+    fn exec(&mut self, row: &Row<'_>, coverage: f64) {
+        let Some(exec) = Exec::read(row) else { return };
+        for rule in rules::all().filter(|rule| (rule.matches)(&exec)) {
+            self.matched(rule, row, &exec, coverage);
+        }
+    }
+
+    fn matched(&mut self, rule: &'static Rule, row: &Row<'_>, exec: &Exec<'_>, coverage: f64) {
+        let workload = row.text("workload").unwrap_or_default();
+        let key = Key {
+            rule: rule.id,
+            node: self.origin.node.clone(),
+            workload: workload.to_owned(),
+            programs: programs(exec.path(), exec.parent),
+        };
+        let Verdict::Raise { held_back } = self.hold.ask(&key, self.now_us) else { return };
+        let process = row.int("pid").zip(row.int("start_ns"));
+        let (pid, start_ns) = process.unwrap_or_default();
+        let evidence_sql = format!(
+            "SELECT * FROM processes WHERE node = {} AND boot = {} AND pid = {pid} AND start_ns = {start_ns}",
+            quoted(&self.origin.node),
+            quoted(&self.origin.boot),
+        );
+        let mut evidence = vec![format!("exe={}", exec.path()), format!("parent_exe={}", exec.parent)];
+        let others = rule.looks_at.iter().filter(|column| !matches!(**column, "exe" | "parent_exe"));
+        evidence.extend(others.filter_map(|column| column_text(row, column)));
+        let title = format!("{}: {}", rule.title, shortened(&exec.command_line, 120));
+        let id = self.draw.hex();
+        self.raise(
+            key,
+            held_back,
+            Finding {
+                id,
+                time_us: self.now_us,
+                kind: "event",
+                rule: rule.id,
+                severity: rule.severity,
+                title,
+                node: self.origin.node.clone(),
+                boot: self.origin.boot.clone(),
+                workload: workload.to_owned(),
+                process,
+                aim: aim(row),
+                attack: rule.attack,
+                evidence,
+                evidence_sql,
+                coverage,
+                used_cores: None,
+            },
+        );
+    }
+
+    fn scored(&mut self, scored: &Scored) {
+        self.rows.score(&self.origin.node, scored);
+        if scored.score.streak != STREAK {
+            return;
+        }
+        let key = Key {
+            rule: scored.signal.as_str(),
+            node: self.origin.node.clone(),
+            workload: scored.workload.clone(),
+            programs: String::new(),
+        };
+        let Verdict::Raise { held_back } = self.hold.ask(&key, self.now_us) else { return };
+        let (severity, title, used_cores) = match scored.signal {
+            Signal::CpuCores => (
+                Severity::Medium,
+                format!(
+                    "{} uses {:.2} cores, {:.2} is usual",
+                    scored.workload, scored.score.value, scored.score.baseline
+                ),
+                Some(scored.score.value),
+            ),
+            Signal::RunQueueDelay => (
+                Severity::Low,
+                format!(
+                    "{} waits {:.1} ms for a CPU, {:.1} ms is usual",
+                    scored.workload,
+                    scored.score.value / 1e6,
+                    scored.score.baseline / 1e6
+                ),
+                None,
+            ),
+        };
+        let evidence = vec![
+            format!("{}={:.3}", scored.signal.as_str(), scored.score.value),
+            format!("baseline={:.3}", scored.score.baseline),
+            format!("spread={:.3}", scored.score.spread),
+            format!("score={:.1}", scored.score.score),
+            format!("windows_abnormal={}", scored.score.streak),
+            format!("windows_before={}", scored.score.rests_on),
+            format!("share_in_cgroup={:.2}", scored.aim_share),
+        ];
+        let evidence_sql = format!(
+            "SELECT * FROM scores WHERE target_node = {} AND workload = {} AND signal = {} ORDER BY time",
+            quoted(&self.origin.node),
+            quoted(&scored.workload),
+            quoted(scored.signal.as_str()),
+        );
+        let id = self.draw.hex();
+        self.raise(
+            key,
+            held_back,
+            Finding {
+                id,
+                time_us: self.now_us,
+                kind: "series",
+                rule: scored.signal.as_str(),
+                severity,
+                title,
+                node: self.origin.node.clone(),
+                boot: self.origin.boot.clone(),
+                workload: scored.workload.clone(),
+                process: None,
+                aim: scored.aim.clone(),
+                attack: &[],
+                evidence,
+                evidence_sql,
+                coverage: scored.coverage,
+                used_cores,
+            },
+        );
+    }
+
+    fn raise(&mut self, key: Key, held_back: u64, mut finding: Finding) {
+        if finding.coverage < FULL_CONFIDENCE {
+            finding.severity = finding.severity.lowered();
+            finding.title = format!("{} ({:.0} % of what happened was seen)", finding.title, finding.coverage * 100.0);
+        }
+        if held_back > 0 {
+            finding.evidence.push(format!("repeats_held_back={held_back}"));
+        }
+        self.hold.raised(key, &finding.id, self.now_us);
+        self.rows.finding(&finding);
+        self.findings.push(finding);
+    }
+}
+
+fn aim(row: &Row<'_>) -> Option<Aim> {
+    Some(Aim { cgroup: row.text("cgroup")?.to_owned(), cgroup_id: row.int("cgroup_id")? })
+}
+
+fn column_text(row: &Row<'_>, column: &str) -> Option<String> {
+    let value = match (row.text(column), row.int(column), row.text_list(column)) {
+        (Some(text), ..) => text.to_owned(),
+        (None, Some(number), _) => number.to_string(),
+        (None, None, Some(items)) => items.join(" "),
+        (None, None, None) => return None,
+    };
+    Some(format!("{column}={}", shortened(&value, MAX_EVIDENCE)))
+}
+
+fn shortened(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
+    }
+}
