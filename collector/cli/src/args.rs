@@ -1,0 +1,77 @@
+//! The command line as clap sees it. Each command's own arguments stand beside its code.
+
+use clap::{Parser, Subcommand};
+
+use crate::command::{
+    actions::ActionsArgs, completions::CompletionsArgs, doctor::DoctorArgs, events::EventsArgs, explain::ExplainArgs,
+    export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, man::ManArgs, nodes::NodesArgs, query::QueryArgs,
+    tables::TablesArgs,
+};
+use crate::top::TopArgs;
+use crate::up::UpArgs;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, also when the answer is empty
+  1  tried and failed
+  2  the command line or a configuration file makes no sense
+  3  no collector to reach and no folder to answer from
+  4  the other side said no
+
+Start with `sudo skep up`, then `skep top` in another terminal.";
+
+/// See what a Linux host does, from inside its kernel
+#[derive(Debug, Parser)]
+#[command(
+    name = "skep",
+    version,
+    about,
+    long_about = "See what a Linux host does, from inside its kernel.\n\n\
+        `skep up` watches this host with eBPF, keeps what it saw as Parquet, says what is unusual and why, and can act \
+        on it. The other commands ask: a running collector where there is one, else the files it left.",
+    after_help = EXIT_CODES,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands, in the order people meet them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch this host: start collector, executor and agent, and show live numbers
+    Up(UpArgs),
+    /// Live view of processes, workloads, system calls, connections and health
+    Top(TopArgs),
+    /// Ask in SQL
+    Query(QueryArgs),
+    /// What the tables and their columns are
+    Tables(TablesArgs),
+    /// What happens on the hosts: processes, connections, findings
+    Events(EventsArgs),
+    /// Hosts that report, and how well they are seen
+    Nodes(NodesArgs),
+    /// What deserves a look
+    Findings(FindingsArgs),
+    /// One finding: its evidence, what was done about it, how much was seen
+    Explain(ExplainArgs),
+    /// What skep did or wants to do about findings
+    Actions(ActionsArgs),
+    /// Check this installation from the certificates to the numbers
+    Doctor(DoctorArgs),
+    /// Copy tables to files
+    Export(ExportArgs),
+    /// Write what the collector holds in memory to Parquet now
+    Flush(FlushArgs),
+    /// Completions for a shell
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
+    /// Manual pages
+    #[command(hide = true)]
+    Man(ManArgs),
+}

@@ -1,0 +1,217 @@
+//! `skep explain`: one finding, what it rests on, what was done about it, and how much was seen.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use clap::{Args, ValueEnum};
+
+use super::actions::full_id;
+use crate::connect::Source;
+use crate::exit::{Failure, one_line};
+use crate::output::{
+    DataFormat, Layout, Paint, Row, Style, escape, print, quoted, render, rows, share, time_us, to_json,
+};
+use crate::place::PlaceArgs;
+
+/// Most evidence rows shown; the statement that returns all of them is printed too.
+const EVIDENCE_ROWS: usize = 20;
+
+/// Arguments of `skep explain`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "One finding: what raised it, the rows it rests on, what skep did about it, and how much of what \
+        happened skep saw.\n\nThe start of an id is enough.",
+    after_help = "\
+Examples:
+  skep explain 9c41
+  skep explain 9c41 --format json | jq .actions"
+)]
+pub struct ExplainArgs {
+    /// Id of the finding, or its start
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How it is printed
+    #[arg(long, short, value_enum, default_value_t)]
+    pub format: ExplainFormat,
+    /// Where to ask.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// How an explanation is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ExplainFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object
+    Json,
+    /// The evidence rows only
+    Csv,
+}
+
+/// A statement's answer, kept for printing.
+struct Part {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+}
+
+impl Part {
+    async fn ask(source: &Source, sql: &str) -> Result<Self, Failure> {
+        let answer = source.ask(sql).await?;
+        Ok(Self { schema: answer.schema(), batches: answer.collect().await? })
+    }
+
+    fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    fn json(&self) -> Result<serde_json::Value, Failure> {
+        Ok(to_json(&self.batches)?)
+    }
+}
+
+pub(super) async fn run(args: ExplainArgs) -> Result<(), Failure> {
+    let source = super::open(&args.place).await?;
+    let id = full_id(&source, "findings", "finding", &args.id).await?;
+    let literal = quoted(&id);
+    let finding = Part::ask(&source, &format!("SELECT * FROM findings WHERE finding = {literal} LIMIT 1")).await?;
+    let evidence_sql = rows(&finding.batches).next().and_then(|row| row.text("evidence_sql")).unwrap_or_default();
+    let evidence = match evidence_sql.trim() {
+        "" => Err("the finding names none".to_owned()),
+        // Rows may have aged out or a statement of another version may not run here; the rest is still worth saying.
+        sql => Part::ask(&source, sql).await.map_err(|failure| one_line(&failure)),
+    };
+    let actions = Part::ask(
+        &source,
+        &format!(
+            "SELECT time, action, state, actor, verb, parameters, dry_run, detail FROM actions \
+             WHERE finding = {literal} ORDER BY time, stream, seq"
+        ),
+    )
+    .await?;
+    match args.format {
+        ExplainFormat::Table => for_people(&id, &finding, &evidence, &actions),
+        ExplainFormat::Json => {
+            let evidence = match &evidence {
+                Ok(part) => part.json()?,
+                Err(reason) => serde_json::json!({ "error": reason }),
+            };
+            let finding = finding.json()?;
+            let object = serde_json::json!({
+                "finding": finding.get(0),
+                "evidence": evidence,
+                "actions": actions.json()?,
+            });
+            Ok(print(&format!("{object:#}\n"))?)
+        }
+        ExplainFormat::Csv => {
+            let part = evidence.as_ref().unwrap_or(&finding);
+            let mut writer = crate::output::Writer::start(DataFormat::Csv, &part.schema, None)?;
+            for batch in &part.batches {
+                writer.push(batch)?;
+            }
+            writer.finish()?;
+            Ok(())
+        }
+    }
+}
+
+fn for_people(id: &str, finding: &Part, evidence: &Result<Part, String>, actions: &Part) -> Result<(), Failure> {
+    let layout = Layout::stdout();
+    let style = layout.style;
+    let mut text = String::new();
+    if let Some(row) = rows(&finding.batches).next() {
+        text.push_str(&head(id, &row, style));
+    }
+    text.push_str(&title(style, "Rests on"));
+    match evidence {
+        Err(reason) => text.push_str(&format!("  no rows: {reason}\n")),
+        Ok(part) if part.rows() == 0 => text.push_str("  the rows are no longer kept\n"),
+        Ok(part) => {
+            text.push_str(&render(&part.schema, &first(&part.batches, EVIDENCE_ROWS), layout));
+            if part.rows() > EVIDENCE_ROWS {
+                text.push_str(&format!("... {} rows in all\n", part.rows()));
+            }
+        }
+    }
+    text.push_str(&title(style, "Done about it"));
+    if actions.rows() == 0 {
+        text.push_str("  nothing: no policy asks for an action\n");
+    } else {
+        text.push_str(&render(&actions.schema, &actions.batches, layout));
+    }
+    Ok(print(&text)?)
+}
+
+fn title(style: Style, text: &str) -> String {
+    format!("\n{}\n", style.paint(Paint::Strong, text))
+}
+
+fn head(id: &str, row: &Row<'_>, style: Style) -> String {
+    let text = |name: &str| escape(&row.text(name).unwrap_or_default());
+    let severity = text("severity");
+    let paint = match severity.as_str() {
+        "critical" | "high" => Paint::Bad,
+        "medium" => Paint::Warn,
+        _ => Paint::Accent,
+    };
+    let mut lines = vec![format!("{} {}", style.paint(paint, &severity), style.paint(Paint::Strong, &text("title")))];
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            lines.push(format!("  {}{value}", style.paint(Paint::Faint, &format!("{name:<10}"))));
+        }
+    };
+    line("finding", id.to_owned());
+    line("raised", time_us(row.int("time").unwrap_or(0)));
+    line("node", text("target_node"));
+    line("workload", text("workload"));
+    line("process", row.int("pid").map_or(String::new(), |pid| pid.to_string()));
+    line("cgroup", text("cgroup"));
+    line("rule", format!("{} ({})", text("rule"), text("kind")));
+    line("ATT&CK", row.texts("attack").unwrap_or_default().join(" "));
+    for (at, evidence) in row.texts("evidence").unwrap_or_default().iter().enumerate() {
+        line(if at == 0 { "evidence" } else { "" }, escape(evidence));
+    }
+    line("seen", coverage_in_words(row.float("coverage")));
+    line("query", text("evidence_sql"));
+    lines.join("\n") + "\n"
+}
+
+/// What a coverage means for whoever reads the finding.
+fn coverage_in_words(coverage: Option<f64>) -> String {
+    match coverage {
+        None => "how much was seen is not known".to_owned(),
+        Some(all) if all >= 1.0 => "everything that happened in its window".to_owned(),
+        Some(most) if most >= 0.99 => format!("{} of what happened in its window; enough to rely on", share(most)),
+        Some(part) => {
+            format!("only {} of what happened in its window; the rest was lost, see the table `loss`", share(part))
+        }
+    }
+}
+
+/// At most `limit` rows from the start.
+fn first(batches: &[RecordBatch], limit: usize) -> Vec<RecordBatch> {
+    let mut left = limit;
+    let mut kept = Vec::new();
+    for batch in batches {
+        let rows = batch.num_rows().min(left);
+        if rows > 0 {
+            kept.push(batch.slice(0, rows));
+        }
+        left -= rows;
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coverage_is_said_in_words() {
+        assert!(coverage_in_words(Some(1.0)).starts_with("everything"));
+        assert!(coverage_in_words(Some(0.995)).contains("99.50%"));
+        assert!(coverage_in_words(Some(0.4)).starts_with("only 40%"));
+        assert!(coverage_in_words(None).contains("not known"));
+    }
+}

@@ -1,0 +1,233 @@
+//! One `skep up` from the first file to the last child.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::folder::Folder;
+use super::keeper::{Keeper, start};
+use super::log::{Notice, Notices};
+use super::screen::Screen;
+use super::{UpArgs, UpError, certificates, command_key, leftover, numbers, parts, summary};
+use crate::command::span::now_us;
+use crate::connect::{Endpoint, Source};
+use crate::place::Place;
+
+/// Notices that wait for the terminal; what does not fit stands in the logs.
+const NOTICES: usize = 256;
+
+/// How often the newest window is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// `--for` longer than this runs for this long: a timer needs an end.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// The children, in the order they were started.
+#[derive(Debug, Default)]
+struct Children {
+    collector: Option<Keeper>,
+    executor: Option<Keeper>,
+    agent: Option<Keeper>,
+}
+
+impl Children {
+    /// The two that feed the collector.
+    async fn stop_feeders(&mut self) {
+        for keeper in [&mut self.agent, &mut self.executor] {
+            if let Some(mut keeper) = keeper.take() {
+                keeper.stop().await;
+            }
+        }
+    }
+
+    async fn stop_all(&mut self) {
+        self.stop_feeders().await;
+        if let Some(mut keeper) = self.collector.take() {
+            keeper.stop().await;
+        }
+    }
+}
+
+/// The signals that end it.
+#[derive(Debug)]
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Ends {
+    fn listen() -> Result<Self, UpError> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(UpError::Signals)?,
+            terminate: signal(SignalKind::terminate()).map_err(UpError::Signals)?,
+            hangup: signal(SignalKind::hangup()).map_err(UpError::Signals)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
+    let mut ends = Ends::listen()?;
+    let folder = Folder::create(&args.data)?;
+    let _held = folder.lock()?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = if host.is_empty() { "localhost".to_owned() } else { host };
+    let ensured = certificates::ensure(&folder, &host, args.listen.ip(), Timestamp::now())?;
+    command_key::ensure(&folder)?;
+
+    let (notices, mut heard) = Notices::channel(NOTICES);
+    let mut screen = Screen::new(args.quiet);
+    leftover::clear(&folder, &notices).await;
+    if !ensured.made.is_empty() {
+        screen.line(&format!("made certificates: {} (in {})", ensured.made.join(", "), folder.tls("").display()));
+    }
+    let mut children = Children::default();
+    let began_us = now_us();
+    let started = tokio::select! {
+        started = start_all(&args, &folder, &ensured.node, &notices, &mut children) => started,
+        () = ends.next() => {
+            children.stop_all().await;
+            return Ok(());
+        }
+    };
+    let listen = match started {
+        Ok(listen) => listen,
+        Err(error) => {
+            children.stop_all().await;
+            while let Ok(notice) = heard.try_recv() {
+                screen.notice(&notice);
+            }
+            return Err(error);
+        }
+    };
+    welcome(&mut screen, &args, &folder, &ensured.node, &listen);
+    show(&args, folder.root(), began_us, &mut screen, &mut heard, &mut ends).await;
+
+    screen.close();
+    screen.line("stopping");
+    let finished = tokio::select! {
+        () = finish(&mut children, folder.root(), began_us, &mut screen) => true,
+        () = ends.next() => false,
+    };
+    while let Ok(notice) = heard.try_recv() {
+        screen.notice(&notice);
+    }
+    if !finished {
+        for keeper in [children.agent, children.executor, children.collector].iter_mut().flatten() {
+            keeper.kill().await;
+        }
+        return Err(UpError::StoppedHard);
+    }
+    Ok(())
+}
+
+/// Collector, executor, agent, each when the one before is ready. Returns where the collector listens.
+async fn start_all(
+    args: &UpArgs,
+    folder: &Folder,
+    node: &str,
+    notices: &Notices,
+    children: &mut Children,
+) -> Result<String, UpError> {
+    let mut collector = start(parts::collector(folder, args, &args.listen.to_string()), notices).await?;
+    let endpoint = Endpoint::read(folder.root()).ok().flatten();
+    let listen = endpoint.as_ref().map_or_else(|| args.listen.to_string(), |endpoint| endpoint.grpc.clone());
+    let url = endpoint.map_or_else(|| format!("https://{listen}"), |endpoint| endpoint.url());
+    // Port 0 was for the first life only: the agent knows the port it got.
+    collector.part.args = parts::collector(folder, args, &listen).args;
+    children.collector = Some(collector.keep());
+    children.executor = Some(start(parts::executor(folder, args, node), notices).await?.keep());
+    children.agent = Some(start(parts::agent(folder, args, node, &url), notices).await?.keep());
+    Ok(listen)
+}
+
+fn welcome(screen: &mut Screen, args: &UpArgs, folder: &Folder, node: &str, listen: &str) {
+    let act = if args.act { "may change this host" } else { "dry run (--act lets it change this host)" };
+    screen.line(&format!("skep {} watches {node}", env!("CARGO_PKG_VERSION")));
+    screen.line(&format!("  data      {}", folder.root().display()));
+    screen.line(&format!("  collector {listen}"));
+    screen.line(&format!("  executor  {act}"));
+    let until = match args.run_for {
+        Some(span) => format!("stops by itself after {}", humantime::format_duration(span)),
+        None => "Ctrl-C stops it".to_owned(),
+    };
+    screen.line(&format!(
+        "numbers come once a window ({}); {until}; in another terminal: skep top --data {}",
+        humantime::format_duration(args.window),
+        folder.root().display()
+    ));
+}
+
+/// Numbers and notices until a signal or the end of `--for`.
+async fn show(
+    args: &UpArgs,
+    data: &Path,
+    began_us: i64,
+    screen: &mut Screen,
+    heard: &mut mpsc::Receiver<Notice>,
+    ends: &mut Ends,
+) {
+    let end = sleep_until(Instant::now() + args.run_for.unwrap_or(LONGEST).min(LONGEST));
+    tokio::pin!(end);
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let window_us = i64::try_from(args.window.as_micros()).unwrap_or(i64::MAX / 16);
+    let mut newest_us = began_us - window_us;
+    let mut source = None;
+    loop {
+        tokio::select! {
+            () = ends.next() => return,
+            () = &mut end => return,
+            Some(notice) = heard.recv() => screen.notice(&notice),
+            _ = look.tick() => {
+                // The window that is being measured ends, is shipped and stored before its numbers are there.
+                if now_us() < newest_us + 2 * window_us {
+                    continue;
+                }
+                if source.is_none() {
+                    source = Source::open(&Place::Data(data.to_owned())).await.ok().filter(is_live);
+                }
+                let Some(asked) = &source else { continue };
+                match numbers::newest(asked, newest_us, window_us, began_us, now_us()).await {
+                    Ok(Some(numbers)) => {
+                        newest_us = numbers.start_us;
+                        screen.numbers(&numbers);
+                    }
+                    Ok(None) => {}
+                    // The collector is being started again; the keeper has said so.
+                    Err(_) => source = None,
+                }
+            }
+        }
+    }
+}
+
+fn is_live(source: &Source) -> bool {
+    matches!(source, Source::Live(_))
+}
+
+/// Stops the feeders, takes stock, stops the collector.
+async fn finish(children: &mut Children, data: &Path, began_us: i64, screen: &mut Screen) {
+    children.stop_feeders().await;
+    let summary = match Source::open(&Place::Data(data.to_owned())).await {
+        Ok(source) => summary::gather(&source, began_us).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    children.stop_all().await;
+    match summary {
+        Ok(summary) => screen.line(&format!("\n{}", summary.text(data))),
+        Err(reason) => screen.line(&format!("no summary: {reason}")),
+    }
+}
