@@ -1,3 +1,35 @@
-//! See ARCHITECTURE.md.
+//! The host agent.
+//!
+//! Stages in flow order:
+//!
+//! [`probe`] -> [`aggregate`] -> [`spool`] -> [`ship`], and beside them [`command`], which carries orders to the executor
+//! and receipts back.
+//!
+//! Invariants: only `probe` names the loader or a map; only [`app`] makes channels and starts tasks; a batch leaves only
+//! after it is on disk; whatever is dropped is a row of the ledger.
+//!
+//! Entry points: [`app::run`], [`doctor::run`], [`config::load`].
 
 pub mod probe;
+
+pub mod source;
+
+pub mod ledger;
+
+pub mod aggregate;
+
+pub mod spool;
+
+pub mod ship;
+
+pub mod command;
+
+pub mod app;
+
+pub mod config;
+
+pub mod doctor;
+
+pub mod error;
+
+pub mod host;

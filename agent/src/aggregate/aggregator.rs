@@ -1,0 +1,316 @@
+//! Readings and events in, batches out.
+
+use std::time::Duration;
+
+use skep_runtime::clock::Clock;
+use skep_wire::chunk::{Builder, ChunkError};
+use skep_wire::{tables, v1};
+
+use super::account::{Account, Statement, coverage};
+use super::gauges::{Gauges, OwnState};
+use super::identity::Identities;
+use super::rows::{self, Family, Who};
+use super::window::{Span, Windows};
+use crate::ledger::{self, LossRow};
+use crate::probe::reading::{Connection, CpuReading, Event, Exec, Exit, Fork, ProcessKey, Reading, SyscallReading};
+
+/// Looks into `/proc` for the events of one drain: some 5 ms at worst.
+const LOOKS_PER_DRAIN: u32 = 256;
+
+/// Looks into `/proc` for the processes of one window: some 80 ms at worst.
+const LOOKS_PER_WINDOW: u32 = 4096;
+
+/// Event rows that are sealed without waiting for more.
+const FULL_BATCH_ROWS: usize = 20_000;
+
+/// A batch ready to be numbered and written.
+#[derive(Debug)]
+pub struct Sealed {
+    /// Rows, and what they claim.
+    pub batch: v1::Batch,
+    /// Set on a window's batch: everything up to this moment was watched and is in a batch.
+    pub watched_until_us: Option<i64>,
+}
+
+/// The stage's state; one thread owns it.
+#[derive(Debug)]
+pub struct Aggregator {
+    clock: Clock,
+    windows: Windows,
+    identities: Identities,
+    account: Account,
+    gauges: Gauges,
+    processes: Builder,
+    connections: Builder,
+    /// Start of the window under way, wall clock in microseconds.
+    from_us: i64,
+    /// Rows of `loss` for the next batch.
+    notes: Vec<LossRow>,
+    /// Whether the processes of before the agent have their rows.
+    introduced: bool,
+    own: OwnState,
+}
+
+impl Aggregator {
+    /// Starts at the moment of the call, with every process there is.
+    ///
+    /// `watched_until_us` is where the last run of the agent left off; the time since then becomes a row of `loss`.
+    pub fn start(
+        clock: Clock,
+        window: Duration,
+        mut identities: Identities,
+        attached_ns: u64,
+        watched_until_us: Option<i64>,
+    ) -> Self {
+        identities.refill(u32::MAX);
+        identities.seed();
+        identities.refill(LOOKS_PER_DRAIN);
+        let from_us = clock.wall_us_at(attached_ns);
+        let mut notes = Vec::new();
+        if let Some(left_off) = watched_until_us.filter(|left_off| *left_off < from_us) {
+            let detail = "no agent was running".to_owned();
+            notes.push(LossRow::uncounted((left_off, from_us), ledger::NOT_WATCHING, detail));
+        }
+        Self {
+            clock,
+            windows: Windows::new(window),
+            identities,
+            account: Account::default(),
+            gauges: Gauges::start(),
+            processes: Builder::new(&tables::PROCESSES),
+            connections: Builder::new(&tables::CONNECTIONS),
+            from_us,
+            notes,
+            introduced: false,
+            own: OwnState::default(),
+        }
+    }
+
+    /// Wall clock of the end of the window under way, in microseconds.
+    pub fn boundary_us(&self) -> i64 {
+        self.windows.next_boundary_us(self.from_us)
+    }
+
+    /// What other stages say of themselves, for the next window's gauges.
+    pub fn set_own(&mut self, own: OwnState) {
+        self.own = own;
+    }
+
+    /// Before each drain: allows looks into `/proc` again.
+    pub fn refill(&mut self) {
+        self.identities.refill(LOOKS_PER_DRAIN);
+    }
+
+    /// Whether so many event rows are waiting that they should be sealed now.
+    pub fn is_full(&self) -> bool {
+        self.processes.rows() + self.connections.rows() >= FULL_BATCH_ROWS
+    }
+
+    /// Takes an event in.
+    ///
+    /// # Errors
+    /// [`ChunkError`]: the row does not fit its table, which is a fault of this program.
+    pub fn on_event(&mut self, event: &Event) -> Result<(), ChunkError> {
+        let probe = match event {
+            Event::Fork(fork) => self.on_fork(fork).map(|()| "fork"),
+            Event::Exec(exec) => self.on_exec(exec).map(|()| "exec"),
+            Event::Exit(exit) => self.on_exit(exit).map(|()| "exit"),
+            Event::Connection(connection) => self.on_connection(connection).map(|()| "tcp"),
+        }?;
+        self.account.count(probe);
+        Ok(())
+    }
+
+    fn on_fork(&mut self, fork: &Fork) -> Result<(), ChunkError> {
+        let subject = &fork.subject;
+        self.identities.on_fork(subject);
+        let family = self.family(subject.parent);
+        let time_us = self.clock.wall_us_at(subject.at_ns);
+        let who = who(self.identities.get(subject.process), subject.process, &subject.comm, Some(subject.uid));
+        rows::fork(&mut self.processes, time_us, &who, &family, subject)
+    }
+
+    fn on_exec(&mut self, exec: &Exec) -> Result<(), ChunkError> {
+        let subject = &exec.subject;
+        self.identities.on_exec(exec);
+        let family = self.family(subject.parent);
+        let time_us = self.clock.wall_us_at(subject.at_ns);
+        let who = who(self.identities.get(subject.process), subject.process, &subject.comm, Some(subject.uid));
+        rows::exec(&mut self.processes, time_us, &who, &family, exec)
+    }
+
+    fn on_exit(&mut self, exit: &Exit) -> Result<(), ChunkError> {
+        let subject = &exit.subject;
+        self.identities.on_exit(exit);
+        let family = self.family(subject.parent);
+        let time_us = self.clock.wall_us_at(subject.at_ns);
+        let who = who(self.identities.get(subject.process), subject.process, &subject.comm, Some(subject.uid));
+        rows::exit(&mut self.processes, time_us, &who, &family, exit)
+    }
+
+    fn on_connection(&mut self, seen: &Connection) -> Result<(), ChunkError> {
+        let subject = &seen.subject;
+        let time_us = self.clock.wall_us_at(subject.at_ns);
+        let owned = subject.process.pid != 0;
+        let process = if owned { self.identities.resolve(subject.process, Some(&subject.comm)) } else { None };
+        let who = who(process, subject.process, &subject.comm, owned.then_some(subject.uid));
+        rows::connection(&mut self.connections, time_us, &who, seen)
+    }
+
+    fn family(&mut self, parent: ProcessKey) -> Family {
+        self.identities.resolve(parent, None);
+        let Some(process) = self.identities.any_start(parent) else { return Family::default() };
+        Family {
+            parent_comm: Some(process.comm.clone()),
+            parent_exe: process.exe.as_deref().map(str::to_owned),
+            ancestors: self.identities.ancestors(parent),
+        }
+    }
+
+    /// The events taken in since the last batch, if there are any.
+    ///
+    /// # Errors
+    /// As [`Aggregator::on_event`].
+    pub fn seal_events(&mut self) -> Result<Option<Sealed>, ChunkError> {
+        if self.processes.rows() + self.connections.rows() == 0 && self.notes.is_empty() {
+            return Ok(None);
+        }
+        let statement = self.account.state_events((self.from_us, self.boundary_us()));
+        self.seal(Vec::new(), statement, None).map(Some)
+    }
+
+    /// The end of a window: what its reading counted, its gauges, its ledger, and the events not sealed yet.
+    ///
+    /// # Errors
+    /// As [`Aggregator::on_event`].
+    pub fn seal_window(&mut self, reading: &Reading) -> Result<Sealed, ChunkError> {
+        let until_us = self.clock.wall_us_at(reading.until_ns);
+        let span = self.windows.span(self.clock.wall_us_at(reading.from_ns), until_us);
+        self.identities.refill(LOOKS_PER_WINDOW);
+        let cpu = self.cpu_chunk(span, reading)?;
+        let syscalls = self.syscalls_chunk(span, reading)?;
+        let host = self.host_chunk(span)?;
+        self.introduce(until_us)?;
+        let statement = self.account.state_window((span.from_us, span.until_us), &reading.ledger);
+        let sealed = self.seal([cpu, syscalls, host].into_iter().flatten().collect(), statement, Some(until_us))?;
+        self.identities.end_window();
+        self.from_us = span.until_us;
+        Ok(sealed)
+    }
+
+    /// A window whose counters could not be read; its span is a row without counts.
+    ///
+    /// # Errors
+    /// As [`Aggregator::on_event`].
+    pub fn seal_unread(&mut self, until_ns: u64, detail: String) -> Result<Sealed, ChunkError> {
+        let until_us = self.clock.wall_us_at(until_ns);
+        let span = self.windows.span(self.from_us, until_us);
+        self.notes.push(LossRow::uncounted((span.from_us, span.until_us), ledger::READ_FAILED, detail));
+        let statement = self.account.state_events((span.from_us, span.until_us));
+        let sealed = self.seal(Vec::new(), statement, Some(until_us))?;
+        self.identities.end_window();
+        self.from_us = span.until_us;
+        Ok(sealed)
+    }
+
+    /// The very last batch: what was counted as handed out and never came. `None` when all is well.
+    ///
+    /// # Errors
+    /// As [`Aggregator::on_event`].
+    pub fn seal_end(&mut self) -> Result<Option<Sealed>, ChunkError> {
+        let missing = self.account.state_missing((self.from_us, self.clock.wall_us()));
+        self.notes.extend(missing);
+        self.seal_events()
+    }
+
+    fn seal(
+        &mut self,
+        mut chunks: Vec<v1::Chunk>,
+        statement: Statement,
+        watched_until_us: Option<i64>,
+    ) -> Result<Sealed, ChunkError> {
+        let processes = std::mem::replace(&mut self.processes, Builder::new(&tables::PROCESSES));
+        let connections = std::mem::replace(&mut self.connections, Builder::new(&tables::CONNECTIONS));
+        let mut loss = std::mem::take(&mut self.notes);
+        loss.extend(statement.rows);
+        chunks.extend([processes.finish(), connections.finish(), ledger::chunk(&loss)?].into_iter().flatten());
+        let batch = v1::Batch { sealed_us: self.clock.wall_us(), chunks, deliveries: statement.deliveries };
+        Ok(Sealed { batch, watched_until_us })
+    }
+
+    fn cpu_chunk(&mut self, span: Span, reading: &Reading) -> Result<Option<v1::Chunk>, ChunkError> {
+        let coverage = coverage(&reading.ledger, "cpu");
+        let mut builder = Builder::new(&tables::CPU);
+        for seen in &reading.cpu {
+            let CpuReading { process, comm, cgroup_id, .. } = seen;
+            let known = self.identities.resolve_current(*process, Some(comm), *cgroup_id, reading.until_ns);
+            rows::cpu(&mut builder, span, &who(known, *process, comm, None), seen, coverage)?;
+        }
+        Ok(builder.finish())
+    }
+
+    fn syscalls_chunk(&mut self, span: Span, reading: &Reading) -> Result<Option<v1::Chunk>, ChunkError> {
+        let coverage = coverage(&reading.ledger, "syscall");
+        let mut builder = Builder::new(&tables::SYSCALLS);
+        for seen in &reading.syscalls {
+            let SyscallReading { process, comm, .. } = seen;
+            let known = self.identities.resolve(*process, Some(comm));
+            rows::syscall(&mut builder, span, &who(known, *process, comm, None), seen, coverage)?;
+        }
+        Ok(builder.finish())
+    }
+
+    fn host_chunk(&mut self, span: Span) -> Result<Option<v1::Chunk>, ChunkError> {
+        self.own.identities = self.identities.len() as u64;
+        self.own.identities_evicted = self.identities.evicted();
+        let mut builder = Builder::new(&tables::HOST);
+        for gauge in self.gauges.read(span.length_s, self.own) {
+            builder
+                .int("time", span.from_us)
+                .float("window_s", span.length_s)
+                .text("metric", gauge.metric)
+                .text("label", &gauge.label)
+                .float("value", gauge.value)
+                .end_row()?;
+        }
+        Ok(builder.finish())
+    }
+
+    /// Rows for what ran before the agent: all of it once, and a process again when its exact start becomes known, so
+    /// that its other rows can be joined to it.
+    fn introduce(&mut self, time_us: i64) -> Result<(), ChunkError> {
+        let settled = self.identities.take_settled();
+        let keys: Vec<ProcessKey> = if self.introduced {
+            settled
+        } else {
+            self.introduced = true;
+            let from_us = self.from_us;
+            let before = |start_ns: u64| self.clock.wall_us_at(start_ns) <= from_us;
+            self.identities.running().map(|process| process.key).filter(|key| before(key.start_ns)).collect()
+        };
+        for key in keys {
+            let Some(process) = self.identities.get(key) else { continue };
+            let parent = process.parent;
+            let family = self.family(parent);
+            let Some(process) = self.identities.get(key) else { continue };
+            rows::running(&mut self.processes, time_us, &Who::known(process, key), &family, parent)?;
+        }
+        Ok(())
+    }
+}
+
+fn who<'a>(
+    process: Option<&'a super::identity::Process>,
+    key: ProcessKey,
+    comm: &[u8; 16],
+    uid: Option<u32>,
+) -> Who<'a> {
+    match process {
+        Some(process) => Who::known(process, key),
+        None => Who::unknown(key, comm, uid),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/aggregator.rs"]
+mod tests;

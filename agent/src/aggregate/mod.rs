@@ -1,0 +1,25 @@
+//! Second stage: readings and events become batches.
+//!
+//! * [`window`]: where windows begin and end.
+//! * [`workload`], [`cgroup`]: who a cgroup path belongs to.
+//! * [`lookup`], [`identity`]: who a pid and a start time are.
+//! * [`gauges`], [`rows`]: what the columns hold.
+//! * [`account`]: the ledger of this stage.
+//! * [`aggregator`]: all of these together.
+//! * [`watch`]: the loop that owns probes and aggregator.
+//!
+//! Events are sealed within a quarter of a second, in batches of their own that already hold their part of the ledger;
+//! what was counted is sealed at the end of its window.
+
+pub mod account;
+pub mod aggregator;
+pub mod cgroup;
+pub mod gauges;
+pub mod identity;
+pub mod lookup;
+pub mod rows;
+pub mod watch;
+pub mod window;
+pub mod workload;
+
+pub use aggregator::{Aggregator, Sealed};

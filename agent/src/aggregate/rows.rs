@@ -1,0 +1,288 @@
+//! Readings and events as rows of the tables.
+
+use std::net::SocketAddr;
+
+use skep_common::{bucket, exec_flag};
+use skep_wire::chunk::{Builder, ChunkError};
+
+use super::cgroup::Cgroup;
+use super::identity::{Attribution, Process, text};
+use super::window::Span;
+use crate::probe::reading::{
+    Connection, ConnectionEvent, CpuReading, Direction, Exec, Exit, Latency, ProcessKey, Subject, SyscallReading,
+};
+use crate::probe::syscall_name;
+
+/// Everything the identity columns need.
+#[derive(Debug, Clone)]
+pub struct Who<'a> {
+    key: ProcessKey,
+    comm: String,
+    exe: Option<&'a str>,
+    uid: Option<u32>,
+    cgroup: Option<&'a Cgroup>,
+    attribution: Attribution,
+}
+
+impl<'a> Who<'a> {
+    /// A process of the table; `key` is the one the kernel gave, which the table may know less exactly.
+    pub fn known(process: &'a Process, key: ProcessKey) -> Self {
+        Self {
+            key,
+            comm: process.comm.clone(),
+            exe: process.exe.as_deref(),
+            uid: process.uid,
+            cgroup: process.cgroup.as_deref(),
+            attribution: process.attribution,
+        }
+    }
+
+    /// A process nobody knows. The idle task is the host's own and needs no looking up.
+    pub fn unknown(key: ProcessKey, comm: &[u8; 16], uid: Option<u32>) -> Self {
+        let attribution = if key.pid == 0 { Attribution::Exact } else { Attribution::Unknown };
+        Self { key, comm: text(comm), exe: None, uid, cgroup: None, attribution }
+    }
+
+    fn write(&self, row: &mut Builder) {
+        let workload = self.cgroup.map(|cgroup| &cgroup.workload);
+        row.count("pid", u64::from(self.key.pid))
+            .count("start_ns", self.key.start_ns)
+            .text("comm", &self.comm)
+            .maybe_text("exe", self.exe)
+            .maybe_int("uid", self.uid.map(i64::from))
+            .text("workload", workload.map_or("host", |workload| &workload.key))
+            .maybe_text("cgroup", self.cgroup.map(|cgroup| cgroup.path.as_str()))
+            .maybe_int("cgroup_id", self.cgroup.and_then(|cgroup| cgroup.id).and_then(|id| i64::try_from(id).ok()))
+            .maybe_text("container_id", workload.and_then(|workload| workload.container_id.as_deref()))
+            .maybe_text("pod", workload.and_then(|workload| workload.pod.as_deref()))
+            .maybe_text("namespace", workload.and_then(|workload| workload.namespace.as_deref()))
+            .maybe_text("unit", workload.and_then(|workload| workload.unit.as_deref()))
+            .text("attribution", self.attribution.as_str());
+    }
+}
+
+/// Parent and ancestors of a process, as far as they are known.
+#[derive(Debug, Clone, Default)]
+pub struct Family {
+    /// Parent's task name.
+    pub parent_comm: Option<String>,
+    /// Parent's executable.
+    pub parent_exe: Option<String>,
+    /// From the parent outwards.
+    pub ancestors: Vec<String>,
+}
+
+fn window(row: &mut Builder, span: Span) {
+    row.int("time", span.from_us).float("window_s", span.length_s);
+}
+
+/// A row of `cpu`.
+///
+/// # Errors
+/// [`ChunkError`], as for every function here: too many rows.
+pub fn cpu(row: &mut Builder, span: Span, who: &Who<'_>, seen: &CpuReading, coverage: f64) -> Result<(), ChunkError> {
+    window(row, span);
+    who.write(row);
+    let delay = &seen.run_queue_delay;
+    let any = !delay.histogram.is_empty();
+    row.count("on_cpu_ns", seen.on_cpu_ns)
+        .count("slices", seen.slices)
+        .count("voluntary_switches", seen.voluntary_switches)
+        .count("involuntary_switches", seen.involuntary_switches)
+        .count("run_queue_delay_count", delay.histogram.len())
+        .count("run_queue_delay_sum_ns", delay.sum_ns)
+        .maybe_int("run_queue_delay_min_ns", any.then(|| signed(delay.min_ns)))
+        .maybe_int("run_queue_delay_max_ns", any.then(|| signed(delay.max_ns)))
+        .histogram("run_queue_delay", buckets(delay))
+        .float("coverage", coverage)
+        .end_row()
+}
+
+/// A row of `syscalls`.
+///
+/// # Errors
+/// As [`cpu`].
+pub fn syscall(
+    row: &mut Builder,
+    span: Span,
+    who: &Who<'_>,
+    seen: &SyscallReading,
+    coverage: f64,
+) -> Result<(), ChunkError> {
+    window(row, span);
+    who.write(row);
+    let any = !seen.latency.histogram.is_empty();
+    match syscall_name(seen.nr) {
+        Some(name) => row.text("syscall", name),
+        None => row.text("syscall", &seen.nr.to_string()),
+    };
+    row.int("syscall_nr", i64::from(seen.nr))
+        .count("count", seen.count)
+        .count("errors", seen.errors)
+        .count("latency_sum_ns", seen.latency.sum_ns)
+        .maybe_int("latency_min_ns", any.then(|| signed(seen.latency.min_ns)))
+        .maybe_int("latency_max_ns", any.then(|| signed(seen.latency.max_ns)))
+        .histogram("latency", buckets(&seen.latency))
+        .float("coverage", coverage)
+        .end_row()
+}
+
+/// A row of `connections`.
+///
+/// # Errors
+/// As [`cpu`].
+pub fn connection(row: &mut Builder, time_us: i64, who: &Who<'_>, seen: &Connection) -> Result<(), ChunkError> {
+    let event = match seen.event {
+        ConnectionEvent::Open => "open",
+        ConnectionEvent::Fail => "fail",
+        ConnectionEvent::Close => "close",
+    };
+    let direction = match seen.direction {
+        Direction::Connect => "connect",
+        Direction::Accept => "accept",
+        Direction::Unknown => "unknown",
+    };
+    // A kernel address does not fit a signed integer; its bits do, and they tell connections apart just as well.
+    row.int("time", time_us).text("event", event).text("direction", direction);
+    row.int("socket_id", seen.socket_id.cast_signed());
+    who.write(row);
+    let counted = |value: u64| (seen.event != ConnectionEvent::Open).then(|| signed(value));
+    row.text("local_address", &address(seen.local))
+        .int("local_port", i64::from(seen.local.port()))
+        .text("remote_address", &address(seen.remote))
+        .int("remote_port", i64::from(seen.remote.port()))
+        .maybe_int("connect_latency_ns", seen.connect_latency_ns.map(signed))
+        .maybe_int("duration_ns", seen.duration_ns.map(signed))
+        .maybe_int("sent_bytes", counted(seen.sent_bytes))
+        .maybe_int("received_bytes", counted(seen.received_bytes))
+        .maybe_int("retransmits", counted(seen.retransmits))
+        .end_row()
+}
+
+/// An IPv4 address in IPv6 clothes is shown as what it is, so that one address has one text.
+fn address(socket: SocketAddr) -> String {
+    socket.ip().to_canonical().to_string()
+}
+
+fn process(row: &mut Builder, time_us: i64, event: &str, who: &Who<'_>, parent: ProcessKey, family: &Family) {
+    row.int("time", time_us).text("event", event);
+    who.write(row);
+    row.int("parent_pid", i64::from(parent.pid))
+        .maybe_text("parent_comm", family.parent_comm.as_deref())
+        .maybe_text("parent_exe", family.parent_exe.as_deref());
+    if !family.ancestors.is_empty() {
+        row.text_list("ancestors", &family.ancestors);
+    }
+}
+
+/// A row of `processes` for a birth.
+///
+/// # Errors
+/// As [`cpu`].
+pub fn fork(
+    row: &mut Builder,
+    time_us: i64,
+    who: &Who<'_>,
+    family: &Family,
+    subject: &Subject,
+) -> Result<(), ChunkError> {
+    process(row, time_us, "fork", who, subject.parent, family);
+    credentials(row, subject);
+    row.bool("argv_truncated", false).end_row()
+}
+
+/// A row of `processes` for what ran before the agent.
+///
+/// # Errors
+/// As [`cpu`].
+pub fn running(
+    row: &mut Builder,
+    time_us: i64,
+    who: &Who<'_>,
+    family: &Family,
+    parent: ProcessKey,
+) -> Result<(), ChunkError> {
+    process(row, time_us, "running", who, parent, family);
+    row.bool("argv_truncated", false).end_row()
+}
+
+/// A row of `processes` for a program that was executed.
+///
+/// # Errors
+/// As [`cpu`].
+pub fn exec(row: &mut Builder, time_us: i64, who: &Who<'_>, family: &Family, seen: &Exec) -> Result<(), ChunkError> {
+    process(row, time_us, "exec", who, seen.subject.parent, family);
+    let argv: Vec<_> = seen.argv.iter().map(|argument| String::from_utf8_lossy(argument)).collect();
+    row.text("filename", &String::from_utf8_lossy(&seen.filename))
+        .text_list("argv", &argv)
+        .bool("argv_truncated", seen.argv_truncated);
+    if !seen.cwd.is_empty() {
+        row.text("cwd", &String::from_utf8_lossy(&seen.cwd));
+    }
+    credentials(row, &seen.subject);
+    row.maybe_int("exe_inode", (seen.exe_inode != 0).then(|| signed(seen.exe_inode)))
+        .text_list("flags", &flag_names(seen.flags))
+        .end_row()
+}
+
+/// A row of `processes` for an end.
+///
+/// # Errors
+/// As [`cpu`].
+pub fn exit(row: &mut Builder, time_us: i64, who: &Who<'_>, family: &Family, seen: &Exit) -> Result<(), ChunkError> {
+    let subject = &seen.subject;
+    process(row, time_us, "exit", who, subject.parent, family);
+    credentials(row, subject);
+    let start_ns = subject.process.start_ns;
+    row.bool("argv_truncated", false)
+        .int("exit_code", i64::from(seen.code))
+        .int("exit_signal", i64::from(seen.signal))
+        .maybe_int("run_time_ns", (start_ns != 0).then(|| signed(subject.at_ns.saturating_sub(start_ns))))
+        .end_row()
+}
+
+fn credentials(row: &mut Builder, subject: &Subject) {
+    row.int("effective_uid", i64::from(subject.effective_uid)).int("gid", i64::from(subject.gid));
+}
+
+fn flag_names(flags: u32) -> Vec<&'static str> {
+    exec_flag::NAMES.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect()
+}
+
+/// The non-empty buckets of a distribution, ascending. The histogram's own layout is the wire's.
+fn buckets(latency: &Latency) -> impl Iterator<Item = (u16, u64)> + '_ {
+    latency
+        .histogram
+        .iter_recorded()
+        .map(|value| (bucket::index(value.value_iterated_to()), value.count_since_last_iteration()))
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_the_indices_of_the_recorded_values() {
+        let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, bucket::MAX_VALUE, 1).unwrap();
+        let values = [0, 1, 17, 31, 32, 33, 1_000, 1_000_000, 1_000_001, bucket::MAX_VALUE];
+        for value in values {
+            histogram.record(value).unwrap();
+        }
+        let latency = Latency { histogram, sum_ns: 0, min_ns: 0, max_ns: 0 };
+        let mut expected = std::collections::BTreeMap::new();
+        for value in values {
+            *expected.entry(bucket::index(value)).or_insert(0u64) += 1;
+        }
+        assert_eq!(buckets(&latency).collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_mapped_address_is_shown_as_ipv4() {
+        assert_eq!(address("[::ffff:127.0.0.1]:80".parse().unwrap()), "127.0.0.1");
+        assert_eq!(address("[::1]:80".parse().unwrap()), "::1");
+    }
+}

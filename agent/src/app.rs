@@ -1,0 +1,254 @@
+//! All channels and tasks of the agent.
+//!
+//! ```text
+//! thread watch   probes -> aggregator --Append--> thread spool --Read--> task ship --Up--> collector
+//! task relay     executor receipts ----Append-->      ^                     |
+//!       ^                                             +--Acknowledge--------+
+//!       +----------------------------- commands ----------------------------+
+//! ```
+//!
+//! | channel | holds | when full |
+//! |---|---|---|
+//! | requests to the spool | [`worker::QUEUE`] | the sender waits; the ring buffer counts what it cannot hold meanwhile |
+//! | spool state | the newest | replaced |
+//! | commands to the relay | [`relay::QUEUE`] | dropped with a line in the log; the command runs out of time |
+//!
+//! Stop: probes and relay first, then the spool settles, then the shipper goes on until everything is acknowledged or its
+//! time is over; what is left waits on disk for the next start.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use skep_runtime::clock::Clock;
+use skep_runtime::shutdown::{DrainTimeout, Shutdown, SignalError};
+use skep_seglog::Disk;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::aggregate::Aggregator;
+use crate::aggregate::cgroup::{Cgroups, Hierarchy};
+use crate::aggregate::identity::Identities;
+use crate::aggregate::lookup::Host;
+use crate::aggregate::watch::{Watch, WatchError};
+use crate::command::{Relay, relay};
+use crate::config::Config;
+use crate::host;
+use crate::probe::{ProbeError, ProbeReport, Probes};
+use crate::ship::session::SessionContext;
+use crate::ship::{Credentials, CredentialsError, Greeting, Shipper};
+use crate::source::Source;
+use crate::spool::store::SpoolError;
+use crate::spool::{Opened, Request, SpoolOptions, SpoolState, Store, worker};
+
+/// How long probes and relay may take to stop.
+const INTAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long to go on sending after the stop.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Why the agent could not start or go on.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// Certificates.
+    #[error("this node's credentials cannot be used")]
+    Credentials(#[from] CredentialsError),
+    /// The state folder is in use.
+    #[error("another agent uses {}", path.display())]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Probes.
+    #[error("the probes cannot be loaded")]
+    Probes(#[from] ProbeError),
+    /// Spool.
+    #[error("the spool cannot be opened")]
+    Spool(#[from] SpoolError),
+    /// Threads.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// Signals.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    /// The loop that reads the probes ended by itself.
+    #[error("the agent stopped watching")]
+    Watch(#[from] WatchError),
+    /// A thread broke.
+    #[error("the {name} thread broke")]
+    Broken {
+        /// Which.
+        name: &'static str,
+    },
+    /// Something did not stop.
+    #[error(transparent)]
+    Drain(#[from] DrainTimeout),
+}
+
+/// Loads the probes and runs until a signal.
+///
+/// # Errors
+/// [`AppError`].
+pub async fn run(config: Config) -> Result<(), AppError> {
+    let load = |options: &_| -> Result<(Probes, ProbeReport), ProbeError> { Probes::load(options) };
+    run_with(config, Shutdown::new(), load).await
+}
+
+/// As [`run`], with another source of readings and a stop of the caller's.
+///
+/// # Errors
+/// [`AppError`].
+pub async fn run_with<S: Source + 'static>(
+    config: Config,
+    shutdown: Shutdown,
+    load: impl FnOnce(&crate::probe::ProbeOptions) -> Result<(S, ProbeReport), ProbeError>,
+) -> Result<(), AppError> {
+    let credentials = Credentials::load(&config.credentials)?;
+    let _lock = lock(&config)?;
+    let clock = Clock::system();
+    let options = SpoolOptions {
+        dir: config.state_dir.join("spool"),
+        max_bytes: config.spool_max_bytes,
+        node: credentials.node.clone(),
+        boot: host::boot_id(),
+    };
+    let Opened { store, watched_until_us } = Store::open(Disk, options, clock.wall_us())?;
+    let (source, report) = load(&config.probes)?;
+    let attached_ns = clock.boot_ns();
+    let greeting = greet(&report, &credentials.node);
+    tracing::info!(node = %credentials.node, probes = %greeting.probes.join(" "), "watching");
+    for missing in &greeting.missing {
+        tracing::warn!("not watched: {missing}");
+    }
+
+    let ending = Shutdown::new();
+    let state = SpoolState::of(&store);
+    let receipt = state.receipt;
+    let (spool_state, spool_state_seen) = watch::channel(state);
+    let (spool, requests) = mpsc::channel(worker::QUEUE);
+    let (commands, commands_in) = mpsc::channel(relay::QUEUE);
+
+    let spool_clock = clock.clone();
+    let spool_thread = thread("spool", move || worker::run(store, requests, &spool_state, &spool_clock))?;
+    let hierarchy = Hierarchy::of_host();
+    let identities = Identities::new(Box::new(Host), Cgroups::new(hierarchy), config.processes);
+    let aggregator = Aggregator::start(clock.clone(), config.window, identities, attached_ns, watched_until_us);
+    let watching = Watch {
+        source,
+        aggregator,
+        spool: spool.clone(),
+        spool_state: spool_state_seen.clone(),
+        stop: shutdown.token(),
+        clock: clock.clone(),
+    };
+    let (component, stopper) = (shutdown.component("watch"), shutdown.clone());
+    let watch_thread = thread("watch", move || {
+        let result = watching.run();
+        stopper.begin();
+        drop(component);
+        result
+    })?;
+    let relay = Relay {
+        socket: config.executor_socket.clone(),
+        node: credentials.node.clone(),
+        commands: commands_in,
+        spool: spool.clone(),
+        receipt,
+        stop: shutdown.token(),
+        clock: clock.clone(),
+        unanswered: BTreeMap::new(),
+    };
+    let component = shutdown.component("relay");
+    let relay_task = tokio::spawn(async move {
+        relay.run().await;
+        drop(component);
+    });
+    let shipper = Shipper {
+        collector: config.collector.clone(),
+        credentials: config.credentials.clone(),
+        greeting,
+        context: SessionContext {
+            spool: spool.clone(),
+            spool_state: spool_state_seen,
+            commands,
+            stop: ending.token(),
+            clock,
+            linger: LINGER,
+        },
+    };
+    let component = ending.component("ship");
+    let ship_task = tokio::spawn(async move {
+        shipper.run().await;
+        drop(component);
+    });
+
+    shutdown.on_signal().await?;
+    shutdown.drain(INTAKE_DEADLINE).await?;
+    let watched = join("watch", watch_thread)?;
+    settle(&spool).await;
+    ending.begin();
+    ending.drain(LINGER * 2).await?;
+    relay_task.await.map_err(|_| AppError::Broken { name: "relay" })?;
+    ship_task.await.map_err(|_| AppError::Broken { name: "ship" })?;
+    drop(spool);
+    join("spool", spool_thread)?;
+    watched?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits until everything the spool was asked so far is done.
+async fn settle(spool: &mpsc::Sender<Request>) {
+    let (done, settled) = oneshot::channel();
+    if spool.send(Request::Settle { done }).await.is_ok() {
+        // An error means that its thread is gone, which the join tells.
+        drop(settled.await);
+    }
+}
+
+fn thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, AppError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(AppError::Thread)
+}
+
+fn join<T>(name: &'static str, thread: JoinHandle<T>) -> Result<T, AppError> {
+    thread.join().map_err(|_| AppError::Broken { name })
+}
+
+/// One agent a state folder. A folder that cannot be written has no lock, and the spool stays in memory.
+fn lock(config: &Config) -> Result<Option<std::fs::File>, AppError> {
+    let path = config.state_dir.join("lock");
+    let open = || {
+        std::fs::create_dir_all(&config.state_dir)?;
+        std::fs::File::options().create(true).truncate(false).write(true).open(&path)
+    };
+    match open() {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(AppError::InUse { path }),
+            Err(std::fs::TryLockError::Error(error)) => {
+                tracing::warn!("{}: cannot lock: {error}", path.display());
+                Ok(None)
+            }
+        },
+        Err(error) => {
+            tracing::error!("{}: {error}", path.display());
+            Ok(None)
+        }
+    }
+}
+
+fn greet(report: &ProbeReport, node: &str) -> Greeting {
+    let works = report.features.iter().filter(|feature| feature.ok).map(|feature| feature.name.to_owned());
+    let missing = report.features.iter().filter(|feature| !feature.ok);
+    Greeting {
+        node: node.to_owned(),
+        boot: host::boot_id(),
+        kernel_release: host::kernel_release(),
+        probes: works.collect(),
+        missing: missing.map(|feature| format!("{}: {}", feature.name, feature.reason)).collect(),
+    }
+}

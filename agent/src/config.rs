@@ -1,0 +1,346 @@
+//! Settings: a TOML file, then the environment, then flags, each over the one before.
+//!
+//! All faults of all of them are told at once. Clap reads environment and flags into [`Overrides`]; nothing here touches
+//! the process environment.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use skep_runtime::settings::{self, Faults, Section};
+use skep_runtime::telemetry::Format;
+use tonic::transport::Uri;
+
+use crate::probe::{LogLevel, ProbeOptions};
+use crate::ship::credentials::CredentialPaths;
+
+/// The default file, as `skep-agent config --default` prints it.
+pub const DEFAULT_FILE: &str = include_str!("default.toml");
+
+/// Windows shorter than this would cost more than they show.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+
+/// Windows longer than this would be late.
+const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
+
+/// A spool smaller than this cannot hold one busy window.
+const SMALLEST_SPOOL_BYTES: u64 = 1 << 20;
+
+/// Settings given by environment or flag, as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct Overrides {
+    /// The collector, as https://HOST:PORT
+    #[arg(long, env = "SKEP_COLLECTOR", value_name = "URL", global = true)]
+    pub collector: Option<String>,
+    /// Certificate of the authority that signed the collector's, PEM
+    #[arg(long, env = "SKEP_CA", value_name = "FILE", global = true)]
+    pub ca: Option<String>,
+    /// This node's certificate, PEM; its common name is the node's name
+    #[arg(long, env = "SKEP_CERT", value_name = "FILE", global = true)]
+    pub cert: Option<String>,
+    /// The private key of the certificate, PEM
+    #[arg(long, env = "SKEP_KEY", value_name = "FILE", global = true)]
+    pub key: Option<String>,
+    /// Folder for what must outlive the process: the spool
+    #[arg(long, env = "SKEP_STATE_DIR", value_name = "DIR", global = true)]
+    pub state_dir: Option<String>,
+    /// Length of a window, from 1s
+    #[arg(long, env = "SKEP_WINDOW", value_name = "TIME", global = true)]
+    pub window: Option<String>,
+    /// Most bytes of the spool on disk
+    #[arg(long, env = "SKEP_SPOOL_MAX_BYTES", value_name = "BYTES", global = true)]
+    pub spool_max_bytes: Option<String>,
+    /// The executor's socket, on nodes that have one
+    #[arg(long, env = "SKEP_EXECUTOR_SOCKET", value_name = "PATH", global = true)]
+    pub executor_socket: Option<String>,
+    /// What to log: info, debug, skep_agent::ship=trace,info, ...
+    #[arg(long, env = "SKEP_LOG", value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+    /// human or json
+    #[arg(long, env = "SKEP_LOG_FORMAT", value_name = "FORMAT", global = true)]
+    pub log_format: Option<String>,
+}
+
+/// Settings that cannot be wrong.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `https://HOST:PORT`.
+    pub collector: Uri,
+    /// Certificates.
+    pub credentials: CredentialPaths,
+    /// Folder of the agent's state.
+    pub state_dir: PathBuf,
+    /// Length of a window.
+    pub window: Duration,
+    /// Bound of the spool.
+    pub spool_max_bytes: u64,
+    /// The executor's socket.
+    pub executor_socket: Option<PathBuf>,
+    /// Processes known at once.
+    pub processes: usize,
+    /// How the probes are loaded.
+    pub probes: ProbeOptions,
+    /// Log filter.
+    pub log: String,
+    /// Log format.
+    pub log_format: Format,
+}
+
+/// Reads `file` (its name and text) and puts `overrides` over it.
+///
+/// # Errors
+/// Every fault there is, one line each.
+pub fn load(file: Option<(&Path, &str)>, overrides: &Overrides) -> Result<Config, Faults> {
+    let mut faults = Vec::new();
+    let mut given = Overrides::default();
+    let mut rest = FileOnly::default();
+    if let Some((path, text)) = file {
+        match read_file(text) {
+            Ok((in_file, only)) => (given, rest) = (in_file, only),
+            Err(Faults(lines)) => faults.extend(lines.into_iter().map(|line| format!("{}: {line}", path.display()))),
+        }
+    }
+    let config = validate(overlay(given, overrides), rest, &mut faults);
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(Faults(faults)),
+    }
+}
+
+/// Settings that only the file has.
+#[derive(Debug, Clone)]
+struct FileOnly {
+    processes: usize,
+    probes: ProbeOptions,
+}
+
+impl Default for FileOnly {
+    fn default() -> Self {
+        Self { processes: 65_536, probes: ProbeOptions::default() }
+    }
+}
+
+fn read_file(text: &str) -> Result<(Overrides, FileOnly), Faults> {
+    let (mut top, noted) = settings::parse(text)?;
+    let mut only = FileOnly::default();
+    let max_bytes = |section: &mut Section, key: &str| section.integer(key, 0..=i64::MAX).map(|n| n.to_string());
+    let mut spool = top.section("spool");
+    let mut log = top.section("log");
+    let given = Overrides {
+        collector: top.text("collector"),
+        ca: top.text("ca"),
+        cert: top.text("cert"),
+        key: top.text("key"),
+        state_dir: top.text("state_dir"),
+        window: top.text("window"),
+        spool_max_bytes: max_bytes(&mut spool, "max_bytes"),
+        executor_socket: top.text("executor_socket"),
+        log: log.text("filter"),
+        log_format: log.text("format"),
+    };
+    if let Some(processes) = top.integer("processes", 1024..=4_194_304) {
+        only.processes = usize::try_from(processes).unwrap_or(only.processes);
+    }
+    let mut probes = top.section("probes");
+    read_probes(&mut probes, &mut only.probes);
+    for section in [spool, log, probes, top] {
+        section.finish();
+    }
+    noted.into_result()?;
+    Ok((given, only))
+}
+
+fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
+    for (key, wanted) in [
+        ("cpu", &mut probes.cpu),
+        ("syscall", &mut probes.syscall),
+        ("tcp", &mut probes.tcp),
+        ("process", &mut probes.process),
+    ] {
+        *wanted = section.truth(key).unwrap_or(*wanted);
+    }
+    for (key, entries) in [
+        ("syscall_entries", &mut probes.syscall_entries),
+        ("cpu_entries", &mut probes.cpu_entries),
+        ("delay_entries", &mut probes.delay_entries),
+        ("task_entries", &mut probes.task_entries),
+        ("connection_entries", &mut probes.connection_entries),
+    ] {
+        if let Some(value) = section.integer(key, 64..=16_777_216) {
+            *entries = u32::try_from(value).unwrap_or(*entries);
+        }
+    }
+    if let Some(bytes) = section.integer("ring_bytes", 65_536..=1 << 30) {
+        match u32::try_from(bytes) {
+            Ok(bytes) if bytes.is_power_of_two() => probes.ring_bytes = bytes,
+            _ => section.note("ring_bytes", format_args!("{bytes} is not a power of two")),
+        }
+    }
+    let levels = [("off", LogLevel::Off), ("debug", LogLevel::Debug)];
+    probes.log = section.choice("log", &levels).unwrap_or(probes.log);
+}
+
+fn overlay(under: Overrides, over: &Overrides) -> Overrides {
+    let pick = |over: &Option<String>, under: Option<String>| over.clone().or(under);
+    Overrides {
+        collector: pick(&over.collector, under.collector),
+        ca: pick(&over.ca, under.ca),
+        cert: pick(&over.cert, under.cert),
+        key: pick(&over.key, under.key),
+        state_dir: pick(&over.state_dir, under.state_dir),
+        window: pick(&over.window, under.window),
+        spool_max_bytes: pick(&over.spool_max_bytes, under.spool_max_bytes),
+        executor_socket: pick(&over.executor_socket, under.executor_socket),
+        log: pick(&over.log, under.log),
+        log_format: pick(&over.log_format, under.log_format),
+    }
+}
+
+/// Texts to values; faults go to `faults`, and `None` is returned if there was any.
+fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Option<Config> {
+    let mut fault = |line: String| -> Option<()> {
+        faults.push(line);
+        None
+    };
+    let required = |name: &str, value: Option<String>, fault: &mut dyn FnMut(String) -> Option<()>| {
+        if value.is_none() {
+            fault(format!("{name}: not set"));
+        }
+        value
+    };
+    let collector = required("collector", given.collector, &mut fault).and_then(|text| match parse_collector(&text) {
+        Ok(uri) => Some(uri),
+        Err(why) => {
+            fault(format!("collector: {text:?} {why}"));
+            None
+        }
+    });
+    let ca = required("ca", given.ca, &mut fault);
+    let cert = required("cert", given.cert, &mut fault);
+    let key = required("key", given.key, &mut fault);
+    let window = match parse_window(given.window.as_deref().unwrap_or("10s")) {
+        Ok(window) => Some(window),
+        Err(why) => {
+            fault(format!("window: {why}"));
+            None
+        }
+    };
+    let spool_max_bytes = match parse_spool(given.spool_max_bytes.as_deref()) {
+        Ok(bytes) => Some(bytes),
+        Err(why) => {
+            fault(format!("spool.max_bytes: {why}"));
+            None
+        }
+    };
+    let log_format = match given.log_format.as_deref().unwrap_or("human").parse::<Format>() {
+        Ok(format) => Some(format),
+        Err(why) => {
+            fault(format!("log.format: {why}"));
+            None
+        }
+    };
+    Some(Config {
+        collector: collector?,
+        credentials: CredentialPaths { ca: ca?.into(), cert: cert?.into(), key: key?.into() },
+        state_dir: given.state_dir.unwrap_or_else(|| "/var/lib/skep/agent".to_owned()).into(),
+        window: window?,
+        spool_max_bytes: spool_max_bytes?,
+        executor_socket: given.executor_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
+        processes: rest.processes,
+        probes: rest.probes,
+        log: given.log.unwrap_or_else(|| skep_runtime::telemetry::DEFAULT_FILTER.to_owned()),
+        log_format: log_format?,
+    })
+}
+
+fn parse_collector(text: &str) -> Result<Uri, &'static str> {
+    let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
+    if uri.scheme_str() != Some("https") {
+        return Err("does not begin with https://; there is no plaintext connection");
+    }
+    if uri.port_u16().is_none() {
+        return Err("has no port");
+    }
+    Ok(uri)
+}
+
+fn parse_window(text: &str) -> Result<Duration, String> {
+    let window = humantime::parse_duration(text).map_err(|why| format!("{text:?} is not a time: {why}"))?;
+    if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&window) {
+        return Err(format!("{text:?} is not between 1s and 1h"));
+    }
+    Ok(window)
+}
+
+fn parse_spool(text: Option<&str>) -> Result<u64, String> {
+    let Some(text) = text else { return Ok(256 << 20) };
+    let bytes: u64 = text.parse().map_err(|_| format!("{text:?} is not a number of bytes"))?;
+    if bytes < SMALLEST_SPOOL_BYTES {
+        return Err(format!("{bytes} is less than {SMALLEST_SPOOL_BYTES}"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> Overrides {
+        Overrides {
+            collector: Some("https://127.0.0.1:7443".to_owned()),
+            ca: Some("ca.pem".to_owned()),
+            cert: Some("agent.pem".to_owned()),
+            key: Some("agent.key".to_owned()),
+            ..Overrides::default()
+        }
+    }
+
+    #[test]
+    fn flags_go_over_the_file() {
+        let text = "window = \"5s\"\nstate_dir = \"/a\"\n[spool]\nmax_bytes = 2000000\n[probes]\ntcp = false\n";
+        let over = Overrides { window: Some("2s".to_owned()), ..flags() };
+        let config = load(Some((Path::new("agent.toml"), text)), &over).unwrap();
+        assert_eq!(config.window, Duration::from_secs(2));
+        assert_eq!(config.state_dir, Path::new("/a"));
+        assert_eq!(config.spool_max_bytes, 2_000_000);
+        assert!(!config.probes.tcp && config.probes.cpu);
+        assert_eq!(config.executor_socket, None);
+    }
+
+    #[test]
+    fn every_fault_of_file_and_flags_is_told_at_once() {
+        let text = "windwo = \"5s\"\n[spool]\nmax_bytes = \"many\"\n[probes]\nring_bytes = 70000\ncpu = 1\n";
+        let over = Overrides {
+            collector: Some("http://127.0.0.1:7443".to_owned()),
+            window: Some("100ms".to_owned()),
+            log_format: Some("xml".to_owned()),
+            ..Overrides::default()
+        };
+        let Faults(lines) = load(Some((Path::new("agent.toml"), text)), &over).unwrap_err();
+        let expected = [
+            "agent.toml: probes.cpu: expected true or false, found integer 1",
+            "agent.toml: probes.ring_bytes: 70000 is not a power of two",
+            "agent.toml: spool.max_bytes: expected a whole number, found string \"many\"",
+            "agent.toml: windwo: unknown key",
+            "collector: \"http://127.0.0.1:7443\" does not begin with https://; there is no plaintext connection",
+            "ca: not set",
+            "cert: not set",
+            "key: not set",
+            "window: \"100ms\" is not between 1s and 1h",
+            "log.format: log format \"xml\" is neither human nor json",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn the_printed_default_is_what_is_used_without_a_file() {
+        let from_file = load(Some((Path::new("default.toml"), DEFAULT_FILE)), &Overrides::default()).unwrap();
+        let built_in = load(None, &flags()).unwrap();
+        assert_eq!(from_file.collector, built_in.collector);
+        assert_eq!(from_file.window, built_in.window);
+        assert_eq!(from_file.state_dir, built_in.state_dir);
+        assert_eq!(from_file.spool_max_bytes, built_in.spool_max_bytes);
+        assert_eq!(from_file.processes, built_in.processes);
+        assert_eq!(from_file.probes, built_in.probes);
+        assert_eq!((from_file.log, from_file.log_format), (built_in.log, built_in.log_format));
+    }
+}

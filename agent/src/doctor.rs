@@ -1,0 +1,207 @@
+//! `skep-agent doctor`: what this host allows, feature by feature, and why not.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::aggregate::cgroup::Hierarchy;
+use crate::probe::{Feature, probe_feature_report};
+
+/// Free space below which the spool is in danger.
+const LITTLE_SPACE_BYTES: u64 = 512 << 20;
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// Whether the agent is of no use without it.
+    pub essential: bool,
+    /// What was found, and what it means.
+    pub detail: String,
+}
+
+/// Looks at everything. Cost: loads and unloads the probes.
+pub fn run(state_dir: &Path) -> Vec<Check> {
+    let mut checks = vec![kernel(), lockdown()];
+    let features = probe_feature_report();
+    let any_probe = features.iter().any(|feature| feature.ok && PROBES.contains(&feature.name));
+    checks.extend(features.into_iter().map(|feature| of_feature(feature, any_probe)));
+    checks.extend([cgroups(), procfs(), state(state_dir), space(state_dir), clock(), btf_size()].into_iter().flatten());
+    checks
+}
+
+/// Whether something essential is missing.
+pub fn is_unfit(checks: &[Check]) -> bool {
+    checks.iter().any(|check| check.essential && !check.ok)
+}
+
+/// For people: a line each.
+pub fn human(checks: &[Check]) -> String {
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for check in checks {
+        let mark = match (check.ok, check.essential) {
+            (true, _) => "ok     ",
+            (false, true) => "MISSING",
+            (false, false) => "limited",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{mark}  {:width$}  {}", check.name, check.detail);
+    }
+    text
+}
+
+/// For programs: an array of objects.
+pub fn json(checks: &[Check]) -> String {
+    let objects: Vec<String> = checks
+        .iter()
+        .map(|check| {
+            format!(
+                "{{\"check\":{},\"ok\":{},\"essential\":{},\"detail\":{}}}",
+                quote(&check.name),
+                check.ok,
+                check.essential,
+                quote(&check.detail)
+            )
+        })
+        .collect();
+    format!("[{}]\n", objects.join(",\n "))
+}
+
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            c if u32::from(c) < 0x20 => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Features that are probes; the agent is of use with any of them.
+const PROBES: [&str; 4] = ["cpu", "syscall", "tcp", "process"];
+
+/// Without these nothing can be loaded.
+const GROUND: [&str; 4] = ["capabilities", "btf", "grace_period", "probes"];
+
+fn of_feature(feature: Feature, any_probe: bool) -> Check {
+    let is_probe = PROBES.contains(&feature.name);
+    let essential = GROUND.contains(&feature.name) || (is_probe && !any_probe);
+    Check { name: feature.name.to_owned(), ok: feature.ok, essential, detail: feature.reason }
+}
+
+fn check(name: &str, ok: bool, essential: bool, detail: impl Into<String>) -> Check {
+    Check { name: name.to_owned(), ok, essential, detail: detail.into() }
+}
+
+fn kernel() -> Check {
+    check("kernel", true, false, format!("{} {}", crate::host::kernel_release(), std::env::consts::ARCH))
+}
+
+fn lockdown() -> Check {
+    let mode = fs::read_to_string("/sys/kernel/security/lockdown").ok();
+    let active = mode.as_deref().and_then(|text| text.split('[').nth(1)?.split(']').next());
+    match active {
+        None => check("lockdown", true, false, "not shown (no securityfs); the probes below tell what is allowed"),
+        Some("confidentiality") => {
+            check("lockdown", false, false, "confidentiality: the kernel refuses to let probes read its memory")
+        }
+        Some(mode) => check("lockdown", true, false, mode),
+    }
+}
+
+fn btf_size() -> Option<Check> {
+    let size = fs::metadata("/sys/kernel/btf/vmlinux").ok()?.len();
+    Some(check("btf_size", size > 0, false, format!("{} KiB of type information", size >> 10)))
+}
+
+fn cgroups() -> Option<Check> {
+    Some(match Hierarchy::of_host() {
+        Some(hierarchy) => {
+            let version = if hierarchy.unified { "2" } else { "1" };
+            let mount = hierarchy.mount.display();
+            check("cgroup", true, false, format!("cpu is controlled by version {version}, mounted at {mount}"))
+        }
+        None => check("cgroup", false, false, "no hierarchy controls cpu: every workload is the host"),
+    })
+}
+
+fn procfs() -> Option<Check> {
+    Some(match fs::read_link("/proc/1/exe") {
+        Ok(_) => check("proc", true, false, "executables of other users' processes are readable"),
+        Err(error) => {
+            let detail = format!("/proc/1/exe: {error}; names of executables need CAP_SYS_PTRACE");
+            check("proc", false, false, detail)
+        }
+    })
+}
+
+fn state(dir: &Path) -> Option<Check> {
+    let probe = dir.join("doctor.tmp");
+    let write = || {
+        fs::create_dir_all(dir)?;
+        fs::write(&probe, b"x")?;
+        fs::remove_file(&probe)
+    };
+    Some(match write() {
+        Ok(()) => check("state", true, false, format!("{} can be written", dir.display())),
+        Err(error) => {
+            let detail = format!("{}: {error}; batches would be kept in memory only", dir.display());
+            check("state", false, false, detail)
+        }
+    })
+}
+
+fn space(dir: &Path) -> Option<Check> {
+    let existing = dir.ancestors().find(|dir| dir.exists())?;
+    let space = rustix::fs::statvfs(existing).ok()?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    Some(check("disk", free >= LITTLE_SPACE_BYTES, false, format!("{} MiB free for the spool", free >> 20)))
+}
+
+fn clock() -> Option<Check> {
+    let source = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
+    // Whether it is synchronised is not in /proc; a wrong year is.
+    let wall_us = skep_runtime::clock::Clock::system().wall_us();
+    let plausible = wall_us > 1_700_000_000_000_000;
+    let detail = if plausible { source.trim().to_owned() } else { "the wall clock is years behind".to_owned() };
+    Some(check("clock", plausible, false, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_essential_makes_a_host_unfit() {
+        let checks = vec![check("a", false, false, "x"), check("b", true, true, "y")];
+        assert!(!is_unfit(&checks));
+        assert!(is_unfit(&[check("c", false, true, "z")]));
+        assert_eq!(human(&checks), "limited  a  x\nok       b  y\n");
+    }
+
+    #[test]
+    fn json_quotes_what_must_be_quoted() {
+        let text = json(&[check("a", true, false, "say \"x\\y\"\n")]);
+        assert_eq!(
+            text,
+            "[{\"check\":\"a\",\"ok\":true,\"essential\":false,\"detail\":\"say \\\"x\\\\y\\\"\\u000a\"}]\n"
+        );
+    }
+
+    #[test]
+    fn one_missing_probe_is_no_disaster_and_all_missing_is() {
+        let feature = |ok| Feature { name: "tcp", ok, reason: String::new() };
+        assert!(!of_feature(feature(false), true).essential);
+        assert!(of_feature(feature(false), false).essential);
+    }
+}
