@@ -1,3 +1,54 @@
-//! The kernel side as the agent sees it.
+//! The kernel side as the agent sees it. Only this folder names the loader or a map.
+//!
+//! [`Probes::load`] looks at the kernel ([`kernel`], from its BTF), loads the object into it and attaches what this
+//! kernel allows; whatever it does not is named in the [`ProbeReport`], and the rest works. Then:
+//!
+//! * [`Probes::drain_events`] hands out what happened, as [`Event`]s. Nothing wakes the agent: call it on a timer.
+//! * [`Probes::flip`] closes the epoch and returns what was counted in it, as a [`Reading`].
+//!
+//! The order of a flip: number of the new epoch -> every program that saw the old number has returned (an RCU grace
+//! period) -> ring drained -> quiet maps read and emptied -> ledger. So counts and ledger of an epoch are exact.
+//!
+//! [`kernel`]: self::kernel
 
 pub mod reading;
+
+pub mod error;
+
+pub mod options;
+
+pub mod report;
+
+mod btf;
+
+mod kernel;
+
+mod object;
+
+mod sys;
+
+mod table;
+
+mod attach;
+
+mod ring;
+
+mod slices;
+
+mod merge;
+
+mod account;
+
+mod probes;
+
+mod cost;
+
+mod syscall_name;
+
+pub use cost::{ProgramCost, RunStatistics};
+pub use error::ProbeError;
+pub use options::{LogLevel, ProbeOptions};
+pub use probes::Probes;
+pub use reading::{Event, Reading};
+pub use report::{Feature, ProbeReport, probe_feature_report};
+pub use syscall_name::syscall_name;

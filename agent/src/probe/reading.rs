@@ -81,7 +81,7 @@ pub struct SyscallReading {
 /// A probe's account of one epoch: `attempted = delivered + sum(lost)`, exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeLedger {
-    /// `cpu`, `syscall`, `tcp`, `fork`, `exec` or `exit`.
+    /// `cpu`, `run_queue`, `syscall`, `tcp`, `fork`, `exec` or `exit`.
     pub probe: &'static str,
     /// What the kernel offered.
     pub attempted: u64,

@@ -1,0 +1,130 @@
+//! Fields of the kernel's structs, at the offsets of the running kernel.
+//!
+//! The two tables are read-only data that user space fills in before loading. They are frozen by then, so the verifier
+//! takes their values for constants: a branch on a fact costs nothing, and a load at an offset of the table is checked
+//! against the type of the pointer like one at an offset compiled in.
+
+use skep_common::offset::{Facts, Offsets};
+
+/// Where each field is.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::NONE;
+
+/// What else is known of this kernel.
+#[unsafe(no_mangle)]
+pub static FACTS: Facts = Facts {
+    cpu: 0,
+    syscall: 0,
+    accept: 0,
+    switch_has_state: 0,
+    exit_has_last: 0,
+    compat_bit: 0,
+    compat_in_status: 0,
+    nr_accept: 0,
+    nr_accept4: 0,
+    sock_done_bit: 0,
+};
+
+/// The offset of a field.
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::kernel::constant(&$crate::kernel::OFFSETS.$field)
+    };
+}
+
+/// A fact.
+macro_rules! fact {
+    ($field:ident) => {
+        $crate::kernel::constant(&$crate::kernel::FACTS.$field)
+    };
+}
+
+/// Whether the running kernel has a field.
+macro_rules! has {
+    ($field:ident) => {
+        offset!($field) != skep_common::offset::MISSING
+    };
+}
+
+/// Loads a field through a pointer whose type the verifier knows: a program's argument, the current task, or a pointer
+/// loaded from either. A bad address reads as zero.
+macro_rules! load {
+    ($base:expr, $field:ident as $kind:ty) => {
+        $crate::kernel::load_at::<$kind>($base, offset!($field))
+    };
+}
+
+/// Reads a field through any pointer, with a helper call. A bad address reads as zero.
+macro_rules! fetch {
+    ($base:expr, $field:ident as $kind:ty) => {
+        $crate::kernel::fetch_at::<$kind>($base, offset!($field))
+    };
+}
+
+/// A kernel address.
+pub type Address = *const u8;
+
+/// The value of an entry of the two tables.
+#[inline(always)]
+pub fn constant(entry: &'static u64) -> u64 {
+    // SAFETY: a reference is valid; volatile because user space writes the table after it was compiled.
+    unsafe { core::ptr::read_volatile(entry) }
+}
+
+/// Loads `T` at `base + offset`, of a type the verifier knows.
+#[inline(always)]
+pub fn load_at<T: Zero>(base: Address, offset: u64) -> T {
+    // SAFETY: the verifier checks type and offset, the kernel handles the fault.
+    unsafe { core::ptr::read_volatile(base.wrapping_add(offset as usize).cast::<T>()) }
+}
+
+/// Reads `T` at `base + offset`; zero when that fails.
+#[inline(always)]
+pub fn fetch_at<T: Zero>(base: Address, offset: u64) -> T {
+    let source = base.wrapping_add(offset as usize).cast::<T>();
+    // SAFETY: the helper checks the address.
+    unsafe { aya_ebpf::helpers::bpf_probe_read_kernel(source) }.unwrap_or(T::ZERO)
+}
+
+/// Types whose zero stands for "could not be read".
+pub trait Zero: Copy {
+    /// Zero.
+    const ZERO: Self;
+}
+
+impl Zero for u8 {
+    const ZERO: Self = 0;
+}
+impl Zero for u16 {
+    const ZERO: Self = 0;
+}
+impl Zero for u32 {
+    const ZERO: Self = 0;
+}
+impl Zero for u64 {
+    const ZERO: Self = 0;
+}
+impl Zero for Address {
+    const ZERO: Self = core::ptr::null();
+}
+
+/// Nanoseconds of `CLOCK_BOOTTIME`.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns() }
+}
+
+/// The task that runs, with its type known to the verifier.
+#[inline(always)]
+pub fn current() -> Address {
+    // SAFETY: the helper has no preconditions.
+    unsafe { aya_ebpf::helpers::generated::bpf_get_current_task_btf() as Address }
+}
+
+/// The CPU the program runs on.
+#[inline(always)]
+pub fn cpu() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { aya_ebpf::helpers::generated::bpf_get_smp_processor_id() }
+}

@@ -1,0 +1,36 @@
+//! The probes: programs that run in the kernel, one file a domain.
+//!
+//! * [`probe::cpu`]: `sched_switch`, `sched_wakeup`, `sched_wakeup_new`: time on a CPU, waits for one.
+//! * [`probe::syscall`]: `sys_enter`, `sys_exit`: count, errors and latency of system calls.
+//! * [`probe::tcp`]: `inet_sock_set_state`: connections.
+//! * [`probe::process`]: `sched_process_fork`, `_exec`, `_exit`.
+//!
+//! Measurements are counted in maps, of which there are two: one for each parity of the [`epoch`]. Discrete events go to
+//! one ring buffer that wakes nobody. What is not kept is counted in the [`ledger`]. Fields of the kernel's structs are
+//! found through [`kernel`]. Everything a program hands on is defined in `skep_common`.
+//!
+//! A program never fails: each has an outer function that the kernel calls and an inner one that gives up early.
+
+#![no_std]
+#![no_main]
+
+#[macro_use]
+mod kernel;
+
+mod epoch;
+mod ledger;
+mod path;
+mod ring;
+mod subject;
+
+mod probe;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program from which this loop can be reached.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,7 @@
+//! One file a domain.
+
+pub mod cpu;
+pub mod process;
+pub mod syscall;
+pub mod task;
+pub mod tcp;

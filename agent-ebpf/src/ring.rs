@@ -1,0 +1,53 @@
+//! The one ring buffer, which wakes nobody: user space comes by on a timer.
+
+use aya_ebpf::{macros::map, maps::RingBuf};
+use skep_common::{event::Header, ledger::column, limit};
+
+use crate::{epoch::Epoch, ledger::Ledger};
+
+/// `BPF_RB_NO_WAKEUP`.
+const NO_WAKEUP: u64 = 1;
+
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(limit::RING_BYTES, 0);
+
+/// Counts an event and hands `fill` room for its record, already begun with its header.
+#[inline(always)]
+pub fn emit<T: 'static>(epoch: Epoch, probe: usize, kind: u32, fill: impl FnOnce(*mut T)) {
+    let Some(ledger) = Ledger::of(epoch) else { return };
+    ledger.attempted(probe);
+    let Some(mut entry) = EVENTS.reserve::<T>(0) else {
+        ledger.lost(probe, column::RING_FULL);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the ring gave `size_of::<T>()` bytes; every record begins with a header.
+    unsafe { record.cast::<Header>().write(header(epoch, kind)) };
+    fill(record);
+    entry.submit(NO_WAKEUP);
+}
+
+/// Counts an event and copies the first `length` bytes of `record`, which has its header.
+#[inline(always)]
+pub fn emit_bytes(epoch: Epoch, probe: usize, record: *mut u8, length: u64) {
+    let Some(ledger) = Ledger::of(epoch) else { return };
+    ledger.attempted(probe);
+    // SAFETY: the verifier checks that `length` bytes are there.
+    let refused = unsafe {
+        aya_ebpf::helpers::generated::bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            record.cast(),
+            length,
+            NO_WAKEUP,
+        )
+    };
+    if refused != 0 {
+        ledger.lost(probe, column::RING_FULL);
+    }
+}
+
+/// The header of a record.
+#[inline(always)]
+pub fn header(epoch: Epoch, kind: u32) -> Header {
+    Header { kind, epoch: epoch.number as u32 }
+}

@@ -1,0 +1,70 @@
+//! Who: the identity of a process and what every event says of it.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use skep_common::event::SubjectRecord;
+
+use crate::kernel::Address;
+
+/// Start of the thread group leader of `task`.
+#[inline(always)]
+pub fn start_ns(task: Address) -> u64 {
+    let leader = load!(task, task_leader as Address);
+    load!(leader, task_start as u64)
+}
+
+/// Inode of the cgroup directory of `task` in the unified hierarchy; 0 when this kernel does not tell.
+#[inline(always)]
+pub fn cgroup_id(task: Address) -> u64 {
+    if !(has!(task_cgroups) && has!(css_default) && has!(cgroup_node) && has!(node_id)) {
+        return 0;
+    }
+    let set = load!(task, task_cgroups as Address);
+    let group = load!(set, css_default as Address);
+    let node = load!(group, cgroup_node as Address);
+    load!(node, node_id as u64)
+}
+
+/// Copies the task name of `task`.
+#[inline(always)]
+pub fn copy_comm(task: Address, comm: *mut [u8; 16]) {
+    let source = task.wrapping_add(offset!(task_comm) as usize);
+    // SAFETY: the helper checks the source; the destination is 16 bytes.
+    unsafe { bpf_probe_read_kernel(comm.cast(), 16, source.cast()) };
+}
+
+/// Writes what is known of `task` into `subject`.
+#[inline(always)]
+pub fn describe(subject: *mut SubjectRecord, task: Address, at_ns: u64) {
+    let parent = load!(task, task_parent as Address);
+    let cred = load!(task, task_cred as Address);
+    // SAFETY: the caller's record is whole; every field of it is written.
+    unsafe {
+        (*subject).at_ns = at_ns;
+        (*subject).start_ns = start_ns(task);
+        (*subject).parent_start_ns = start_ns(parent);
+        (*subject).cgroup_id = cgroup_id(task);
+        (*subject).tgid = load!(task, task_tgid as u32);
+        (*subject).parent_tgid = load!(parent, task_tgid as u32);
+        (*subject).uid = load!(cred, cred_uid as u32);
+        (*subject).gid = load!(cred, cred_gid as u32);
+        (*subject).euid = load!(cred, cred_euid as u32);
+        (*subject).pad = 0;
+        (*subject).comm = [0; 16];
+        copy_comm(task, &raw mut (*subject).comm);
+    }
+}
+
+/// A subject nothing is known of.
+pub const NOBODY: SubjectRecord = SubjectRecord {
+    at_ns: 0,
+    start_ns: 0,
+    parent_start_ns: 0,
+    cgroup_id: 0,
+    tgid: 0,
+    parent_tgid: 0,
+    uid: 0,
+    gid: 0,
+    euid: 0,
+    pad: 0,
+    comm: [0; 16],
+};

@@ -1,0 +1,147 @@
+//! What the probes must be told of the running kernel, and which of them it allows.
+
+use skep_common::offset::{Facts, Field, MISSING, Offsets, need};
+
+use super::{btf::KernelBtf, options::ProbeOptions, report::ProbeReport};
+
+/// A hook of the kernel and the program for it. The order is the order of attachment: what moves a call between CPUs
+/// comes before what begins one, and that before what ends one.
+pub(super) const PROGRAMS: [Program; 9] = [
+    Program { name: "sched_switch", needed_by: need::CPU | need::SYSCALL },
+    Program { name: "sched_wakeup", needed_by: need::CPU },
+    Program { name: "sched_wakeup_new", needed_by: need::CPU | need::SYSCALL },
+    Program { name: "inet_sock_set_state", needed_by: need::TCP },
+    Program { name: "sched_process_fork", needed_by: need::PROCESS },
+    Program { name: "sched_process_exec", needed_by: need::PROCESS },
+    Program { name: "sched_process_exit", needed_by: need::PROCESS },
+    Program { name: "sys_enter", needed_by: need::SYSCALL },
+    Program { name: "sys_exit", needed_by: need::SYSCALL },
+];
+
+/// A program, which has the name of its hook.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    /// Bits of [`need`].
+    pub(super) needed_by: u32,
+}
+
+/// The groups of probes that are switched on and off together.
+pub(super) const GROUPS: [(u32, &str, &str); 4] = [
+    (need::CPU, "cpu", "time on a CPU, switches, run-queue delay"),
+    (need::SYSCALL, "syscall", "count, errors and latency of system calls"),
+    (need::TCP, "tcp", "connections"),
+    (need::PROCESS, "process", "forks, execs and exits"),
+];
+
+/// What is known before loading.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kernel {
+    pub(super) offsets: Offsets,
+    pub(super) facts: Facts,
+    /// Bits of [`need`]: the groups that have all they need.
+    pub(super) able: u32,
+}
+
+impl Kernel {
+    /// Looks everything up; what is missing goes into `report`.
+    pub(super) fn probe(btf: &KernelBtf, options: &ProbeOptions, report: &mut ProbeReport) -> Self {
+        let mut values = [MISSING; Offsets::LEN];
+        for (value, field) in values.iter_mut().zip(&Offsets::FIELDS) {
+            *value = offset_of(btf, field).unwrap_or(MISSING);
+        }
+        let offsets = Offsets::from_array(values);
+        let mut able = 0;
+        for (bit, name, _) in GROUPS {
+            if !wanted(options, bit) {
+                report.add(name, false, "switched off");
+                continue;
+            }
+            match lacking(btf, bit, &values) {
+                None => able |= bit,
+                Some(reason) => report.add(name, false, reason),
+            }
+        }
+        let facts = facts(btf, &offsets, able);
+        if able & need::TCP != 0 && facts.accept == 0 {
+            report.add("tcp_accept_owner", false, "this kernel does not say which system call returns");
+        }
+        Self { offsets, facts, able }
+    }
+
+    /// The same with fewer groups.
+    pub(super) fn without(mut self, bit: u32) -> Self {
+        self.able &= !bit;
+        self.facts.cpu = u64::from(self.able & need::CPU != 0);
+        self.facts.syscall = u64::from(self.able & need::SYSCALL != 0);
+        self.facts.accept &= u64::from(self.able & need::TCP != 0);
+        self
+    }
+
+    /// Whether a program has anything to do.
+    pub(super) fn wants(&self, program: &Program) -> bool {
+        program.needed_by & self.able != 0 || (program.name == "sys_exit" && self.facts.accept != 0)
+    }
+}
+
+fn wanted(options: &ProbeOptions, bit: u32) -> bool {
+    match bit {
+        need::CPU => options.cpu,
+        need::SYSCALL => options.syscall,
+        need::TCP => options.tcp,
+        _ => options.process,
+    }
+}
+
+/// What a group needs and this kernel does not have.
+fn lacking(btf: &KernelBtf, bit: u32, values: &[u64; Offsets::LEN]) -> Option<String> {
+    let fields = Offsets::FIELDS.iter().zip(values);
+    let field = fields
+        .filter(|(field, value)| field.needed_by & bit != 0 && **value == MISSING)
+        .map(|(field, _)| format!("this kernel has no field {} in struct {}", field.path, field.object))
+        .next();
+    let hook = PROGRAMS
+        .iter()
+        .filter(|program| program.needed_by & bit != 0 && btf.hook_arguments(program.name).is_none())
+        .map(|program| format!("this kernel has no tracepoint {}", program.name))
+        .next();
+    hook.or(field)
+}
+
+/// The first of a field's alternatives that this kernel has; in bytes, except for a single bit.
+fn offset_of(btf: &KernelBtf, field: &Field) -> Option<u64> {
+    let bits = field.path.split('|').find_map(|path| btf.member_bits(field.object, path))?;
+    if field.path == "secureexec" { Some(bits) } else { (bits % 8 == 0).then_some(bits / 8) }
+}
+
+fn facts(btf: &KernelBtf, offsets: &Offsets, able: u32) -> Facts {
+    let at_least = |hook, arguments| u64::from(btf.hook_arguments(hook).is_some_and(|count| count >= arguments));
+    let (compat_bit, compat_in_status) = compat(offsets);
+    let accept = able & need::TCP != 0 && offsets.regs_syscall != MISSING && btf.hook_arguments("sys_exit").is_some();
+    Facts {
+        cpu: u64::from(able & need::CPU != 0),
+        syscall: u64::from(able & need::SYSCALL != 0),
+        accept: u64::from(accept),
+        switch_has_state: at_least("sched_switch", 4),
+        exit_has_last: at_least("sched_process_exit", 2),
+        compat_bit,
+        compat_in_status,
+        nr_accept: libc::SYS_accept as u64,
+        nr_accept4: libc::SYS_accept4 as u64,
+        // The second of `enum sock_flags` since the beginning.
+        sock_done_bit: btf.enumerator("sock_flags", "SOCK_DONE").unwrap_or(1),
+    }
+}
+
+/// How a 32-bit call is known: the bit, and whether it is in `thread_info.status`.
+///
+/// Source: `TS_COMPAT` in arch/x86/include/asm/thread_info.h, `TIF_32BIT` in arch/arm64/include/asm/thread_info.h.
+fn compat(offsets: &Offsets) -> (u64, u64) {
+    if cfg!(target_arch = "x86_64") && offsets.thread_status != MISSING {
+        (0x2, 1)
+    } else if cfg!(target_arch = "aarch64") && offsets.thread_flags != MISSING {
+        (1 << 22, 0)
+    } else {
+        (0, 0)
+    }
+}

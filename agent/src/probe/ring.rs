@@ -1,0 +1,189 @@
+//! Records of the ring buffer, made into events.
+
+use std::{
+    mem::size_of,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use skep_common::{
+    event::{
+        ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, SubjectRecord, connection,
+        direction, kind,
+    },
+    exec_flag,
+    ledger::probe,
+    plain,
+};
+
+use super::reading::{Connection, ConnectionEvent, Direction, Event, Exec, Exit, Fork, ProcessKey, Subject};
+
+const AF_INET: u16 = 2;
+
+/// An event and where it is counted.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) event: Event,
+    /// Index of [`probe`].
+    pub(super) probe: usize,
+    /// Low half of the epoch.
+    pub(super) epoch: u32,
+}
+
+/// Makes a record into an event; `None` when it is not one this agent knows.
+pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
+    let header: Header = plain::read(bytes)?;
+    let (event, probe) = match header.kind {
+        kind::FORK => (Event::Fork(fork(bytes)?), probe::FORK),
+        kind::EXEC => (Event::Exec(Box::new(exec(bytes)?)), probe::EXEC),
+        kind::EXIT => (Event::Exit(exit(bytes)?), probe::EXIT),
+        kind::CONNECTION => (Event::Connection(connection(bytes)?), probe::TCP),
+        _ => return None,
+    };
+    Some(Decoded { event, probe, epoch: header.epoch })
+}
+
+fn fork(bytes: &[u8]) -> Option<Fork> {
+    let record: ForkRecord = plain::read(bytes)?;
+    Some(Fork { subject: subject(&record.subject) })
+}
+
+fn exit(bytes: &[u8]) -> Option<Exit> {
+    let record: ExitRecord = plain::read(bytes)?;
+    Some(Exit {
+        subject: subject(&record.subject),
+        code: (record.status >> 8 & 0xff) as i32,
+        signal: (record.status & 0x7f) as i32,
+    })
+}
+
+fn exec(bytes: &[u8]) -> Option<Exec> {
+    let record: ExecRecord = plain::read(bytes)?;
+    let mut rest = bytes.get(size_of::<ExecRecord>()..)?;
+    let mut text = |length: u32| {
+        let (text, behind) = rest.split_at_checked(length as usize)?;
+        rest = behind;
+        Some(text)
+    };
+    let (argv, filename) = (text(record.argv_len)?, text(record.filename_len)?);
+    let (exe, cwd) = (text(record.exe_len)?, text(record.cwd_len)?);
+    Some(Exec {
+        subject: subject(&record.subject),
+        filename: filename.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+        exe: path(exe, record.flags & exec_flag::EXE_TRUNCATED != 0),
+        exe_inode: record.inode,
+        argv: arguments(argv),
+        argv_truncated: record.flags & exec_flag::ARGV_TRUNCATED != 0,
+        cwd: path(cwd, record.flags & exec_flag::CWD_TRUNCATED != 0),
+        flags: record.flags,
+    })
+}
+
+/// Arguments, each ended by a zero byte; an empty one counts. The last may have been cut short.
+fn arguments(text: &[u8]) -> Vec<Vec<u8>> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let text = text.strip_suffix(&[0]).unwrap_or(text);
+    text.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// Turns names from the last to the first into a path; one whose beginning is missing begins with `...`.
+fn path(names: &[u8], truncated: bool) -> Vec<u8> {
+    let mut path = if truncated { b"...".to_vec() } else { Vec::with_capacity(names.len() + 1) };
+    let names = names.strip_suffix(&[0]).unwrap_or(names);
+    for name in names.split(|byte| *byte == 0).rev() {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    path
+}
+
+fn connection(bytes: &[u8]) -> Option<Connection> {
+    let record: ConnectionRecord = plain::read(bytes)?;
+    Some(Connection {
+        subject: subject(&record.subject),
+        event: match record.event {
+            connection::OPEN => ConnectionEvent::Open,
+            connection::FAIL => ConnectionEvent::Fail,
+            connection::CLOSE => ConnectionEvent::Close,
+            _ => return None,
+        },
+        direction: match record.direction {
+            direction::CONNECT => Direction::Connect,
+            direction::ACCEPT => Direction::Accept,
+            _ => Direction::Unknown,
+        },
+        socket_id: record.socket_id,
+        local: SocketAddr::new(address(record.family, record.local), record.local_port),
+        remote: SocketAddr::new(address(record.family, record.remote), record.remote_port),
+        connect_latency_ns: duration(record.connect_ns),
+        duration_ns: duration(record.duration_ns),
+        sent_bytes: record.sent_bytes,
+        received_bytes: record.received_bytes,
+        retransmits: u64::from(record.retransmits),
+    })
+}
+
+/// An IPv4 address in an IPv6 socket is an IPv4 address.
+fn address(family: u16, bytes: [u8; 16]) -> IpAddr {
+    if family == AF_INET {
+        let [a, b, c, d, ..] = bytes;
+        return IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+    }
+    IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
+}
+
+fn duration(ns: u64) -> Option<u64> {
+    (ns != NO_DURATION).then_some(ns)
+}
+
+fn subject(record: &SubjectRecord) -> Subject {
+    Subject {
+        at_ns: record.at_ns,
+        process: ProcessKey { pid: record.tgid, start_ns: record.start_ns },
+        parent: ProcessKey { pid: record.parent_tgid, start_ns: record.parent_start_ns },
+        comm: record.comm,
+        cgroup_id: record.cgroup_id,
+        uid: record.uid,
+        gid: record.gid,
+        effective_uid: record.euid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_arguments_count() {
+        assert_eq!(arguments(b"a\0\0b\0"), [&b"a"[..], b"", b"b"]);
+        assert_eq!(arguments(b"\0"), [b""]);
+        assert_eq!(arguments(b"\0\0"), [b"", b""]);
+        assert_eq!(arguments(b""), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn an_argument_cut_short_is_kept() {
+        assert_eq!(arguments(b"a\0bcd"), [&b"a"[..], b"bcd"]);
+    }
+
+    #[test]
+    fn names_are_turned_round() {
+        assert_eq!(path(b"sh\0bin\0", false), b"/bin/sh");
+        assert_eq!(path(b"", false), b"/");
+        assert_eq!(path(b"c\0b\0", true), b".../b/c");
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        let mapped = Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets();
+        assert_eq!(address(10, mapped), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
+    }
+
+    #[test]
+    fn unknown_and_short_records_are_refused() {
+        assert!(decode(&[]).is_none());
+        assert!(decode(&[1, 0, 0, 0, 0, 0, 0, 0]).is_none());
+        assert!(decode(&[0xff; 256]).is_none());
+    }
+}

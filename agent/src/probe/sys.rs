@@ -1,0 +1,149 @@
+//! System calls for which the loader has no call of its own, and what must be asked of the host.
+
+use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use rustix::thread::{MembarrierCommand, membarrier};
+
+/// Where the kernel describes its types.
+pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// Commands of bpf(2), include/uapi/linux/bpf.h.
+mod command {
+    pub(super) const MAP_LOOKUP_ELEM: libc::c_long = 1;
+    pub(super) const MAP_UPDATE_ELEM: libc::c_long = 2;
+    pub(super) const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    pub(super) const MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
+}
+
+/// `union bpf_attr` for one element.
+#[repr(C)]
+struct ElementAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` for a batch.
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` for information on an object.
+#[repr(C)]
+struct InfoAttr {
+    fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// Waits until every program that was running has returned.
+///
+/// Errors: `EINVAL` on kernels with `nohz_full`. Cost: an RCU grace period, some tens of milliseconds, blocking.
+pub(super) fn grace_period() -> io::Result<()> {
+    Ok(membarrier(MembarrierCommand::Global)?)
+}
+
+/// Nanoseconds of `CLOCK_BOOTTIME`, the clock of the probes.
+pub(super) fn boot_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// Which capabilities loading needs and this process does not have.
+pub(super) fn missing_capabilities() -> Vec<&'static str> {
+    const SYS_ADMIN: u32 = 21;
+    const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
+    let effective = procfs::process::Process::myself().and_then(|me| me.status()).map_or(0, |status| status.capeff);
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    if has(SYS_ADMIN) {
+        return Vec::new();
+    }
+    NEEDED.iter().filter(|(bit, _)| !has(*bit)).map(|(_, name)| *name).collect()
+}
+
+/// Reads an element; `value` is what the kernel writes into, the right length for the map.
+pub(super) fn lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io::Result<()> {
+    element(command::MAP_LOOKUP_ELEM, map, key, value.as_mut_ptr() as u64)
+}
+
+/// Writes an element; `value` has the right length for the map.
+pub(super) fn update(map: BorrowedFd<'_>, key: u32, value: &[u8]) -> io::Result<()> {
+    element(command::MAP_UPDATE_ELEM, map, key, value.as_ptr() as u64)
+}
+
+fn element(command: libc::c_long, map: BorrowedFd<'_>, key: u32, value: u64) -> io::Result<()> {
+    let key_at = &raw const key as u64;
+    let mut attr = ElementAttr { map_fd: fd(map), pad: 0, key: key_at, value, flags: 0 };
+    // SAFETY: the attribute is laid out as the command asks, its pointers are to live memory of the map's key and value
+    // size, which the callers see to.
+    unsafe { bpf(command, &mut attr) }.map(drop)
+}
+
+/// Moves up to `keys.len() / key_size` entries out of a hash map. Returns how many, and whether that was all.
+///
+/// `position` says where to go on: 0 and `first` for the beginning, afterwards what the call before left.
+pub(super) fn take_batch(
+    map: BorrowedFd<'_>,
+    position: &mut u32,
+    first: bool,
+    (keys, values): (&mut [u8], &mut [u8]),
+    capacity: u32,
+) -> io::Result<(usize, bool)> {
+    let resume = *position;
+    let mut attr = BatchAttr {
+        in_batch: if first { 0 } else { &raw const resume as u64 },
+        out_batch: &raw mut *position as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: capacity,
+        map_fd: fd(map),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attribute is laid out as the command asks; both buffers hold `capacity` entries of the map's sizes.
+    match unsafe { bpf(command::MAP_LOOKUP_AND_DELETE_BATCH, &mut attr) } {
+        Ok(_) => Ok((attr.count as usize, false)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((attr.count as usize, true)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the kernel says of a loaded program.
+pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<aya_obj::generated::bpf_prog_info> {
+    // SAFETY: the struct is integers and pointers, for all of which zero is a value.
+    let mut info: aya_obj::generated::bpf_prog_info = unsafe { std::mem::zeroed() };
+    let mut attr = InfoAttr {
+        fd: fd(program),
+        info_len: size_of::<aya_obj::generated::bpf_prog_info>() as u32,
+        info: &raw mut info as u64,
+    };
+    // SAFETY: the attribute is laid out as the command asks, and `info` is as long as it says.
+    unsafe { bpf(command::OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info)
+}
+
+fn fd(of: BorrowedFd<'_>) -> u32 {
+    of.as_raw_fd().unsigned_abs()
+}
+
+/// # Safety
+/// `attr` is what `command` asks for, and every pointer in it is good for what the command does with it.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: the caller's.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

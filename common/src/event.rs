@@ -1,0 +1,175 @@
+//! Records of the ring buffer. Each begins with a [`Header`].
+
+use core::mem::{offset_of, size_of};
+
+/// What a record is.
+pub mod kind {
+    /// [`super::ForkRecord`].
+    pub const FORK: u32 = 1;
+    /// [`super::ExecRecord`].
+    pub const EXEC: u32 = 2;
+    /// [`super::ExitRecord`].
+    pub const EXIT: u32 = 3;
+
+    /// [`super::ConnectionRecord`].
+    pub const CONNECTION: u32 = 10;
+}
+
+/// First bytes of every record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// Low half of the epoch in whose ledger the record is counted.
+    pub epoch: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == 8);
+
+/// Whom a record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct SubjectRecord {
+    /// When it happened, nanoseconds of `CLOCK_BOOTTIME`.
+    pub at_ns: u64,
+    /// Start of the thread group leader, nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_ns: u64,
+    /// The same of the parent.
+    pub parent_start_ns: u64,
+    /// Inode of the cgroup directory in the unified hierarchy.
+    pub cgroup_id: u64,
+    /// Thread group; 0 when the owner is not known.
+    pub tgid: u32,
+    /// Thread group of the parent.
+    pub parent_tgid: u32,
+    /// Real user in the initial user namespace.
+    pub uid: u32,
+    /// Real group.
+    pub gid: u32,
+    /// Effective user.
+    pub euid: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Task name, ends with a zero byte.
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<SubjectRecord>() == 72 && offset_of!(SubjectRecord, comm) == 56);
+
+/// A new process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct ForkRecord {
+    /// Kind and epoch.
+    pub header: Header,
+    /// The child.
+    pub subject: SubjectRecord,
+}
+
+const _: () = assert!(size_of::<ForkRecord>() == 80);
+
+/// A process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExitRecord {
+    /// Kind and epoch.
+    pub header: Header,
+    /// Who.
+    pub subject: SubjectRecord,
+    /// As `wait` encodes it: the exit code in the second byte, the signal in the low seven bits.
+    pub status: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<ExitRecord>() == 88 && offset_of!(ExitRecord, status) == 80);
+
+/// A program was executed. The texts follow the record, one after the other, each as long as the record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExecRecord {
+    /// Kind and epoch.
+    pub header: Header,
+    /// The process after the exec.
+    pub subject: SubjectRecord,
+    /// Inode of the executable.
+    pub inode: u64,
+    /// Bits of [`crate::exec_flag`].
+    pub flags: u32,
+    /// First text: arguments, each ended by a zero byte, up to [`crate::limit::ARGV_BYTES`].
+    pub argv_len: u32,
+    /// Second text: the path given to execve, with its zero byte.
+    pub filename_len: u32,
+    /// Third text: names on the way from the executable up to the root, the last first, each ended by a zero byte.
+    pub exe_len: u32,
+    /// Fourth text: the same for the working directory.
+    pub cwd_len: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<ExecRecord>() == 112 && offset_of!(ExecRecord, argv_len) == 92);
+
+/// What happened to a connection.
+pub mod connection {
+    /// Established.
+    pub const OPEN: u32 = 1;
+    /// Never established.
+    pub const FAIL: u32 = 2;
+    /// Closed after having been established.
+    pub const CLOSE: u32 = 3;
+}
+
+/// Who asked for a connection.
+pub mod direction {
+    /// It was there before the probes.
+    pub const UNKNOWN: u32 = 0;
+    /// This host called.
+    pub const CONNECT: u32 = 1;
+    /// This host was called.
+    pub const ACCEPT: u32 = 2;
+}
+
+/// A duration that is not known.
+pub const NO_DURATION: u64 = u64::MAX;
+
+/// A TCP connection opened, failed or closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct ConnectionRecord {
+    /// Kind and epoch.
+    pub header: Header,
+    /// When, and the owner; thread group 0 when it is not known.
+    pub subject: SubjectRecord,
+    /// The same for all records of one connection within a boot.
+    pub socket_id: u64,
+    /// First SYN to established, nanoseconds, or [`NO_DURATION`].
+    pub connect_ns: u64,
+    /// Established to closed, nanoseconds, or [`NO_DURATION`].
+    pub duration_ns: u64,
+    /// Payload sent, retransmissions not counted.
+    pub sent_bytes: u64,
+    /// Payload received.
+    pub received_bytes: u64,
+    /// One of [`connection`].
+    pub event: u32,
+    /// One of [`direction`].
+    pub direction: u32,
+    /// Segments sent again.
+    pub retransmits: u32,
+    /// `AF_INET` (2) or `AF_INET6` (10).
+    pub family: u16,
+    /// Host byte order.
+    pub local_port: u16,
+    /// Host byte order.
+    pub remote_port: u16,
+    /// Zero.
+    pub pad: [u16; 3],
+    /// Network byte order; an IPv4 address is in the first four bytes.
+    pub local: [u8; 16],
+    /// The same.
+    pub remote: [u8; 16],
+}
+
+const _: () = assert!(size_of::<ConnectionRecord>() == 176 && offset_of!(ConnectionRecord, local) == 144);

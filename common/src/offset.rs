@@ -1,0 +1,171 @@
+//! The kernel fields the probes read.
+//!
+//! Nothing about the kernel's layout is compiled in: user space looks each field up in the running kernel's BTF and hands
+//! the table to the probes as read-only data, which the verifier treats as constants.
+
+/// Value of an entry whose field the running kernel does not have.
+pub const MISSING: u64 = u64::MAX;
+
+/// Which probes cannot do without a field.
+pub mod need {
+    /// Scheduling and everything that stands on the switch.
+    pub const CPU: u32 = 1 << 0;
+    /// System calls.
+    pub const SYSCALL: u32 = 1 << 1;
+    /// Connections.
+    pub const TCP: u32 = 1 << 2;
+    /// Forks, execs, exits.
+    pub const PROCESS: u32 = 1 << 3;
+    /// No probe: what stands on the field is left out when it is missing.
+    pub const NOBODY: u32 = 0;
+    /// Whoever names a process.
+    pub const ALL: u32 = CPU | SYSCALL | TCP | PROCESS;
+}
+
+/// One field: where it is and who needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Name of the struct.
+    pub object: &'static str,
+    /// Members from outermost to innermost, with dots; alternatives for other kernels follow a bar.
+    pub path: &'static str,
+    /// Bits of [`need`].
+    pub needed_by: u32,
+}
+
+macro_rules! offsets {
+    ($($name:ident: $object:literal, $path:literal, $need:expr;)*) => {
+        /// Byte offset of each field in its struct, or [`MISSING`]; `bprm_secureexec` is in bits.
+        #[derive(Debug, Clone, Copy)]
+        #[repr(C)]
+        pub struct Offsets {
+            $(#[doc = concat!("`", $object, "`: `", $path, "`.")] pub $name: u64,)*
+        }
+
+        impl Offsets {
+            /// How many fields there are.
+            pub const LEN: usize = [$($object),*].len();
+
+            /// Every field unresolved.
+            pub const NONE: Self = Self { $($name: MISSING,)* };
+
+            /// The fields, in the order of the table.
+            pub const FIELDS: [Field; Self::LEN] =
+                [$(Field { object: $object, path: $path, needed_by: $need },)*];
+
+            /// A table from offsets in the order of [`Self::FIELDS`].
+            pub fn from_array(values: [u64; Self::LEN]) -> Self {
+                let [$($name),*] = values;
+                Self { $($name),* }
+            }
+        }
+
+        const _: () = assert!(core::mem::size_of::<Offsets>() == 8 * Offsets::LEN);
+    };
+}
+
+offsets! {
+    task_pid: "task_struct", "pid", need::ALL;
+    task_tgid: "task_struct", "tgid", need::ALL;
+    task_leader: "task_struct", "group_leader", need::ALL;
+    task_start: "task_struct", "start_boottime|real_start_time", need::ALL;
+    task_comm: "task_struct", "comm", need::ALL;
+    task_parent: "task_struct", "real_parent", need::TCP | need::PROCESS;
+    task_cred: "task_struct", "cred", need::TCP | need::PROCESS;
+    cred_uid: "cred", "uid.val", need::TCP | need::PROCESS;
+    cred_gid: "cred", "gid.val", need::TCP | need::PROCESS;
+    cred_euid: "cred", "euid.val", need::TCP | need::PROCESS;
+
+    task_state: "task_struct", "__state|state", need::CPU | need::SYSCALL;
+    thread_flags: "task_struct", "thread_info.flags", need::NOBODY;
+    thread_status: "task_struct", "thread_info.status", need::NOBODY;
+
+    task_cgroups: "task_struct", "cgroups", need::NOBODY;
+    css_default: "css_set", "dfl_cgrp", need::NOBODY;
+    cgroup_node: "cgroup", "kn", need::NOBODY;
+    node_id: "kernfs_node", "id", need::NOBODY;
+
+    regs_syscall: "pt_regs", "orig_ax|syscallno", need::NOBODY;
+
+    task_mm: "task_struct", "mm", need::PROCESS;
+    mm_arg_start: "mm_struct", "arg_start", need::PROCESS;
+    mm_arg_end: "mm_struct", "arg_end", need::PROCESS;
+    bprm_file: "linux_binprm", "file", need::PROCESS;
+    bprm_filename: "linux_binprm", "filename", need::PROCESS;
+    bprm_secureexec: "linux_binprm", "secureexec", need::NOBODY;
+
+    task_signal: "task_struct", "signal", need::PROCESS;
+    task_exit_code: "task_struct", "exit_code", need::PROCESS;
+    signal_live: "signal_struct", "live.counter", need::PROCESS;
+    signal_flags: "signal_struct", "flags", need::PROCESS;
+    signal_exit_code: "signal_struct", "group_exit_code", need::PROCESS;
+
+    task_fs: "task_struct", "fs", need::PROCESS;
+    fs_root_mnt: "fs_struct", "root.mnt", need::PROCESS;
+    fs_root_dentry: "fs_struct", "root.dentry", need::PROCESS;
+    fs_pwd_mnt: "fs_struct", "pwd.mnt", need::PROCESS;
+    fs_pwd_dentry: "fs_struct", "pwd.dentry", need::PROCESS;
+    file_path_mnt: "file", "f_path.mnt", need::PROCESS;
+    file_path_dentry: "file", "f_path.dentry", need::PROCESS;
+    file_inode: "file", "f_inode", need::PROCESS;
+    file_private: "file", "private_data", need::TCP | need::PROCESS;
+    inode_mode: "inode", "i_mode", need::PROCESS;
+    inode_number: "inode", "i_ino", need::PROCESS;
+    inode_links: "inode", "i_nlink", need::PROCESS;
+    inode_super: "inode", "i_sb", need::PROCESS;
+    super_magic: "super_block", "s_magic", need::PROCESS;
+    dentry_name: "dentry", "d_name.name", need::PROCESS;
+    dentry_parent: "dentry", "d_parent", need::PROCESS;
+    mount_vfs: "mount", "mnt", need::PROCESS;
+    mount_parent: "mount", "mnt_parent", need::PROCESS;
+    mount_point: "mount", "mnt_mountpoint", need::PROCESS;
+    vfs_root: "vfsmount", "mnt_root", need::PROCESS;
+
+    task_files: "task_struct", "files", need::TCP | need::PROCESS;
+    files_table: "files_struct", "fdt", need::TCP | need::PROCESS;
+    table_fd: "fdtable", "fd", need::TCP | need::PROCESS;
+    table_max: "fdtable", "max_fds", need::TCP | need::PROCESS;
+    socket_sk: "socket", "sk", need::TCP | need::PROCESS;
+
+    sock_family: "sock", "__sk_common.skc_family", need::TCP | need::PROCESS;
+    sock_protocol: "sock", "sk_protocol", need::TCP;
+    sock_flags: "sock", "__sk_common.skc_flags", need::TCP;
+    sock_local: "sock", "__sk_common.skc_rcv_saddr", need::TCP;
+    sock_remote: "sock", "__sk_common.skc_daddr", need::TCP;
+    sock_remote_port: "sock", "__sk_common.skc_dport", need::TCP;
+    sock_local6: "sock", "__sk_common.skc_v6_rcv_saddr", need::NOBODY;
+    sock_remote6: "sock", "__sk_common.skc_v6_daddr", need::NOBODY;
+    inet_local_port: "inet_sock", "inet_sport", need::TCP;
+    tcp_received: "tcp_sock", "bytes_received", need::TCP;
+    tcp_sent: "tcp_sock", "bytes_sent", need::TCP;
+    tcp_resent: "tcp_sock", "bytes_retrans", need::TCP;
+    tcp_retransmits: "tcp_sock", "total_retrans", need::TCP;
+}
+
+/// What else the probes are told, as constants.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Facts {
+    /// Account slices and run-queue delay.
+    pub cpu: u64,
+    /// Account system calls.
+    pub syscall: u64,
+    /// Name the owners of accepted connections.
+    pub accept: u64,
+    /// `sched_switch` says the state of the task that leaves.
+    pub switch_has_state: u64,
+    /// `sched_process_exit` says whether it is the last thread.
+    pub exit_has_last: u64,
+    /// Bit of `thread_status` (x86) or `thread_flags` (arm64) that marks a 32-bit call; 0 when there are none.
+    pub compat_bit: u64,
+    /// The bit is in `thread_status`, else in `thread_flags`.
+    pub compat_in_status: u64,
+    /// Number of `accept`.
+    pub nr_accept: u64,
+    /// Number of `accept4`.
+    pub nr_accept4: u64,
+    /// Bit of `sk_flags` that says the peer's FIN was taken in.
+    pub sock_done_bit: u64,
+}
+
+const _: () = assert!(core::mem::size_of::<Facts>() == 80);

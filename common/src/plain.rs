@@ -1,0 +1,55 @@
+//! Reading the kernel's records from bytes.
+
+use core::mem::{MaybeUninit, size_of};
+
+use crate::{aggregate, event, ledger, offset};
+
+/// A type of which any bytes of the right number are a value.
+///
+/// # Safety
+/// `repr(C)`, made of integers and arrays of them, without padding that is not spelt out.
+pub unsafe trait Plain: Copy + 'static {}
+
+macro_rules! plain {
+    ($($kind:ty),* $(,)?) => {
+        // SAFETY: the records in this crate are `repr(C)`, of integers only, with their layout asserted.
+        $(unsafe impl Plain for $kind {})*
+    };
+}
+
+plain!(
+    u32,
+    u64,
+    aggregate::SyscallKey,
+    aggregate::SyscallValue,
+    aggregate::CpuKey,
+    aggregate::CpuValue,
+    aggregate::DelayKey,
+    aggregate::Running,
+    aggregate::Tail,
+    event::Header,
+    event::ForkRecord,
+    event::ExitRecord,
+    event::ExecRecord,
+    event::ConnectionRecord,
+    ledger::Counters,
+    offset::Offsets,
+    offset::Facts,
+);
+
+/// The value at the beginning of `bytes`; `None` when there are too few.
+pub fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
+    let bytes = bytes.get(..size_of::<T>())?;
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: source and destination are `size_of::<T>()` bytes long and cannot overlap; any bytes are a `T` (`Plain`).
+    unsafe {
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), value.as_mut_ptr().cast(), size_of::<T>());
+        Some(value.assume_init())
+    }
+}
+
+/// The bytes of `value`.
+pub fn bytes<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: a `Plain` value has no padding that is not spelt out, so all its bytes are initialised.
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+}

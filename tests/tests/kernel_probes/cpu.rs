@@ -1,0 +1,84 @@
+//! Time on a CPU.
+
+use std::time::{Duration, Instant};
+
+use skep_agent::probe::ProbeOptions;
+
+use crate::support::{Watch, shell};
+
+/// A loop that is alone on its CPU may never be switched out: its time is accounted at the flip.
+#[test]
+fn a_busy_loop_is_on_a_cpu_in_every_epoch() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    let mut child = shell("while :; do :; done", &[]).spawn().expect("the shell starts");
+    let pid = child.id();
+    watch.flip();
+    for _ in 0..4 {
+        let until = Instant::now() + Duration::from_millis(1_000);
+        watch.until(|_| Instant::now() >= until);
+        watch.flip();
+    }
+    child.kill().expect("the shell ends");
+    child.wait().expect("the shell ends");
+    for reading in &watch.readings[1..] {
+        let length_ns = reading.until_ns - reading.from_ns;
+        if length_ns < 500_000_000 {
+            continue;
+        }
+        let row = reading.cpu.iter().find(|row| row.process.pid == pid).expect("it ran");
+        let share = row.on_cpu_ns as f64 / length_ns as f64;
+        assert!((0.3..1.02).contains(&share), "{share} of {length_ns} ns");
+        assert_eq!(&row.comm[..3], b"sh\0");
+    }
+    watch.assert_balanced();
+}
+
+/// No CPU is used twice: what all processes ran is at most the time there was.
+#[test]
+fn the_time_of_all_processes_fits_on_the_cpus() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    let mut busy: Vec<_> =
+        (0..4).map(|_| shell("while :; do :; done", &[]).spawn().expect("the shell starts")).collect();
+    watch.flip();
+    let until = Instant::now() + Duration::from_millis(2_500);
+    watch.until(|_| Instant::now() >= until);
+    watch.flip();
+    for child in &mut busy {
+        child.kill().expect("the shell ends");
+        child.wait().expect("the shell ends");
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    for reading in &watch.readings[1..] {
+        let length_ns = (reading.until_ns - reading.from_ns) as f64;
+        let used: u64 = reading.cpu.iter().map(|row| row.on_cpu_ns).sum();
+        let share = used as f64 / length_ns / cpus;
+        assert!(share < 1.01, "{share}");
+        if length_ns > 5e8 {
+            assert!(share > 0.9, "four busy loops on {cpus} CPUs, yet only {share} of them was used");
+        }
+    }
+    let waits: u64 =
+        busy.iter().flat_map(|child| watch.cpu(child.id())).map(|row| row.run_queue_delay.histogram.len()).sum();
+    assert!(waits > 10, "they waited for each other");
+    watch.assert_balanced();
+}
+
+#[test]
+fn sleeping_is_a_voluntary_switch() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    let mut child =
+        shell("i=0; while [ $i -lt 50 ]; do read -t 0.002 x </dev/zero; sleep 0.002; i=$((i+1)); done", &[])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the shell starts");
+    let pid = child.id();
+    watch.until_ended(&mut child);
+    let voluntary: u64 = watch.cpu(pid).map(|row| row.voluntary_switches).sum();
+    assert!(voluntary >= 50, "{voluntary}");
+    for row in watch.cpu(pid) {
+        assert!(row.slices >= row.voluntary_switches + row.involuntary_switches);
+        let delay = &row.run_queue_delay;
+        assert!(delay.histogram.is_empty() || delay.min_ns <= delay.max_ns);
+    }
+    watch.assert_balanced();
+}

@@ -1,0 +1,147 @@
+//! A watch: probes, and everything they said while something ran.
+
+use std::{
+    process::Child,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use skep_agent::probe::{
+    Event, ProbeOptions, Probes, Reading,
+    reading::{Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, SyscallReading},
+};
+
+/// One test at a time: the probes see the whole host, and the tests would be each other's noise.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Probes and what they have said so far.
+pub(crate) struct Watch {
+    probes: Probes,
+    pub(crate) events: Vec<Event>,
+    pub(crate) readings: Vec<Reading>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Watch {
+    /// Loads every probe.
+    pub(crate) fn start(options: &ProbeOptions) -> Self {
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (probes, report) = Probes::load(options).expect("the probes load: run the tests as root");
+        assert!(report.features.iter().all(|feature| feature.ok), "{report}");
+        Self { probes, events: Vec::new(), readings: Vec::new(), _alone: alone }
+    }
+
+    /// Drains events, as the agent does on its timer, until `done`; flips about once a second.
+    pub(crate) fn until(&mut self, mut done: impl FnMut(&[Event]) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let mut next_flip = Instant::now() + Duration::from_secs(1);
+        loop {
+            self.probes.drain_events(&mut |event| self.events.push(event));
+            if done(&self.events) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "what the test waits for did not happen");
+            if Instant::now() > next_flip {
+                self.flip();
+                next_flip = Instant::now() + Duration::from_secs(1);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Watches until `child` has ended, then closes the epoch.
+    pub(crate) fn until_ended(&mut self, child: &mut Child) {
+        self.until(|_| child.try_wait().expect("the child can be waited for").is_some());
+        self.flip();
+    }
+
+    /// Closes the epoch.
+    pub(crate) fn flip(&mut self) -> &Reading {
+        let reading = self.probes.flip(&mut |event| self.events.push(event)).expect("the epoch closes");
+        self.readings.push(reading);
+        self.readings.last().expect("one was just pushed")
+    }
+
+    /// Every row of a process's system call.
+    pub(crate) fn syscalls(&self, pid: u32, nr: i64) -> impl Iterator<Item = &SyscallReading> {
+        let rows = self.readings.iter().flat_map(|reading| &reading.syscalls);
+        rows.filter(move |row| row.process.pid == pid && i64::from(row.nr) == nr)
+    }
+
+    /// Every row of a process's scheduling.
+    pub(crate) fn cpu(&self, pid: u32) -> impl Iterator<Item = &CpuReading> {
+        self.readings.iter().flat_map(|reading| &reading.cpu).filter(move |row| row.process.pid == pid)
+    }
+
+    /// Execs of a process.
+    pub(crate) fn execs(&self, pid: u32) -> Vec<&Exec> {
+        let exec = |event| match event {
+            &Event::Exec(ref exec) if exec.subject.process.pid == pid => Some(&**exec),
+            _ => None,
+        };
+        self.events.iter().filter_map(exec).collect()
+    }
+
+    /// Execs of children of a process.
+    pub(crate) fn execs_below(&self, parent: u32) -> Vec<&Exec> {
+        let exec = |event| match event {
+            &Event::Exec(ref exec) if exec.subject.parent.pid == parent => Some(&**exec),
+            _ => None,
+        };
+        self.events.iter().filter_map(exec).collect()
+    }
+
+    /// Ends of a process.
+    pub(crate) fn exits(&self, pid: u32) -> Vec<&Exit> {
+        let exit = |event| match event {
+            &Event::Exit(ref exit) if exit.subject.process.pid == pid => Some(exit),
+            _ => None,
+        };
+        self.events.iter().filter_map(exit).collect()
+    }
+
+    /// Children of a process.
+    pub(crate) fn forks_of(&self, parent: u32) -> Vec<&Fork> {
+        let fork = |event| match event {
+            &Event::Fork(ref fork) if fork.subject.parent.pid == parent => Some(fork),
+            _ => None,
+        };
+        self.events.iter().filter_map(fork).collect()
+    }
+
+    /// Connection events that match.
+    pub(crate) fn connections(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<&Connection> {
+        let connection = |event| match event {
+            &Event::Connection(ref connection) if wanted(connection) => Some(connection),
+            _ => None,
+        };
+        self.events.iter().filter_map(connection).collect()
+    }
+
+    /// Asserts that every ledger balances and that nothing happened that nobody can explain.
+    pub(crate) fn assert_balanced(&self) {
+        for row in self.ledger() {
+            let lost: u64 = row.lost.iter().map(|(_, count)| count).sum();
+            assert_eq!(row.attempted, row.delivered + lost, "{row:?}");
+            assert!(!row.lost.iter().any(|(reason, _)| matches!(*reason, "unexplained" | "unreadable")), "{row:?}");
+        }
+    }
+
+    /// Every row of every ledger.
+    pub(crate) fn ledger(&self) -> impl Iterator<Item = &ProbeLedger> {
+        self.readings.iter().flat_map(|reading| &reading.ledger)
+    }
+
+    /// Sums a probe's ledger: attempted, delivered.
+    pub(crate) fn account(&self, probe: &str) -> (u64, u64) {
+        let rows = self.ledger().filter(|row| row.probe == probe);
+        rows.fold((0, 0), |sum, row| (sum.0 + row.attempted, sum.1 + row.delivered))
+    }
+}
+
+/// A shell that runs `script` with the arguments.
+pub(crate) fn shell(script: &str, arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", script]).args(arguments).stdin(std::process::Stdio::null());
+    command
+}

@@ -1,0 +1,110 @@
+//! System calls: exact counts, errors, latency.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+};
+
+use skep_agent::probe::ProbeOptions;
+use skep_tests::generator;
+
+use crate::support::Watch;
+
+const GETPPID: i64 = 110;
+const CLOCK_NANOSLEEP: i64 = 230;
+const CONNECT: i64 = 42;
+const ACCEPT4: i64 = 288;
+
+/// What the generator does is what the probes say it did: calls, connections, bytes, argument vectors, sleeps.
+#[test]
+fn everything_a_process_did_is_counted_exactly() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    let mut generator = Command::new(env!("CARGO_BIN_EXE_skep-generator"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the generator starts");
+    let pid = generator.id();
+    let mut out = BufReader::new(generator.stdout.take().expect("piped"));
+    let line = std::thread::spawn(move || {
+        let mut line = String::new();
+        out.read_line(&mut line).map(|_| line)
+    });
+    watch.until(|_| line.is_finished());
+    let line = line.join().expect("the reader ends").expect("the generator writes");
+    let truth: serde_json::Value = serde_json::from_str(&line).expect("the truth is JSON");
+    generator.stdin.take().expect("piped").write_all(b"\n").expect("the generator reads");
+    watch.until_ended(&mut generator);
+
+    let plan = generator::FULL;
+    let count = |nr| watch.syscalls(pid, nr).map(|row| row.count).sum::<u64>();
+    assert_eq!(count(GETPPID), plan.getppid);
+    assert_eq!(count(CONNECT), plan.connects);
+    assert_eq!(count(ACCEPT4), plan.connects);
+    assert_eq!(count(CLOCK_NANOSLEEP), plan.sleeps);
+    assert_eq!(watch.syscalls(pid, GETPPID).map(|row| row.errors).sum::<u64>(), 0);
+    for row in watch.syscalls(pid, GETPPID) {
+        assert_eq!(row.latency.histogram.len(), row.count);
+        assert!(row.latency.min_ns <= row.latency.max_ns && row.latency.sum_ns >= row.count * row.latency.min_ns);
+    }
+
+    let mut latency = watch.syscalls(pid, CLOCK_NANOSLEEP).next().expect("it slept").latency.histogram.clone();
+    latency.reset();
+    watch.syscalls(pid, CLOCK_NANOSLEEP).for_each(|row| latency.add(&row.latency.histogram).expect("same bounds"));
+    for (quantile, key) in [(0.5, "sleep_p50_ns"), (0.99, "sleep_p99_ns")] {
+        let (ours, theirs) = (latency.value_at_quantile(quantile) as f64, truth[key].as_f64().expect("a number"));
+        assert!((ours - theirs).abs() / theirs < 0.05, "p{quantile}: {ours} ns against {theirs} ns");
+    }
+
+    let execs = watch.execs_below(pid);
+    assert_eq!(execs.len() as u64, plan.execs);
+    for (i, exec) in (0..).zip(execs) {
+        let wanted: Vec<_> = generator::argv(i).into_iter().map(String::into_bytes).collect();
+        assert_eq!(exec.argv, wanted);
+        assert!(!exec.argv_truncated);
+    }
+    watch.assert_balanced();
+}
+
+#[test]
+fn errors_are_counted() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    let mut child = Command::new("/usr/bin/env")
+        .args([
+            "python3",
+            "-c",
+            "import os\nfor i in range(300):\n  try: os.rmdir('/nowhere/at/all')\n  except OSError: pass",
+        ])
+        .spawn()
+        .expect("python starts");
+    let pid = child.id();
+    watch.until_ended(&mut child);
+    const RMDIR: i64 = 84;
+    let (count, errors) = watch.syscalls(pid, RMDIR).fold((0, 0), |sum, row| (sum.0 + row.count, sum.1 + row.errors));
+    assert_eq!((count, errors), (300, 300));
+    watch.assert_balanced();
+}
+
+/// The child of a fork returns from a call it never made, and `exit` never returns: neither is a loss.
+#[test]
+fn forks_and_exits_miss_no_entry() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    // What was under way when the probes came ends in here.
+    watch.until(|_| true);
+    watch.flip();
+    let before = missed(&watch);
+    let mut child = crate::support::shell("i=0; while [ $i -lt 200 ]; do (exit 3); /bin/true; i=$((i+1)); done", &[])
+        .spawn()
+        .expect("the shell starts");
+    let pid = child.id();
+    watch.until_ended(&mut child);
+    assert_eq!(watch.forks_of(pid).len(), 400);
+    let after = missed(&watch);
+    assert!(after - before < 50, "{} entries missed while 400 processes forked and ended", after - before);
+    watch.assert_balanced();
+}
+
+fn missed(watch: &Watch) -> u64 {
+    let lost = watch.ledger().filter(|row| row.probe == "syscall").flat_map(|row| &row.lost);
+    lost.filter(|(reason, _)| *reason == "entry_missed").map(|(_, count)| count).sum()
+}
