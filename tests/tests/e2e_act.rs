@@ -84,10 +84,27 @@ fn cores(skep: &Skep, workload: &str) -> Option<f64> {
     skep.query(&sql).first().and_then(|row| row["cores"].as_f64())
 }
 
+/// As built in, with a lease short enough to wait for.
+const SHORT_LEASE: &str = r#"
+[[rule]]
+name = "throttle-busy-workload"
+finding = "cpu_cores"
+min_severity = "medium"
+action = "throttle"
+mode = "ask"
+cpu_share = 0.5
+min_cpu_millicores = 100
+lease_s = 15
+"#;
+
 /// Starts skep with a warmed-up detector and a busy cgroup, and returns when the action is pending.
 fn busy_and_pending(name: &str) -> (tempfile::TempDir, Skep, Busy, String) {
+    busy_and_pending_with(name, &[])
+}
+
+fn busy_and_pending_with(name: &str, extra: &[&str]) -> (tempfile::TempDir, Skep, Busy, String) {
     let data = tempfile::tempdir().expect("a folder");
-    let skep = Skep::up(data.path(), &["--act", "--window", "2s"]);
+    let skep = Skep::up(data.path(), &[&["--act", "--window", "2s"], extra].concat());
     eventually("the detector to be warm", PATIENCE, || {
         skep.try_number("SELECT count(DISTINCT time) FROM scores").filter(|&windows| windows >= 2)
     });
@@ -97,7 +114,7 @@ fn busy_and_pending(name: &str) -> (tempfile::TempDir, Skep, Busy, String) {
 }
 
 #[test]
-fn a_busy_cgroup_is_found_within_three_windows_and_throttled_until_the_lease_ends() {
+fn a_busy_cgroup_is_found_within_three_windows_throttled_on_approval_and_let_go() {
     let name = format!("skep-test-act-{}", std::process::id());
     let (_data, skep, busy, action) = busy_and_pending(&name);
     let windows = skep.number(&format!(
@@ -129,6 +146,23 @@ fn a_busy_cgroup_is_found_within_three_windows_and_throttled_until_the_lease_end
     for step in ["pending", "sent", "applied", "improved", "undone"] {
         assert!(steps.iter().any(|found| found.contains(step)), "{step} is missing in the audit log: {steps:?}");
     }
+    skep.stop();
+}
+
+#[test]
+fn the_end_of_the_lease_undoes_the_limit() {
+    let name = format!("skep-test-lease-{}", std::process::id());
+    let policy = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(policy.path(), SHORT_LEASE).expect("it takes the policy");
+    let path = policy.path().to_str().expect("a plain path");
+    let (_data, skep, busy, action) = busy_and_pending_with(&name, &["--policy", path]);
+    assert!(skep.skep(&["actions", "approve", &action]).status.success());
+    wait_for_state(&skep, &action, "applied");
+    let applied = Instant::now();
+    assert!(busy.limited());
+    wait_for_state(&skep, &action, "undone");
+    assert!(!busy.limited(), "the limit is gone");
+    assert!(applied.elapsed() > Duration::from_secs(8), "undone long before the lease ended");
     skep.stop();
 }
 

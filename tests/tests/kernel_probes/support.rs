@@ -127,6 +127,11 @@ impl Watch {
         }
     }
 
+    pub(crate) fn cost(&self) {
+        for c in self.probes.own_cost() {
+            eprintln!("COST {c:?}");
+        }
+    }
     /// Every row of every ledger.
     pub(crate) fn ledger(&self) -> impl Iterator<Item = &ProbeLedger> {
         self.readings.iter().flat_map(|reading| &reading.ledger)

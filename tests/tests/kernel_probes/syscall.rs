@@ -36,6 +36,10 @@ fn everything_a_process_did_is_counted_exactly() {
     generator.stdin.take().expect("piped").write_all(b"\n").expect("the generator reads");
     watch.until_ended(&mut generator);
 
+    watch.cost();
+    for row in watch.ledger() {
+        eprintln!("{row:?}");
+    }
     let plan = generator::FULL;
     let count = |nr| watch.syscalls(pid, nr).map(|row| row.count).sum::<u64>();
     assert_eq!(count(GETPPID), plan.getppid);
