@@ -11,10 +11,8 @@ use tonic::{Code, Status, Streaming};
 
 use super::ConnectError;
 use super::answer::{Answer, AskError, Pieces};
+use super::handshake;
 use crate::exit::one_line;
-
-/// Long enough for a far collector's handshake, short enough to wait for.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Largest message taken: pieces of an answer are far smaller, a chunk of events may be a window's.
 const MESSAGE_BYTES: usize = 64 << 20;
@@ -22,10 +20,10 @@ const MESSAGE_BYTES: usize = 64 << 20;
 /// What an operator shows and whom it trusts.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    folder: PathBuf,
-    authority: Vec<u8>,
-    certificate: Vec<u8>,
-    key: Vec<u8>,
+    pub(super) folder: PathBuf,
+    pub(super) authority: Vec<u8>,
+    pub(super) certificate: Vec<u8>,
+    pub(super) key: Vec<u8>,
 }
 
 impl Tls {
@@ -66,23 +64,17 @@ impl Live {
     /// # Errors
     /// [`ConnectError::NotReachable`], [`ConnectError::Refused`], [`ConnectError::BadTls`].
     pub async fn connect(url: &str, tls: &Tls) -> Result<Self, ConnectError> {
+        handshake::attempt(url, tls).await?;
         let unreachable = |reason: String| ConnectError::NotReachable { url: url.to_owned(), reason };
         let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(|error| unreachable(one_line(&error)))?
             .tls_config(tls.config())
-            .map_err(|source| ConnectError::BadTls { tls: tls.folder.clone(), source })?
-            .connect_timeout(CONNECT_WITHIN)
+            .map_err(|source| ConnectError::BadTls { tls: tls.folder.clone(), source: source.into() })?
+            .connect_timeout(handshake::CONNECT_WITHIN)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10));
-        let channel = endpoint.connect().await.map_err(|error| {
-            let reason = innermost(&error);
-            if reason.contains("alert") {
-                ConnectError::Refused { url: url.to_owned(), reason }
-            } else {
-                unreachable(reason)
-            }
-        })?;
+        let channel = endpoint.connect().await.map_err(|error| unreachable(innermost(&error)))?;
         let console = ConsoleClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
         Ok(Self { url: url.to_owned(), console })
     }
@@ -141,10 +133,13 @@ impl Live {
             Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
                 AskError::Refused { url, message }
             }
-            Code::Unavailable => AskError::Lost { url, message },
-            // The transport reports a connection that broke under a call as unknown, with the cause attached.
-            Code::Unknown | Code::Internal if std::error::Error::source(status).is_some() => {
-                AskError::Lost { url, message }
+            // The transport reports a connection that broke under a call with the cause attached.
+            Code::Unavailable | Code::Unknown | Code::Internal => {
+                match std::error::Error::source(status).map(innermost) {
+                    Some(message) => AskError::Lost { url, message },
+                    None if status.code() == Code::Unavailable => AskError::Lost { url, message },
+                    None => AskError::Failed { message },
+                }
             }
             _ => AskError::Failed { message },
         }
@@ -171,7 +166,7 @@ fn one_status_line(status: &Status) -> String {
 }
 
 /// The cause at the end of the chain: what the kernel or the TLS library said.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(cause) = last.source() {
         last = cause;

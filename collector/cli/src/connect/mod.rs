@@ -16,6 +16,8 @@ mod endpoint;
 
 mod folder;
 
+mod handshake;
+
 mod live;
 
 pub use answer::{Answer, AskError};
@@ -57,7 +59,7 @@ pub enum ConnectError {
         tls: PathBuf,
         /// Why.
         #[source]
-        source: tonic::transport::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Nobody answers there, or somebody our authority did not sign.
     #[error("collector {url} is not reachable: {reason}")]
