@@ -1,1 +1,32 @@
-//! See ARCHITECTURE.md.
+//! The one program that changes the host.
+//!
+//! * [`socket`]: who may speak, and in which frames.
+//! * [`verify`]: whether a command may be carried out.
+//! * [`journal`]: what is about to be done and how to take it back, on disk first.
+//! * [`act`]: the only code that changes the host.
+//! * [`undo`]: takes an action back.
+//! * [`engine`]: a command's way through all of these.
+//! * [`config`]: its own policy, the last word.
+//! * [`app`]: the wiring.
+//!
+//! Invariants: nothing is changed before the journal says on disk how to take it back; nothing stands beyond its lease;
+//! nothing stands after a crash, once this program runs again; only `act` changes the host; no command overrides the
+//! protected list or the configuration.
+
+#![forbid(unsafe_code)]
+
+pub mod socket;
+
+pub mod verify;
+
+pub mod journal;
+
+pub mod act;
+
+pub mod undo;
+
+pub mod engine;
+
+pub mod config;
+
+pub mod app;

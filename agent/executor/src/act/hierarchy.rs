@@ -1,0 +1,212 @@
+//! Where the hierarchy that controls cpu is mounted, and a cgroup in it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Which interface files a hierarchy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// `cpu.cfs_quota_us` and `cpu.cfs_period_us`.
+    V1,
+    /// `cpu.max`.
+    V2,
+}
+
+/// The mounted hierarchy that controls cpu.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Its root folder.
+    pub root: PathBuf,
+    /// Its interface.
+    pub version: Version,
+}
+
+/// Why no hierarchy could be used.
+#[derive(Debug, Error)]
+pub enum HierarchyError {
+    /// The list of mounts cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Neither cgroup v2 with the cpu controller nor a v1 cpu hierarchy, seen from its root.
+    #[error("no mounted cgroup hierarchy controls cpu")]
+    None,
+}
+
+/// A cgroup that exists and is the one that was meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Below the hierarchy's root, with a leading slash.
+    pub path: String,
+    /// Inode of the folder.
+    pub id: i64,
+}
+
+/// Why a path is not the cgroup that was meant.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CgroupError {
+    /// Not of the form `/a/b`.
+    #[error("cgroup path {path:?} is not a plain absolute path")]
+    NotPlain {
+        /// As given.
+        path: String,
+    },
+    /// There is none.
+    #[error("cgroup {path} is gone")]
+    Gone {
+        /// As given.
+        path: String,
+    },
+    /// Another one of the same name, made since.
+    #[error("cgroup {path} is another one than was meant: its inode is {found}, not {expected}")]
+    Recreated {
+        /// As given.
+        path: String,
+        /// Inode meant.
+        expected: i64,
+        /// Inode found.
+        found: i64,
+    },
+    /// Not a folder of this hierarchy.
+    #[error("{path} is not a cgroup of the cpu hierarchy")]
+    Foreign {
+        /// As given.
+        path: String,
+    },
+    /// The operating system refused.
+    #[error("cannot look at cgroup {path}: {kind}")]
+    Io {
+        /// As given.
+        path: String,
+        /// Why.
+        kind: io::ErrorKind,
+    },
+}
+
+impl Hierarchy {
+    /// Finds the hierarchy in this process's mounts.
+    ///
+    /// # Errors
+    /// [`HierarchyError`].
+    pub fn discover() -> Result<Self, HierarchyError> {
+        let path = Path::new("/proc/self/mountinfo");
+        let text = fs::read_to_string(path).map_err(|source| HierarchyError::Read { path: path.to_owned(), source })?;
+        let controllers = |root: &Path| fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+        choose(&text, controllers).ok_or(HierarchyError::None)
+    }
+
+    /// The cgroup at `path`, if it is the one with inode `id`.
+    ///
+    /// # Errors
+    /// [`CgroupError`].
+    pub fn cgroup(&self, path: &str, id: i64) -> Result<Cgroup, CgroupError> {
+        let owned = || path.to_owned();
+        let parts = path.strip_prefix('/').map(|rest| rest.split('/'));
+        let plain = parts.is_some_and(|mut parts| parts.all(|part| !matches!(part, "" | "." | "..")));
+        if (!plain && path != "/") || path.contains('\0') {
+            return Err(CgroupError::NotPlain { path: owned() });
+        }
+        let dir = self.root.join(path.trim_start_matches('/'));
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => CgroupError::Gone { path: owned() },
+            kind => CgroupError::Io { path: owned(), kind },
+        };
+        let meta = fs::symlink_metadata(&dir).map_err(failed)?;
+        let root = fs::metadata(&self.root).map_err(failed)?;
+        let canonical = fs::canonicalize(&dir).map_err(failed)?;
+        let canonical_root = fs::canonicalize(&self.root).map_err(failed)?;
+        if !meta.is_dir() || meta.dev() != root.dev() || canonical != canonical_root.join(path.trim_start_matches('/'))
+        {
+            return Err(CgroupError::Foreign { path: owned() });
+        }
+        let found = i64::try_from(meta.ino()).unwrap_or(-1);
+        if found != id {
+            return Err(CgroupError::Recreated { path: owned(), expected: id, found });
+        }
+        Ok(Cgroup { dir, path: owned(), id })
+    }
+}
+
+/// Picks from the text of a mountinfo file: v2 where it has the cpu controller, else v1's.
+fn choose(mountinfo: &str, controllers: impl Fn(&Path) -> String) -> Option<Hierarchy> {
+    let mut v1 = None;
+    for line in mountinfo.lines() {
+        // Fields before " - ": id, parent, device, root, mount point, options, optional fields. After: type, source, options.
+        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let mut before = before.split(' ').skip(3);
+        let (Some("/"), Some(mount_point)) = (before.next(), before.next()) else { continue };
+        let mut after = after.split(' ');
+        let (kind, options) = (after.next().unwrap_or_default(), after.nth(1).unwrap_or_default());
+        let root = PathBuf::from(unescape(mount_point));
+        match kind {
+            "cgroup2" if controllers(&root).split_whitespace().any(|controller| controller == "cpu") => {
+                return Some(Hierarchy { root, version: Version::V2 });
+            }
+            "cgroup" if v1.is_none() && options.split(',').any(|option| option == "cpu") => {
+                v1 = Some(Hierarchy { root, version: Version::V1 });
+            }
+            _ => {}
+        }
+    }
+    v1
+}
+
+/// Mountinfo writes blanks and the like as three octal digits behind a backslash.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+        32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+        34 31 0:31 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n\
+        41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_unified_hierarchy_wins_where_it_has_cpu() {
+        let found = choose(HYBRID, |_| "hugetlb cpu io".to_owned()).unwrap();
+        assert_eq!(found, Hierarchy { root: "/sys/fs/cgroup/unified".into(), version: Version::V2 });
+        let found = choose(HYBRID, |_| "cpuset hugetlb".to_owned()).unwrap();
+        assert_eq!(found, Hierarchy { root: "/sys/fs/cgroup/cpu,cpuacct".into(), version: Version::V1 });
+    }
+
+    #[test]
+    fn a_mount_that_does_not_show_the_root_is_not_used() {
+        assert_eq!(choose("1 2 0:3 /docker/abc /cg rw - cgroup cgroup rw,cpu\n", |_| String::new()), None);
+        let spaced = choose("1 2 0:3 / /my\\040cg rw - cgroup cgroup rw,cpu\n", |_| String::new()).unwrap();
+        assert_eq!(spaced.root, Path::new("/my cg"));
+    }
+
+    #[test]
+    fn only_the_folder_that_was_meant_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy { root: dir.path().to_owned(), version: Version::V1 };
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("a"), dir.path().join("link")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let id = |path: &str| fs::metadata(dir.path().join(path)).unwrap().ino() as i64;
+        assert_eq!(hierarchy.cgroup("/a/b", id("a/b")).unwrap().dir, dir.path().join("a/b"));
+        for path in ["a/b", "/a/../a", "/a//b", "/a/b/", "/./a", "", "//"] {
+            assert!(matches!(hierarchy.cgroup(path, 1), Err(CgroupError::NotPlain { .. })), "{path:?}");
+        }
+        assert!(matches!(hierarchy.cgroup("/x", 1), Err(CgroupError::Gone { .. })));
+        assert!(matches!(hierarchy.cgroup("/a/b", id("a")), Err(CgroupError::Recreated { .. })));
+        assert!(matches!(hierarchy.cgroup("/link/b", id("a/b")), Err(CgroupError::Foreign { .. })));
+        assert!(matches!(hierarchy.cgroup("/file", id("file")), Err(CgroupError::Foreign { .. })));
+    }
+}

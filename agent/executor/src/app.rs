@@ -1,0 +1,183 @@
+//! Wires the executor: the one place that makes channels and spawns tasks.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use skep_runtime::clock::Clock;
+use skep_runtime::shutdown::{Shutdown, SignalError};
+use skep_seglog::Disk;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::act::hierarchy::{Hierarchy, HierarchyError};
+use crate::act::usage::{self, Usage};
+use crate::config::Config;
+use crate::engine::{Engine, Measure, Setup};
+use crate::journal::{Journal, JournalError};
+use crate::socket::server::{Ask, Server, SocketError};
+use crate::verify::key::{KeyError, Trusted};
+
+/// Requests that wait for the engine.
+const ASKS: usize = 64;
+
+/// What the executor is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Where to listen.
+    pub socket: PathBuf,
+    /// Journal and lock.
+    pub state_dir: PathBuf,
+    /// Public keys in PEM form.
+    pub trusted_keys: Vec<PathBuf>,
+    /// This node's name.
+    pub node: String,
+    /// Own policy.
+    pub config: Config,
+}
+
+/// Why the executor could not start or go on.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// A trusted key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Cgroups.
+    #[error(transparent)]
+    Hierarchy(#[from] HierarchyError),
+    /// Journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Signals.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
+    /// The state folder, or a file of the kernel.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another executor uses the state folder.
+    #[error("another executor uses {}", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// Runs until a signal. Undoes first what an earlier life left, listens then, and undoes everything at the end.
+///
+/// # Errors
+/// [`AppError`]; what stood was undone as far as possible.
+pub async fn run(options: Options) -> Result<(), AppError> {
+    let _lock = lock(&options)?;
+    let mut trusted = Trusted::default();
+    for path in &options.trusted_keys {
+        trusted.add_file(path)?;
+    }
+    let clock = Clock::system();
+    let journal = Journal::open(Disk, &options.state_dir.join("journal"), clock.wall_us())?;
+    let act = options.config.act;
+    let allowed_uids = options.config.allowed_uids.clone();
+    let setup = Setup {
+        node: options.node,
+        boot: boot_id()?,
+        trusted,
+        config: options.config,
+        hierarchy: Hierarchy::discover()?,
+        clock: clock.clone(),
+    };
+    tracing::info!(root = %setup.hierarchy.root.display(), version = ?setup.hierarchy.version, act, "cpu hierarchy");
+    let mut engine = Engine::start(setup, journal)?;
+    let server = Server::bind(&options.socket, allowed_uids)?;
+    tracing::info!("listening on {}", options.socket.display());
+
+    let shutdown = Shutdown::new();
+    let (asks, inbox) = mpsc::channel(ASKS);
+    let served = tokio::select! {
+        signal = shutdown.on_signal() => signal.map_err(AppError::from),
+        () = server.run(asks, engine.receipts()) => Ok(()),
+        ended = drive(&mut engine, &clock, inbox) => ended.map_err(AppError::from),
+    };
+    // Nothing is left standing, whatever ended it.
+    let stopped = engine.stop();
+    served?;
+    stopped?;
+    Ok(())
+}
+
+/// Serves requests, measurements and leases until the journal fails.
+async fn drive(engine: &mut Engine, clock: &Clock, mut asks: mpsc::Receiver<Ask>) -> Result<(), JournalError> {
+    let mut measurements: JoinSet<(String, Usage)> = JoinSet::new();
+    loop {
+        let next = tokio::select! {
+            ask = asks.recv() => match ask {
+                Some(Ask::Execute(signed)) => engine.execute(&signed)?,
+                Some(Ask::Acknowledge(number)) => {
+                    engine.acknowledge(number)?;
+                    None
+                }
+                Some(Ask::Status(answer)) => {
+                    // Whoever asked may have gone.
+                    let _gone = answer.send(engine.status()).is_err();
+                    None
+                }
+                None => return Ok(()),
+            },
+            Some(measured) = measurements.join_next() => match measured {
+                Ok((action, usage)) => engine.measured(&action, usage)?,
+                Err(error) => {
+                    tracing::error!(%error, "a measurement failed");
+                    None
+                }
+            },
+            () = until(clock, engine.next_due_ns()) => {
+                engine.run_due()?;
+                None
+            }
+        };
+        if let Some(measure) = next {
+            measurements.spawn(watch(measure, clock.clone()));
+        }
+    }
+}
+
+async fn watch(measure: Measure, clock: Clock) -> (String, Usage) {
+    tokio::time::sleep(measure.settle).await;
+    let earlier = usage::read(&measure.dir, clock.boot_ns());
+    tokio::time::sleep(measure.watch).await;
+    let later = usage::read(&measure.dir, clock.boot_ns());
+    (measure.action, usage::between(&earlier, &later))
+}
+
+async fn until(clock: &Clock, due_ns: Option<u64>) {
+    match due_ns {
+        Some(due_ns) => tokio::time::sleep(Duration::from_nanos(due_ns.saturating_sub(clock.boot_ns()))).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lock(options: &Options) -> Result<File, AppError> {
+    let dir = &options.state_dir;
+    fs::create_dir_all(dir).map_err(|source| AppError::Io { action: "create", path: dir.clone(), source })?;
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(|source| AppError::Io { action: "create", path, source })?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| AppError::Locked { path: dir.clone() })?;
+    Ok(file)
+}
+
+fn boot_id() -> Result<String, AppError> {
+    let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
+    let text = fs::read_to_string(&path).map_err(|source| AppError::Io { action: "read", path, source })?;
+    Ok(text.trim().to_owned())
+}

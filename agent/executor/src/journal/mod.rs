@@ -1,0 +1,18 @@
+//! What was done to the host and how to take it back, on disk before it is done.
+//!
+//! * [`record`]: the bytes of an entry.
+//! * [`state`]: what all entries together say; pure.
+//! * [`store`]: entries on disk.
+//!
+//! An entry is one indivisible step. The journal is rewritten as one snapshot entry when it is opened and when it has
+//! grown, so its size is bounded by what stands, by the receipts nobody acknowledged and by the nonces still valid.
+
+pub mod record;
+
+pub mod state;
+
+pub mod store;
+
+pub use record::{Change, Entry, Seen, Standing};
+pub use state::State;
+pub use store::{Journal, JournalError};

@@ -1,0 +1,189 @@
+//! The command itself against clock, identity, policy and budgets; pure.
+
+use skep_wire::v1::{self, command::Action};
+
+use super::refusal::Refusal;
+use crate::config::Policy;
+
+/// Longest time a command may be valid for, from now: nonces need not be remembered for ever.
+pub const MAX_VALID_US: i64 = 600_000_000;
+
+/// What the command is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// This node.
+    pub node: &'a str,
+    /// This boot.
+    pub boot: &'a str,
+    /// Wall clock.
+    pub now_us: i64,
+    /// Its nonce or id was seen before.
+    pub seen: bool,
+    /// Actions that stand or are being measured.
+    pub standing: usize,
+    /// Actions begun within the last hour.
+    pub begun_in_hour: usize,
+}
+
+/// What the command asks for, with everything it needs there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Limit the target.
+    Throttle {
+        /// To so many thousandths of a core.
+        cpu_millicores: u32,
+    },
+    /// Undo this action.
+    Undo {
+        /// Its id.
+        action_id: String,
+    },
+}
+
+/// Checks all that the command alone can answer.
+///
+/// # Errors
+/// The first reason against it.
+pub fn check(command: &v1::Command, policy: &Policy, situation: Situation<'_>) -> Result<Order, Refusal> {
+    let order = understand(command)?;
+    if command.node != situation.node {
+        return Err(Refusal::OtherNode { node: command.node.clone() });
+    }
+    if command.boot != situation.boot {
+        return Err(Refusal::OtherBoot);
+    }
+    let left_us = command.not_after_us.saturating_sub(situation.now_us);
+    if left_us < 0 {
+        return Err(Refusal::Expired { seconds: left_us.saturating_neg() / 1_000_000 });
+    }
+    if left_us > MAX_VALID_US {
+        return Err(Refusal::ValidTooLong { seconds: left_us / 1_000_000, allowed: MAX_VALID_US / 1_000_000 });
+    }
+    if situation.seen {
+        return Err(Refusal::Replay);
+    }
+    if let Order::Throttle { cpu_millicores } = order {
+        within_policy(command, cpu_millicores, policy, situation)?;
+    }
+    Ok(order)
+}
+
+fn understand(command: &v1::Command) -> Result<Order, Refusal> {
+    let malformed = |what| Err(Refusal::Malformed { what });
+    let hex = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !hex(&command.id) {
+        return malformed("its id is not 32 hex digits");
+    }
+    if !hex(&command.nonce) {
+        return malformed("its nonce is not 32 hex digits");
+    }
+    match &command.action {
+        Some(Action::Throttle(_)) if command.target.is_none() => malformed("it has no target"),
+        Some(Action::Throttle(_)) if command.lease_s == 0 => malformed("it has no lease"),
+        Some(Action::Throttle(throttle)) => Ok(Order::Throttle { cpu_millicores: throttle.cpu_millicores }),
+        Some(Action::Undo(undo)) => Ok(Order::Undo { action_id: undo.action_id.clone() }),
+        None => malformed("it asks for an action this version does not know"),
+    }
+}
+
+fn within_policy(
+    command: &v1::Command,
+    cpu_millicores: u32,
+    policy: &Policy,
+    situation: Situation<'_>,
+) -> Result<(), Refusal> {
+    let refuse = |why: String| Err(Refusal::Policy { why });
+    if !policy.allow_throttle {
+        return refuse("throttle is not among its actions".to_owned());
+    }
+    if cpu_millicores < policy.min_cpu_millicores {
+        return refuse(format!("{cpu_millicores} millicores, the least is {}", policy.min_cpu_millicores));
+    }
+    if command.lease_s > policy.max_lease_s {
+        return refuse(format!("a lease of {} s, the longest is {} s", command.lease_s, policy.max_lease_s));
+    }
+    if situation.standing >= policy.max_concurrent {
+        return refuse(format!("{} actions stand, {} may", situation.standing, policy.max_concurrent));
+    }
+    if situation.begun_in_hour >= policy.max_per_hour {
+        return refuse(format!("{} actions in an hour, {} may be", situation.begun_in_hour, policy.max_per_hour));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command() -> v1::Command {
+        v1::Command {
+            id: "0".repeat(32),
+            node: "n".to_owned(),
+            boot: "b".to_owned(),
+            target: Some(v1::Target { workload: "w".to_owned(), cgroup: "/w".to_owned(), cgroup_id: 1 }),
+            action: Some(Action::Throttle(v1::Throttle { cpu_millicores: 500 })),
+            not_after_us: 60_000_000,
+            nonce: "1".repeat(32),
+            lease_s: 60,
+            ..Default::default()
+        }
+    }
+
+    fn situation() -> Situation<'static> {
+        Situation { node: "n", boot: "b", now_us: 0, seen: false, standing: 0, begun_in_hour: 0 }
+    }
+
+    fn check_with(change: impl FnOnce(&mut v1::Command, &mut Situation<'static>)) -> String {
+        let (mut command, mut situation) = (command(), situation());
+        change(&mut command, &mut situation);
+        match check(&command, &Policy::default(), situation) {
+            Ok(_) => "ok".to_owned(),
+            Err(refusal) => refusal.to_string(),
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_own_reason() {
+        assert_eq!(check_with(|_, _| {}), "ok");
+        for (change, reason) in [
+            (
+                (|c, _| c.node = "m".to_owned()) as fn(&mut v1::Command, &mut Situation<'static>),
+                "the command is for node m",
+            ),
+            (|c, _| c.boot = "c".to_owned(), "the command is for another boot of this host"),
+            (|_, s| s.now_us = 65_000_000, "the command expired 5 s ago"),
+            (|c, _| c.not_after_us = 3_600_000_000, "the command is valid for 3600 s, at most 600 are allowed"),
+            (|c, _| c.not_after_us = i64::MIN, "the command expired 9223372036854 s ago"),
+            (|_, s| s.seen = true, "the command was carried out or refused before"),
+            (|c, _| c.nonce.clear(), "the command cannot be understood: its nonce is not 32 hex digits"),
+            (|c, _| c.id = "../x".to_owned(), "the command cannot be understood: its id is not 32 hex digits"),
+            (|c, _| c.target = None, "the command cannot be understood: it has no target"),
+            (|c, _| c.lease_s = 0, "the command cannot be understood: it has no lease"),
+            (
+                |c, _| c.action = None,
+                "the command cannot be understood: it asks for an action this version does not know",
+            ),
+            (
+                |c, _| c.action = Some(Action::Throttle(v1::Throttle { cpu_millicores: 1 })),
+                "not allowed by this executor's policy: 1 millicores, the least is 50",
+            ),
+            (
+                |c, _| c.lease_s = 100_000,
+                "not allowed by this executor's policy: a lease of 100000 s, the longest is 3600 s",
+            ),
+            (|_, s| s.standing = 4, "not allowed by this executor's policy: 4 actions stand, 4 may"),
+            (|_, s| s.begun_in_hour = 30, "not allowed by this executor's policy: 30 actions in an hour, 30 may be"),
+        ] {
+            assert_eq!(check_with(change), reason);
+        }
+    }
+
+    #[test]
+    fn an_undo_needs_no_budget() {
+        let undo = v1::Undo { action_id: "x".to_owned() };
+        let command = v1::Command { action: Some(Action::Undo(undo)), lease_s: 0, target: None, ..command() };
+        let situation = Situation { standing: 99, begun_in_hour: 99, ..situation() };
+        let order = check(&command, &Policy::default(), situation);
+        assert_eq!(order, Ok(Order::Undo { action_id: "x".to_owned() }));
+    }
+}

@@ -1,0 +1,108 @@
+//! Whether a cgroup holds a process that nobody may slow down. No policy and no command overrides this.
+
+use std::path::Path;
+
+use super::refusal::Refusal;
+use crate::act::hierarchy::Cgroup;
+use crate::act::usage;
+
+/// Programs without which a host cannot be reached, run or watched.
+const PROGRAMS: &[&str] = &[
+    "sshd",
+    "sshd-session",
+    "dropbear",
+    "systemd",
+    "init",
+    "containerd",
+    "dockerd",
+    "crio",
+    "podman",
+    "conmon",
+    "kubelet",
+    "k3s",
+    "rke2",
+    "systemd-journald",
+    "systemd-logind",
+    "dbus-daemon",
+    "dbus-broker",
+    "skep",
+    "skep-agent",
+    "skep-executor",
+    "skep-collector",
+];
+
+/// Checks the cgroup and everything below it, now.
+///
+/// # Errors
+/// [`Refusal::Protected`].
+pub fn check(cgroup: &Cgroup, also: &[String]) -> Result<(), Refusal> {
+    let protected = |why: String| Err(Refusal::Protected { cgroup: cgroup.path.clone(), why });
+    if cgroup.path == "/" {
+        return protected("it is the root".to_owned());
+    }
+    if let Some(pattern) = also.iter().find(|pattern| matches(pattern, &cgroup.path)) {
+        return protected(format!("the configuration protects {pattern}"));
+    }
+    for pid in usage::processes(&cgroup.dir) {
+        if let Some(why) = protects(pid) {
+            return protected(why);
+        }
+    }
+    Ok(())
+}
+
+fn protects(pid: u32) -> Option<String> {
+    if pid == 1 {
+        return Some("it holds pid 1".to_owned());
+    }
+    if pid == std::process::id() {
+        return Some("it holds the executor itself".to_owned());
+    }
+    let name = program(pid)?;
+    PROGRAMS.contains(&name.as_str()).then(|| format!("it holds {name} (pid {pid})"))
+}
+
+/// Name of the executable. Without the right to see that, the task name: a process that gives itself a protected name is
+/// left alone, which is the safe way to be wrong.
+fn program(pid: u32) -> Option<String> {
+    if let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) {
+        let name = exe.file_name()?.to_string_lossy().into_owned();
+        return Some(name.trim_end_matches(" (deleted)").to_owned());
+    }
+    let comm = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm")).ok()?;
+    Some(comm.trim_end().to_owned())
+}
+
+/// `pattern` is a cgroup path; everything below it is meant too. A `*` at the end stands for the rest of a name.
+fn matches(pattern: &str, path: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => path.starts_with(start),
+        None => path
+            .strip_prefix(pattern.trim_end_matches('/'))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_cover_what_is_below_them() {
+        for (pattern, path, expected) in [
+            ("/system.slice", "/system.slice", true),
+            ("/system.slice", "/system.slice/x.service", true),
+            ("/system.slice", "/system.slice2", false),
+            ("/system.slice/", "/system.slice/x", true),
+            ("/db-*", "/db-1/x", true),
+        ] {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn this_very_process_and_pid_1_are_protected() {
+        assert!(protects(std::process::id()).is_some());
+        assert!(protects(1).is_some());
+    }
+}

@@ -1,0 +1,123 @@
+//! Why a command was refused; nothing was changed.
+
+use thiserror::Error;
+
+use crate::act::hierarchy::CgroupError;
+
+/// Why a command was refused. The text goes to the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// Not signed by a trusted key.
+    #[error("signed by key {key_id}, which is not trusted here")]
+    UnknownKey {
+        /// As the command names it.
+        key_id: String,
+    },
+    /// The signature does not fit the bytes.
+    #[error("the signature does not fit the command")]
+    BadSignature,
+    /// The bytes are no command, or one without an action or target.
+    #[error("the command cannot be understood: {what}")]
+    Malformed {
+        /// What is missing or wrong.
+        what: &'static str,
+    },
+    /// For another node.
+    #[error("the command is for node {node}")]
+    OtherNode {
+        /// The one it is for.
+        node: String,
+    },
+    /// For an earlier or later life of this host.
+    #[error("the command is for another boot of this host")]
+    OtherBoot,
+    /// Too late.
+    #[error("the command expired {seconds} s ago")]
+    Expired {
+        /// By how much.
+        seconds: i64,
+    },
+    /// Valid for longer than any command should be.
+    #[error("the command is valid for {seconds} s, at most {allowed} are allowed")]
+    ValidTooLong {
+        /// From now.
+        seconds: i64,
+        /// Bound.
+        allowed: i64,
+    },
+    /// Its nonce or its id was seen before.
+    #[error("the command was carried out or refused before")]
+    Replay,
+    /// The executor's own policy does not allow it.
+    #[error("not allowed by this executor's policy: {why}")]
+    Policy {
+        /// Which line of it.
+        why: String,
+    },
+    /// The target holds something nobody may slow down.
+    #[error("cgroup {cgroup} is protected: {why}")]
+    Protected {
+        /// Target.
+        cgroup: String,
+        /// What it holds.
+        why: String,
+    },
+    /// The target is not what was meant.
+    #[error(transparent)]
+    Target(#[from] CgroupError),
+    /// Another action stands on it.
+    #[error("action {action} stands on cgroup {cgroup} already")]
+    Occupied {
+        /// Target.
+        cgroup: String,
+        /// The action that stands.
+        action: String,
+    },
+    /// The limit would be none.
+    #[error("the cgroup is limited to {cores:.3} cores already")]
+    LimitedAlready {
+        /// Thousandths of a core.
+        cores: Cores,
+    },
+    /// There is no reason any more.
+    #[error("trigger gone: the cgroup uses {used:.3} cores, the limit would be {limit:.3}")]
+    TriggerGone {
+        /// Used now.
+        used: Cores,
+        /// Limit asked for.
+        limit: Cores,
+    },
+    /// There is nothing to undo.
+    #[error("no action {action} stands")]
+    NothingToUndo {
+        /// The one named.
+        action: String,
+    },
+    /// Taken back before it was applied.
+    #[error("withdrawn before it was applied")]
+    Withdrawn,
+    /// This program is about to end.
+    #[error("the executor is stopping")]
+    Stopping,
+}
+
+/// Cores, compared by thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cores(i64);
+
+impl Cores {
+    /// Rounded to thousandths.
+    pub fn new(cores: f64) -> Self {
+        Self((cores * 1000.0).round() as i64)
+    }
+}
+
+impl std::fmt::Display for Cores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cores = self.0 as f64 / 1000.0;
+        match f.precision() {
+            Some(precision) => write!(f, "{cores:.precision$}"),
+            None => write!(f, "{cores}"),
+        }
+    }
+}
