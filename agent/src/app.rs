@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use skep_runtime::clock::Clock;
-use skep_runtime::shutdown::{DrainTimeout, Shutdown, SignalError};
+use skep_runtime::shutdown::{Component, DrainTimeout, Shutdown, SignalError};
 use skep_seglog::Disk;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -122,80 +122,103 @@ pub async fn run_with<S: Source + 'static>(
         tracing::warn!("not watched: {missing}");
     }
 
-    let ending = Shutdown::new();
-    let state = SpoolState::of(&store);
-    let receipt = state.receipt;
-    let (spool_state, spool_state_seen) = watch::channel(state);
-    let (spool, requests) = mpsc::channel(worker::QUEUE);
-    let (commands, commands_in) = mpsc::channel(relay::QUEUE);
-
-    let spool_clock = clock.clone();
-    let spool_thread = thread("spool", move || worker::run(store, requests, &spool_state, &spool_clock))?;
-    let hierarchy = Hierarchy::of_host();
-    let identities = Identities::new(Box::new(Host), Cgroups::new(hierarchy), config.processes);
+    let identities = Identities::new(Box::new(Host), Cgroups::new(Hierarchy::of_host()), config.processes);
     let aggregator = Aggregator::start(clock.clone(), config.window, identities, attached_ns, watched_until_us);
-    let watching = Watch {
-        source,
-        aggregator,
-        spool: spool.clone(),
-        spool_state: spool_state_seen.clone(),
-        stop: shutdown.token(),
-        clock: clock.clone(),
-    };
-    let (component, stopper) = (shutdown.component("watch"), shutdown.clone());
-    let watch_thread = thread("watch", move || {
-        let result = watching.run();
-        stopper.begin();
-        drop(component);
-        result
-    })?;
-    let relay = Relay {
-        socket: config.executor_socket.clone(),
-        node: credentials.node.clone(),
-        commands: commands_in,
-        spool: spool.clone(),
-        receipt,
-        stop: shutdown.token(),
-        clock: clock.clone(),
-        unanswered: BTreeMap::new(),
-    };
-    let component = shutdown.component("relay");
-    let relay_task = tokio::spawn(async move {
-        relay.run().await;
-        drop(component);
-    });
-    let shipper = Shipper {
-        collector: config.collector.clone(),
-        credentials: config.credentials.clone(),
-        greeting,
-        context: SessionContext {
-            spool: spool.clone(),
-            spool_state: spool_state_seen,
-            commands,
-            stop: ending.token(),
-            clock,
-            linger: LINGER,
-        },
-    };
-    let component = ending.component("ship");
-    let ship_task = tokio::spawn(async move {
-        shipper.run().await;
-        drop(component);
-    });
-
+    let running = Running::start(&config, shutdown.clone(), Parts { clock, store, source, aggregator, greeting })?;
     shutdown.on_signal().await?;
-    shutdown.drain(INTAKE_DEADLINE).await?;
-    let watched = join("watch", watch_thread)?;
-    settle(&spool).await;
-    ending.begin();
-    ending.drain(LINGER * 2).await?;
-    relay_task.await.map_err(|_| AppError::Broken { name: "relay" })?;
-    ship_task.await.map_err(|_| AppError::Broken { name: "ship" })?;
-    drop(spool);
-    join("spool", spool_thread)?;
-    watched?;
-    tracing::info!("stopped");
-    Ok(())
+    running.stop().await
+}
+
+/// Every thread and task.
+struct Running {
+    /// Stops probes and relay.
+    intake: Shutdown,
+    /// Stops the shipper, when the last batch is in the spool.
+    ending: Shutdown,
+    spool: mpsc::Sender<Request>,
+    spool_thread: JoinHandle<()>,
+    watch_thread: JoinHandle<Result<(), WatchError>>,
+    relay_task: tokio::task::JoinHandle<()>,
+    ship_task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start<S: Source + 'static>(config: &Config, intake: Shutdown, parts: Parts<S>) -> Result<Self, AppError> {
+        let Parts { clock, store, source, aggregator, greeting } = parts;
+        let ending = Shutdown::new();
+        let state = SpoolState::of(&store);
+        let receipt = state.receipt;
+        let (spool_state_sender, spool_state) = watch::channel(state);
+        let (spool, requests) = mpsc::channel(worker::QUEUE);
+        let (commands, commands_in) = mpsc::channel(relay::QUEUE);
+
+        let spool_clock = clock.clone();
+        let spool_thread = thread("spool", move || worker::run(store, requests, &spool_state_sender, &spool_clock))?;
+        let watching = Watch {
+            source,
+            aggregator,
+            spool: spool.clone(),
+            spool_state: spool_state.clone(),
+            stop: intake.token(),
+            clock: clock.clone(),
+        };
+        let (component, stopper) = (intake.component("watch"), intake.clone());
+        let watch_thread = thread("watch", move || {
+            let result = watching.run();
+            stopper.begin();
+            drop(component);
+            result
+        })?;
+        let relay = Relay {
+            socket: config.executor_socket.clone(),
+            node: greeting.node.clone(),
+            commands: commands_in,
+            spool: spool.clone(),
+            receipt,
+            stop: intake.token(),
+            clock: clock.clone(),
+            unanswered: BTreeMap::new(),
+        };
+        let relay_task = task(intake.component("relay"), relay.run());
+        let context =
+            SessionContext { spool: spool.clone(), spool_state, commands, stop: ending.token(), clock, linger: LINGER };
+        let (collector, credentials) = (config.collector.clone(), config.credentials.clone());
+        let shipper = Shipper { collector, credentials, greeting, context };
+        let ship_task = task(ending.component("ship"), shipper.run());
+        Ok(Self { intake, ending, spool, spool_thread, watch_thread, relay_task, ship_task })
+    }
+
+    async fn stop(self) -> Result<(), AppError> {
+        self.intake.drain(INTAKE_DEADLINE).await?;
+        let watched = join("watch", self.watch_thread)?;
+        settle(&self.spool).await;
+        self.ending.begin();
+        self.ending.drain(LINGER * 2).await?;
+        self.relay_task.await.map_err(|_| AppError::Broken { name: "relay" })?;
+        self.ship_task.await.map_err(|_| AppError::Broken { name: "ship" })?;
+        drop(self.spool);
+        join("spool", self.spool_thread)?;
+        watched?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// What [`Running::start`] puts to work.
+struct Parts<S> {
+    clock: Clock,
+    store: Store<Disk>,
+    source: S,
+    aggregator: Aggregator,
+    greeting: Greeting,
+}
+
+/// Spawns a task that counts as running until it returns.
+fn task(component: Component, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        work.await;
+        drop(component);
+    })
 }
 
 /// Waits until everything the spool was asked so far is done.

@@ -92,7 +92,7 @@ mod tests {
         };
         let mut correction = Correction::default();
         correction.evict(batch(10, &[delivered.clone(), lost.clone()]));
-        correction.evict(batch(20, &[delivered.clone()]));
+        correction.evict(batch(20, std::slice::from_ref(&delivered)));
         let batches = correction.into_batches().unwrap();
         assert_eq!(batches.len(), 1);
         let rows = ledger::rows(&batches[0][0]);
