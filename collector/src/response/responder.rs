@@ -26,9 +26,6 @@ pub const OWN_NODE: &str = "collector";
 /// A command the executor has not begun by then is void.
 const COMMAND_VALID_US: i64 = 60_000_000;
 
-/// Undo commands remembered, so that their refusals find the action they were for.
-const MAX_UNDOS: usize = 1_000;
-
 /// Everything the responder is made with.
 #[derive(Debug)]
 pub struct Setup {
@@ -76,8 +73,6 @@ pub struct Responder {
     signer: Signer,
     /// Boot of every connected node.
     connected: HashMap<String, String>,
-    /// Undo command to the action it is for.
-    undos: HashMap<String, String>,
 }
 
 impl Responder {
@@ -89,7 +84,6 @@ impl Responder {
             draw: Draw::new(setup.seed),
             signer: Signer::new(setup.key),
             connected: HashMap::new(),
-            undos: HashMap::new(),
         }
     }
 
@@ -102,7 +96,8 @@ impl Responder {
                     if let Some(known) = self.ledger.get(&action.id) {
                         action.sent_us = action.sent_us.or(known.sent_us);
                         action.lease_until_us = action.lease_until_us.or(known.lease_until_us);
-                        if known.changed_us > action.changed_us {
+                        // Two changes of one moment: the later in life is the newer.
+                        if (known.changed_us, known.state as u8) > (action.changed_us, action.state as u8) {
                             return;
                         }
                     }
@@ -158,8 +153,13 @@ impl Responder {
     /// The command of this action could not be handed to its node's session.
     pub fn undeliverable(&mut self, action: &str, now_us: i64) -> Output {
         let mut out = Pending::default();
-        let cause = Cause { actor: "collector", detail: "the node was not connected; nothing was sent" };
-        self.change(action, Event::Undeliverable, cause, now_us, &mut out);
+        let detail = "the node was not connected; nothing was sent";
+        if self.ledger.get(action).is_some_and(|action| action.state == State::Sent) {
+            self.change(action, Event::Undeliverable, Cause { actor: "collector", detail }, now_us, &mut out);
+        } else {
+            let node = self.ledger.get(action).map_or("", |action| action.node.as_str()).to_owned();
+            out.rows.audit(now_us, "collector", "undo undeliverable", action, &node, detail);
+        }
         out.finish()
     }
 
@@ -263,15 +263,14 @@ impl Responder {
     /// A row of `actions` that a node's executor made.
     fn outcome(&mut self, row: &chunk::Row<'_>, now_us: i64, out: &mut Pending) {
         let (Some(id), Some(state)) = (row.text("action"), row.text("state").and_then(State::parse)) else { return };
-        if let Some(undone) = self.undos.remove(id) {
-            // The executor speaks of the undo command itself only to refuse it.
-            let node = self.ledger.get(&undone).map_or("", |action| action.node.as_str()).to_owned();
-            let detail = row.text("detail").unwrap_or_default();
-            out.rows.audit(now_us, "executor", "undo refused", &undone, &node, detail);
+        if self.speaks_of_an_undo(row, state) {
+            self.undo_refused(id, row, now_us, out);
             return;
         }
         let Some(action) = self.ledger.apply(id, Event::Receipt(state), now_us) else {
+            // One this collector has forgotten, or never knew; refusals of what it never sent are only rows.
             if self.ledger.get(id).is_none()
+                && state != State::Refused
                 && let Some(action) = Action::read(row)
             {
                 self.ledger.put(action, now_us);
@@ -280,6 +279,22 @@ impl Responder {
         };
         action.lease_until_us = row.int("lease_until").or(action.lease_until_us);
         action.dry_run |= row.int("dry_run") == Some(1);
+    }
+
+    /// A command to undo that was refused or got lost comes back as a row of the action it was for, without the
+    /// parameters that only a throttle has.
+    fn speaks_of_an_undo(&self, row: &chunk::Row<'_>, state: State) -> bool {
+        matches!(state, State::Refused | State::Failed) && row.text("parameters").is_none_or(str::is_empty)
+    }
+
+    /// The action stands as it did; its newest row must say so again.
+    fn undo_refused(&mut self, id: &str, row: &chunk::Row<'_>, now_us: i64, out: &mut Pending) {
+        let detail = row.text("detail").unwrap_or_default();
+        if let Some(mut action) = self.ledger.get(id).cloned() {
+            action.changed_us = now_us.max(row.int("time").map_or(now_us, |time_us| time_us + 1));
+            let detail = format!("undo refused: {detail}");
+            out.rows.action(&action, Cause { actor: "collector", detail: &detail });
+        }
     }
 
     /// Changes an action's state and says so in `actions` and `audit`.
@@ -310,10 +325,6 @@ impl Responder {
             action: Some(v1::command::Action::Undo(undo)),
             ..self.command(action, operator, now_us)
         };
-        if self.undos.len() >= MAX_UNDOS {
-            self.undos.clear();
-        }
-        self.undos.insert(command.id.clone(), action.id.clone());
         self.dispatch(action, &command, out);
     }
 

@@ -1,0 +1,248 @@
+//! What a start finds, and the state it makes of it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+use rustls::ServerConfig;
+use skep_runtime::clock::Clock;
+use skep_runtime::settings::Faults;
+use skep_seglog::{Disk, Log, LogError, Options, SegmentId};
+use skep_wire::chunk::{Builder, ChunkError};
+use skep_wire::envelope::Origin;
+use skep_wire::tables::{self, LOSS};
+use skep_wire::v1;
+use thiserror::Error;
+
+use crate::buffer::{Snapshot, Store, restore};
+use crate::config::Config;
+use crate::decide::Policy;
+use crate::folder::{Folder, FolderError, Identity};
+use crate::history::{History, HistoryError};
+use crate::ingest::{quarantine, substitute};
+use crate::missing;
+use crate::query::Engine;
+use crate::response::{OWN_NODE, Responder, Setup};
+use crate::tls::{self, TlsError};
+use crate::wal::{self, Offsets, Replayed, replay::ReplayError};
+
+/// How far back the responder is told of actions and findings.
+const REMEMBERED: &str = "30 days";
+
+/// Why the collector did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The listener's identity.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The command key cannot be read.
+    #[error("cannot read the command key {}", path.display())]
+    CommandKey {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The command key is none.
+    #[error("{} is not an Ed25519 private key in PKCS#8 PEM", path.display())]
+    NotAKey {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: ed25519_dalek::pkcs8::Error,
+    },
+    /// The policy cannot be read.
+    #[error("cannot read the policy {}", path.display())]
+    PolicyFile {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The policy is wrong.
+    #[error("the policy is wrong: {0}")]
+    Policy(Faults),
+    /// No randomness.
+    #[error("the system gives no random bytes")]
+    Random(getrandom::Error),
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The WAL.
+    #[error("cannot open the WAL")]
+    Wal(#[from] LogError),
+    /// The WAL's content.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// The state at start.
+#[derive(Debug)]
+pub struct Started {
+    /// The data folder, locked.
+    pub folder: Folder,
+    /// This collector's names.
+    pub identity: Identity,
+    /// The listener's identity.
+    pub tls: Arc<ServerConfig>,
+    /// Tables' folders.
+    pub history: Arc<History>,
+    /// Unflushed rows and live files.
+    pub store: Arc<Store>,
+    /// The WAL.
+    pub log: Log,
+    /// How far every stream has come.
+    pub offsets: Offsets,
+    /// Knows of the actions there are.
+    pub responder: Responder,
+    /// Missing files the ledger has.
+    pub told: HashSet<PathBuf>,
+    /// What the ledger has to hear about this start.
+    pub ledger: Option<v1::Chunk>,
+}
+
+/// Opens everything `config` names.
+pub(super) async fn start(config: &Config, engine: &Engine, clock: &Clock) -> Result<Started, StartError> {
+    let tls = tls::server(&config.tls)?;
+    let setup = setup(config)?;
+    let folder = Folder::open_exclusive(&config.data)?;
+    let identity = folder.identity_or_new()?;
+    let history = Arc::new(History::open(&folder.history(), &identity.collector)?);
+    history.tidy()?;
+    let progress = history.progress();
+    let newest = progress.values().copied().max().unwrap_or(SegmentId(0));
+    // Segments are sealed by us, never by size.
+    let options = Options { segment_bytes: u64::MAX, first_segment: newest.next() };
+    let (log, trim) = Log::open(Disk, &folder.wal(), options)?;
+    if let Some(trim) = trim {
+        tracing::warn!(file = %trim.path.display(), at = trim.position.offset, bytes = trim.bytes,
+            "trimmed a torn end of the WAL; it was never acknowledged");
+    }
+    let store = Arc::new(Store::new(config.buffer_bytes, history.files()));
+    let mut responder = Responder::new(setup);
+    let now_us = clock.wall_us();
+    restore_from_history(&mut responder, engine, &store.snapshot(), &identity, now_us).await;
+    let replayed = wal::replay(&log, &progress, |durable| responder.restore(&durable.origin, &durable.batch, now_us))?;
+    let ledger = report_damage(&replayed, &folder, now_us);
+    let rows: usize = replayed.memtables.iter().map(|memtable| memtable.rows).sum();
+    tracing::info!(batches = replayed.batches, rows, "replayed the WAL");
+    for memtable in replayed.memtables {
+        store.recovered(memtable);
+    }
+    let told = told(engine, &store.snapshot()).await;
+    let offsets = replayed.offsets;
+    Ok(Started { folder, identity, tls, history, store, log, offsets, responder, told, ledger })
+}
+
+fn setup(config: &Config) -> Result<Setup, StartError> {
+    let path = &config.command_key;
+    let pem = std::fs::read_to_string(path).map_err(|source| StartError::CommandKey { path: path.clone(), source })?;
+    let key = SigningKey::from_pkcs8_pem(&pem).map_err(|source| StartError::NotAKey { path: path.clone(), source })?;
+    let text = match &config.policy {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|source| StartError::PolicyFile { path: path.clone(), source })?
+        }
+        None => Policy::default_text().to_owned(),
+    };
+    let policy = Policy::parse(&text).map_err(StartError::Policy)?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(StartError::Random)?;
+    Ok(Setup { policy, key, seed })
+}
+
+/// Tells the responder of recent findings and actions that are in Parquet. What cannot be read is said and left out:
+/// a collector that does not start helps nobody.
+async fn restore_from_history(
+    responder: &mut Responder,
+    engine: &Engine,
+    snapshot: &Snapshot,
+    identity: &Identity,
+    now_us: i64,
+) {
+    for table in [&tables::FINDINGS, &tables::ACTIONS] {
+        let sql = format!("SELECT * FROM {} WHERE time > now() - INTERVAL '{REMEMBERED}' ORDER BY time", table.name);
+        let batches = match engine.ask(snapshot.clone(), &sql, None).await {
+            Ok(mut answer) => answer.collect().await,
+            Err(error) => Err(error),
+        };
+        let batches = match batches {
+            Ok(batches) => batches,
+            Err(error) => {
+                tracing::error!(table = table.name, %error, "what was decided before cannot be read");
+                continue;
+            }
+        };
+        for batch in &batches {
+            match restore::chunk(table, batch) {
+                Ok(Some(chunk)) => {
+                    let origin = Origin {
+                        node: OWN_NODE.to_owned(),
+                        boot: String::new(),
+                        stream: identity.stream.clone(),
+                        seq: 0,
+                    };
+                    let batch = v1::Batch { sealed_us: now_us, chunks: vec![chunk], deliveries: Vec::new() };
+                    responder.restore(&origin, &batch, now_us);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(table = table.name, %error, "what was decided before does not read"),
+            }
+        }
+    }
+}
+
+/// Says what of the WAL could not be read, keeps a copy of it, and makes the ledger's rows.
+fn report_damage(replayed: &Replayed, folder: &Folder, now_us: i64) -> Option<v1::Chunk> {
+    if replayed.damage.is_empty() {
+        return None;
+    }
+    let mut lines = Vec::new();
+    for damage in &replayed.damage {
+        let kept = damage.segment().map(|id| quarantine::keep_copy(&folder.quarantine(), &id.path(&folder.wal())));
+        let kept = match kept {
+            Some(Ok(path)) => format!("; a copy is kept as {}", path.display()),
+            Some(Err(error)) => format!("; no copy could be kept: {error}"),
+            None => String::new(),
+        };
+        let line = crate::error::chain(damage);
+        tracing::error!("the WAL is damaged and acknowledged rows may be lost: {line}{kept}");
+        lines.push(line);
+    }
+    match damage_rows(&lines, now_us) {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::error!(%error, "the ledger cannot say so");
+            None
+        }
+    }
+}
+
+fn damage_rows(lines: &[String], now_us: i64) -> Result<Option<v1::Chunk>, ChunkError> {
+    let mut builder = Builder::new(&LOSS);
+    for line in lines {
+        builder.int("time", now_us).int("until", now_us).text("probe", missing::PROBE);
+        builder.text("reason", substitute::COLLECTOR_LOST).text("detail", line).end_row()?;
+    }
+    Ok(builder.finish())
+}
+
+/// Missing files that were entered in the ledger before.
+async fn told(engine: &Engine, snapshot: &Snapshot) -> HashSet<PathBuf> {
+    let sql = format!(
+        "SELECT DISTINCT detail FROM loss WHERE probe = '{}' AND reason = '{}'",
+        missing::PROBE,
+        missing::REASON
+    );
+    let batches = match engine.ask(snapshot.clone(), &sql, None).await {
+        Ok(mut answer) => answer.collect().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    use arrow::array::AsArray;
+    let texts = batches.iter().filter_map(|batch| batch.column(0).as_string_opt::<i32>());
+    texts.flat_map(|texts| texts.iter().flatten().map(|text| Path::new(text).to_owned()).collect::<Vec<_>>()).collect()
+}

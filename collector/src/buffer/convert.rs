@@ -1,0 +1,137 @@
+//! Chunk to record batch.
+//!
+//! Shape: one row a row, columns as [`super::schema`]. A column the chunk lacks is null, or the kind's zero where the
+//! table never holds null: a peer of another version may not know it.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray,
+};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
+use arrow::error::ArrowError;
+use skep_common::bucket;
+use skep_wire::envelope::Origin;
+use skep_wire::tables::{Column, Kind, Table};
+use skep_wire::v1::{self, column_data::Data};
+
+use super::schema;
+
+/// The rows of `chunk`, with the envelope's columns in front.
+///
+/// The chunk must have passed [`skep_wire::chunk::check`] against `table`.
+///
+/// # Errors
+/// An array that does not fit its schema, which a checked chunk does not make; refuse the batch.
+pub fn record_batch(origin: &Origin, table: &'static Table, chunk: &v1::Chunk) -> Result<RecordBatch, ArrowError> {
+    let rows = chunk.rows as usize;
+    let mut arrays = Vec::new();
+    for column in table.stored_columns() {
+        let array = match column.name {
+            "node" => constant(&origin.node, rows),
+            "boot" => constant(&origin.boot, rows),
+            "stream" => constant(&origin.stream, rows),
+            "seq" => Arc::new(Int64Array::from_value(i64::try_from(origin.seq).unwrap_or(i64::MAX), rows)),
+            _ => match chunk.columns.iter().find(|data| data.name == column.name) {
+                Some(data) => array(column, data, rows)?,
+                None => absent(column, rows)?,
+            },
+        };
+        arrays.push(array);
+    }
+    RecordBatch::try_new(schema::schema(table), arrays)
+}
+
+fn constant(text: &str, rows: usize) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)))
+}
+
+fn array(column: &Column, data: &v1::ColumnData, rows: usize) -> Result<ArrayRef, ArrowError> {
+    let nulls = nulls(column, data, rows);
+    Ok(match (&data.data, column.kind) {
+        (Some(Data::Ints(ints)), Kind::Int) => Arc::new(Int64Array::try_new(ints.values.clone().into(), nulls)?),
+        (Some(Data::Ints(ints)), Kind::Time) => {
+            Arc::new(TimestampMicrosecondArray::try_new(ints.values.clone().into(), nulls)?.with_timezone("UTC"))
+        }
+        (Some(Data::Ints(ints)), Kind::Bool) => {
+            let bits = BooleanBuffer::from_iter(ints.values.iter().map(|value| *value != 0));
+            Arc::new(BooleanArray::new(bits, nulls))
+        }
+        (Some(Data::Floats(floats)), Kind::Float) => {
+            Arc::new(Float64Array::try_new(floats.values.clone().into(), nulls)?)
+        }
+        (Some(Data::Texts(texts)), Kind::Text) => {
+            let (offsets, bytes, _) = strings(texts).into_parts();
+            Arc::new(StringArray::try_new(offsets, bytes, nulls)?)
+        }
+        (Some(Data::TextLists(lists)), Kind::TextList) => text_lists(lists, nulls)?,
+        (Some(Data::Histograms(histograms)), Kind::Histogram) => histogram_array(histograms, nulls)?,
+        _ => absent(column, rows)?,
+    })
+}
+
+/// Which rows hold a value; `None` when all do.
+fn nulls(column: &Column, data: &v1::ColumnData, rows: usize) -> Option<NullBuffer> {
+    if data.validity.is_empty() || !column.nullable {
+        return None;
+    }
+    Some(NullBuffer::new(BooleanBuffer::new(Buffer::from_slice_ref(&data.validity), 0, rows)))
+}
+
+fn strings(texts: &v1::Texts) -> StringArray {
+    StringArray::from_iter_values(texts.index.iter().map(|&index| texts.dictionary[index as usize].as_str()))
+}
+
+fn text_lists(lists: &v1::TextLists, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    let empty = v1::Texts::default();
+    let items = Arc::new(strings(lists.items.as_ref().unwrap_or(&empty)));
+    Ok(Arc::new(ListArray::try_new(schema::text_item(), offsets(&lists.lengths), items, nulls)?))
+}
+
+fn histogram_array(histograms: &v1::Histograms, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    let mut values = Vec::with_capacity(histograms.buckets.len());
+    let mut steps = histograms.buckets.iter();
+    for &length in &histograms.lengths {
+        let mut index = 0u16;
+        for &step in steps.by_ref().take(length as usize) {
+            index += step as u16;
+            values.push(bucket::midpoint(index) as i64);
+        }
+    }
+    let counts = histograms.counts.iter().map(|&count| i64::try_from(count).unwrap_or(i64::MAX));
+    let buckets = StructArray::try_new(
+        schema::bucket_fields(),
+        vec![Arc::new(Int64Array::from(values)), Arc::new(Int64Array::from_iter_values(counts))],
+        None,
+    )?;
+    Ok(Arc::new(ListArray::try_new(schema::bucket_item(), offsets(&histograms.lengths), Arc::new(buckets), nulls)?))
+}
+
+fn offsets(lengths: &[u32]) -> OffsetBuffer<i32> {
+    OffsetBuffer::from_lengths(lengths.iter().map(|&length| length as usize))
+}
+
+/// A column nobody sent.
+fn absent(column: &Column, rows: usize) -> Result<ArrayRef, ArrowError> {
+    if column.nullable {
+        return Ok(arrow::array::new_null_array(&schema::data_type(column.kind), rows));
+    }
+    Ok(match column.kind {
+        Kind::Int => Arc::new(Int64Array::from_value(0, rows)),
+        Kind::Float => Arc::new(Float64Array::from_value(0.0, rows)),
+        Kind::Bool => Arc::new(BooleanArray::from(vec![false; rows])),
+        Kind::Text => constant("", rows),
+        Kind::Time => Arc::new(TimestampMicrosecondArray::from_value(0, rows).with_timezone("UTC")),
+        Kind::TextList => {
+            text_lists(&v1::TextLists { lengths: vec![0; rows], items: Some(v1::Texts::default()) }, None)?
+        }
+        Kind::Histogram => {
+            histogram_array(&v1::Histograms { lengths: vec![0; rows], ..v1::Histograms::default() }, None)?
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

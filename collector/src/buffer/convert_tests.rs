@@ -1,0 +1,104 @@
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use proptest::prelude::*;
+use skep_wire::chunk::{Builder, check};
+use skep_wire::tables::{self, TABLES};
+
+use super::*;
+use crate::buffer::restore;
+
+fn origin() -> Origin {
+    Origin { node: "n1".to_owned(), boot: "b".to_owned(), stream: "s".to_owned(), seq: 7 }
+}
+
+/// A value of every kind, drawn from a seed, or nothing.
+#[derive(Debug, Clone)]
+struct Draw {
+    present: bool,
+    number: i64,
+    texts: Vec<String>,
+    buckets: Vec<(u16, u64)>,
+}
+
+fn draw() -> impl Strategy<Value = Draw> {
+    let texts = prop::collection::vec("[a-z\u{e9}]{0,6}", 0..4);
+    let buckets = prop::collection::btree_map(0u16..bucket::BUCKETS as u16, 1u64..1 << 40, 0..6);
+    (any::<bool>(), any::<i64>(), texts, buckets).prop_map(|(present, number, texts, buckets)| Draw {
+        present,
+        number,
+        texts,
+        buckets: buckets.into_iter().collect(),
+    })
+}
+
+fn build(table: &'static Table, rows: &[Vec<Draw>]) -> v1::Chunk {
+    let mut builder = Builder::new(table);
+    for row in rows {
+        for (column, draw) in table.columns().zip(row.iter().cycle()) {
+            if column.nullable && !draw.present {
+                continue;
+            }
+            match column.kind {
+                Kind::Int | Kind::Time => builder.int(column.name, draw.number),
+                Kind::Bool => builder.bool(column.name, draw.number % 2 == 0),
+                Kind::Float => builder.float(column.name, draw.number as f64 / 3.0),
+                Kind::Text => builder.text(column.name, draw.texts.first().map_or("", String::as_str)),
+                Kind::TextList => builder.text_list(column.name, &draw.texts),
+                Kind::Histogram => builder.histogram(column.name, draw.buckets.iter().copied()),
+            };
+        }
+        builder.end_row().unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+proptest! {
+    #[test]
+    fn every_table_comes_back_as_it_went_in(
+        table in prop::sample::select(TABLES),
+        rows in prop::collection::vec(prop::collection::vec(draw(), 11), 1..12),
+    ) {
+        let chunk = build(table, &rows);
+        check(&chunk, table).unwrap();
+        let batch = record_batch(&origin(), table, &chunk).unwrap();
+        prop_assert_eq!(batch.num_rows(), rows.len());
+        prop_assert_eq!(batch.schema(), schema::schema(table));
+        prop_assert_eq!(restore::chunk(table, &batch).unwrap(), Some(chunk));
+    }
+}
+
+#[test]
+fn the_envelope_stands_in_front_of_every_row() {
+    let mut builder = Builder::new(&tables::LOSS);
+    for probe in ["cpu", "tcp"] {
+        builder.int("time", 5).int("until", 6).text("probe", probe).text("reason", "none").end_row().unwrap();
+    }
+    let batch = record_batch(&origin(), &tables::LOSS, &builder.finish().unwrap()).unwrap();
+    let nodes: Vec<_> = batch["node"].as_string::<i32>().iter().flatten().collect();
+    assert_eq!(nodes, ["n1", "n1"]);
+    assert_eq!(batch["seq"].as_primitive::<Int64Type>().values(), &[7, 7]);
+    assert_eq!(batch["time"].as_primitive::<TimestampMicrosecondType>().values(), &[5, 5]);
+    assert_eq!(batch["attempted"].null_count(), 2);
+}
+
+#[test]
+fn a_column_of_a_newer_table_reads_as_null_or_zero() {
+    let chunk = v1::Chunk { table: "processes".to_owned(), rows: 2, columns: Vec::new() };
+    let batch = record_batch(&origin(), &tables::PROCESSES, &chunk).unwrap();
+    assert_eq!(batch["argv"].null_count(), 2);
+    assert_eq!(batch["pid"].as_primitive::<Int64Type>().values(), &[0, 0]);
+    assert_eq!(batch["event"].as_string::<i32>().value(1), "");
+    let chunk = v1::Chunk { table: "cpu".to_owned(), rows: 2, columns: Vec::new() };
+    let batch = record_batch(&origin(), &tables::CPU, &chunk).unwrap();
+    assert_eq!(batch["run_queue_delay"].as_list::<i32>().value(0).len(), 0);
+}
+
+#[test]
+fn a_bucket_is_stored_as_its_midpoint() {
+    let mut data = v1::Histograms { lengths: vec![2], buckets: vec![40, 60], counts: vec![3, 9] };
+    data.counts[1] = 9;
+    let array = histogram_array(&data, None).unwrap();
+    let buckets = array.as_list::<i32>().value(0);
+    let values = buckets.as_struct()["value_ns"].as_primitive::<Int64Type>().values().to_vec();
+    assert_eq!(values, [bucket::midpoint(40) as i64, bucket::midpoint(100) as i64]);
+}

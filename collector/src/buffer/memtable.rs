@@ -1,0 +1,47 @@
+//! The rows of one WAL segment.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use skep_seglog::SegmentId;
+use skep_wire::tables::Table;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Rows of one table on their way through the stages.
+pub type Rows = (&'static Table, RecordBatch);
+
+/// The rows of one WAL segment, in memory until each table of it is in Parquet.
+#[derive(Debug)]
+pub struct Memtable {
+    /// Where the rows are durable.
+    pub segment: SegmentId,
+    /// By table name, in the order they came.
+    pub tables: BTreeMap<&'static str, Vec<RecordBatch>>,
+    /// Rows of all tables.
+    pub rows: usize,
+    /// Memory held, in bytes.
+    pub bytes: usize,
+    /// The share of the memory budget these rows hold; given back when they go.
+    room: Vec<OwnedSemaphorePermit>,
+}
+
+impl Memtable {
+    /// Nothing yet of `segment`.
+    pub fn new(segment: SegmentId) -> Self {
+        Self { segment, tables: BTreeMap::new(), rows: 0, bytes: 0, room: Vec::new() }
+    }
+
+    /// Adds the rows of one envelope.
+    pub fn insert(&mut self, rows: Vec<Rows>, room: Option<OwnedSemaphorePermit>) {
+        for (table, batch) in rows {
+            self.rows += batch.num_rows();
+            self.bytes += batch.get_array_memory_size();
+            self.tables.entry(table.name).or_default().push(batch);
+        }
+        match (self.room.last_mut(), room) {
+            (Some(held), Some(room)) => held.merge(room),
+            (None, Some(room)) => self.room.push(room),
+            (_, None) => {}
+        }
+    }
+}

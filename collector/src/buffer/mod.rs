@@ -1,0 +1,20 @@
+//! Rows that are durable in the WAL but not yet in Parquet, and what is in Parquet already.
+//!
+//! * [`schema`]: a table's Arrow schema.
+//! * [`convert`]: chunk to record batch.
+//! * [`restore`]: record batch back to chunk.
+//! * [`memtable`]: the rows of one WAL segment.
+//! * [`store`]: all memtables and all files, changed together, so that a query sees every row once.
+
+pub mod schema;
+
+pub mod convert;
+
+pub mod restore;
+
+pub mod memtable;
+
+pub mod store;
+
+pub use memtable::Memtable;
+pub use store::{Room, Snapshot, Store, TableSnapshot};

@@ -1,0 +1,162 @@
+//! All memtables and all files, changed together, so that a query sees every row once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use skep_seglog::SegmentId;
+use skep_wire::tables::TABLES;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::memtable::{Memtable, Rows};
+use crate::history::DataFile;
+
+/// Unit of the memory budget: 1 KiB, so that a permit count fits 32 bits.
+const UNIT_BYTES: usize = 1024;
+
+/// What queries read: unflushed rows and the live files of every table.
+///
+/// One lock, held for moments only; nothing is read or written under it.
+#[derive(Debug)]
+pub struct Store {
+    inner: Mutex<Inner>,
+    room: Arc<Semaphore>,
+    room_units: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Of the segment being written; `None` before its first row.
+    active: Option<Memtable>,
+    /// Sealed, not yet wholly in Parquet, oldest first. A table's rows leave as its files come.
+    frozen: Vec<Memtable>,
+    files: BTreeMap<&'static str, Arc<Vec<DataFile>>>,
+}
+
+/// Leave to put rows into the buffer; waits while the buffer is full.
+pub type Room = OwnedSemaphorePermit;
+
+/// One table at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct TableSnapshot {
+    /// Unflushed rows.
+    pub batches: Vec<RecordBatch>,
+    /// Live files.
+    pub files: Arc<Vec<DataFile>>,
+}
+
+/// All tables at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// By name; every table is there.
+    pub tables: BTreeMap<&'static str, TableSnapshot>,
+}
+
+/// How full the buffer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// Rows of the segment being written.
+    pub rows: usize,
+    /// Their memory in bytes.
+    pub bytes: usize,
+}
+
+impl Store {
+    /// An empty buffer of at most `budget_bytes` over the files given.
+    pub fn new(budget_bytes: usize, files: BTreeMap<&'static str, Vec<DataFile>>) -> Self {
+        let room_units = (budget_bytes / UNIT_BYTES).clamp(1, u32::MAX as usize >> 1);
+        let mut all: BTreeMap<_, _> = TABLES.iter().map(|table| (table.name, Arc::default())).collect();
+        for (table, files) in files {
+            all.insert(table, Arc::new(files));
+        }
+        let inner = Inner { active: None, frozen: Vec::new(), files: all };
+        Self { inner: Mutex::new(inner), room: Arc::new(Semaphore::new(room_units)), room_units }
+    }
+
+    /// Waits until rows of this size fit. What is larger than half of the budget counts as half, so that it passes.
+    ///
+    /// `None` when the store is closing.
+    pub async fn room(&self, rows: &[Rows]) -> Option<Room> {
+        let units = self.units(rows);
+        Arc::clone(&self.room).acquire_many_owned(units).await.ok()
+    }
+
+    /// As [`Store::room`] without waiting: `None` when it does not fit now.
+    pub fn try_room(&self, rows: &[Rows]) -> Option<Room> {
+        Arc::clone(&self.room).try_acquire_many_owned(self.units(rows)).ok()
+    }
+
+    fn units(&self, rows: &[Rows]) -> u32 {
+        let bytes: usize = rows.iter().map(|(_, batch)| batch.get_array_memory_size()).sum();
+        (bytes.div_ceil(UNIT_BYTES)).min(self.room_units / 2) as u32
+    }
+
+    /// Whether more than half of the budget is taken.
+    pub fn is_half_full(&self) -> bool {
+        self.room.available_permits() * 2 < self.room_units
+    }
+
+    /// Lets nobody wait for room any more.
+    pub fn close(&self) {
+        self.room.close();
+    }
+
+    /// Adds durable rows of `segment`, the one being written; returns how full it is now.
+    pub fn insert(&self, segment: SegmentId, rows: Vec<Rows>, room: Option<Room>) -> Fill {
+        let mut inner = self.lock();
+        let active = inner.active.get_or_insert_with(|| Memtable::new(segment));
+        active.insert(rows, room);
+        Fill { rows: active.rows, bytes: active.bytes }
+    }
+
+    /// The segment being written was sealed.
+    pub fn freeze(&self) {
+        let mut inner = self.lock();
+        if let Some(sealed) = inner.active.take().filter(|sealed| sealed.rows > 0) {
+            inner.frozen.push(sealed);
+        }
+    }
+
+    /// Adds a segment found at start.
+    pub fn recovered(&self, memtable: Memtable) {
+        if memtable.rows > 0 {
+            self.lock().frozen.push(memtable);
+        }
+    }
+
+    /// The oldest sealed segment that is not wholly in Parquet, with what is left of it.
+    pub fn oldest_frozen(&self) -> Option<(SegmentId, Vec<(&'static str, Vec<RecordBatch>)>)> {
+        let inner = self.lock();
+        let oldest = inner.frozen.first()?;
+        Some((oldest.segment, oldest.tables.iter().map(|(name, batches)| (*name, batches.clone())).collect()))
+    }
+
+    /// The rows `table` has in `segment` are now in Parquet; `files` are all live files of the table.
+    pub fn committed(&self, segment: SegmentId, table: &'static str, files: Vec<DataFile>) {
+        let mut inner = self.lock();
+        if let Some(memtable) = inner.frozen.iter_mut().find(|memtable| memtable.segment == segment) {
+            memtable.tables.remove(table);
+        }
+        inner.files.insert(table, Arc::new(files));
+    }
+
+    /// Every table of `segment` is in Parquet: its memory is given back.
+    pub fn release(&self, segment: SegmentId) {
+        self.lock().frozen.retain(|memtable| memtable.segment != segment);
+    }
+
+    /// Every table as it stands, in one moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = self.lock();
+        let tables = inner.files.iter().map(|(name, files)| {
+            let memtables = inner.frozen.iter().chain(&inner.active);
+            let batches = memtables.filter_map(|memtable| memtable.tables.get(name)).flatten().cloned().collect();
+            (*name, TableSnapshot { batches, files: Arc::clone(files) })
+        });
+        Snapshot { tables: tables.collect() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,193 @@
+//! The gRPC service operators talk to.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use skep_wire::v1::console_server::Console;
+use skep_wire::v1::{self};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tonic::{Request, Response, Status};
+
+use super::events::{Filter, KINDS};
+use crate::buffer::Store;
+use crate::history::flusher;
+use crate::ingest::peer::{self, Role};
+use crate::ingest::publish::Published;
+use crate::ingest::registry::Registry;
+use crate::missing::Missing;
+use crate::query::ipc::Pieces;
+use crate::query::{Answer, Engine, QueryError};
+use crate::respond::Ask;
+
+/// A reply's stream.
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service.
+#[derive(Debug)]
+pub struct ConsoleService {
+    /// What queries read.
+    pub store: Arc<Store>,
+    /// Answers statements.
+    pub engine: Arc<Engine>,
+    /// Files found missing.
+    pub missing: Arc<Missing>,
+    /// Durable batches.
+    pub events: broadcast::Sender<Published>,
+    /// The responder's task.
+    pub responder: mpsc::Sender<Ask>,
+    /// The flusher's task.
+    pub flush: mpsc::Sender<flusher::Request>,
+    /// Nodes.
+    pub registry: Arc<Registry>,
+    /// Ends streams that would not end by themselves.
+    pub stop: skep_runtime::shutdown::Token,
+}
+
+#[tonic::async_trait]
+impl Console for ConsoleService {
+    type QueryStream = Replies<v1::QueryReply>;
+    type EventsStream = Replies<v1::EventsReply>;
+
+    async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        operator(&request)?;
+        let v1::QueryRequest { sql, timeout_s } = request.into_inner();
+        let timeout = (timeout_s > 0).then(|| Duration::from_secs(u64::from(timeout_s)));
+        let answer = self.engine.ask(self.store.snapshot(), &sql, timeout).await;
+        let answer = answer.map_err(|error| error.status())?;
+        let pieces = Pieces::new(&answer.schema()).map_err(|error| Status::internal(error.to_string()))?;
+        let reply = Reply { answer, pieces, missing: Arc::clone(&self.missing), ended: false };
+        let replies = stream::try_unfold(reply, |mut reply| async move {
+            let pieces = reply.next().await?;
+            Ok::<_, Status>(pieces.map(|pieces| (pieces, reply)))
+        });
+        let flat = replies.flat_map(|step| match step {
+            Ok(pieces) => {
+                let replies = pieces.into_iter().map(|arrow_ipc| Ok(v1::QueryReply { arrow_ipc }));
+                stream::iter(replies.collect::<Vec<_>>())
+            }
+            Err(status) => stream::iter(vec![Err(status)]),
+        });
+        Ok(Response::new(Box::pin(flat)))
+    }
+
+    async fn events(&self, request: Request<v1::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        operator(&request)?;
+        let filter = Filter::parse(request.into_inner().kinds).map_err(|kind| {
+            Status::invalid_argument(format!("there is no kind {kind}; there are {}", KINDS.join(", ")))
+        })?;
+        let listener = Listener { events: self.events.subscribe(), filter, seen: None, stop: self.stop.clone() };
+        let replies = stream::unfold(listener, |mut listener| async move {
+            let replies = listener.next().await?;
+            Some((stream::iter(replies.into_iter().map(Ok)), listener))
+        });
+        Ok(Response::new(Box::pin(replies.flatten())))
+    }
+
+    async fn act(&self, request: Request<v1::ActRequest>) -> Result<Response<v1::ActReply>, Status> {
+        let name = operator(&request)?;
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Operator { request: request.into_inner(), name, reply };
+        self.responder.send(ask).await.map_err(|_| stopping())?;
+        let answer = answer.await.map_err(|_| stopping())?;
+        answer.map(Response::new).map_err(|refusal| Status::failed_precondition(refusal.to_string()))
+    }
+
+    async fn flush(&self, request: Request<v1::FlushRequest>) -> Result<Response<v1::FlushReply>, Status> {
+        operator(&request)?;
+        let (reply, answer) = oneshot::channel();
+        self.flush.send(reply).await.map_err(|_| stopping())?;
+        let answer = answer.await.map_err(|_| stopping())?;
+        answer.map(Response::new).map_err(Status::aborted)
+    }
+
+    async fn nodes(&self, request: Request<v1::NodesRequest>) -> Result<Response<v1::NodesReply>, Status> {
+        operator(&request)?;
+        Ok(Response::new(v1::NodesReply { nodes: self.registry.nodes() }))
+    }
+}
+
+fn operator<T>(request: &Request<T>) -> Result<String, Status> {
+    peer::peer(request, Role::Operator).map_err(|error| Status::permission_denied(error.to_string()))
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the collector is stopping")
+}
+
+/// An answer on its way out.
+struct Reply {
+    answer: Answer,
+    pieces: Pieces,
+    missing: Arc<Missing>,
+    ended: bool,
+}
+
+impl Reply {
+    /// The next pieces; `None` after the last. Files that could not be read end the stream with a status, after all the
+    /// rows there are.
+    async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, Status> {
+        let internal = |error: arrow::error::ArrowError| Status::internal(error.to_string());
+        if self.ended {
+            let files = self.answer.unreadable();
+            if files.is_empty() {
+                return Ok(None);
+            }
+            self.missing.report(&files);
+            return Err(QueryError::Incomplete { files }.status());
+        }
+        loop {
+            match self.answer.next().await.map_err(|error| error.status())? {
+                Some(batch) => self.pieces.write(&batch).map_err(internal)?,
+                None => {
+                    self.pieces.finish().map_err(internal)?;
+                    self.ended = true;
+                }
+            }
+            let pieces = self.pieces.take();
+            if !pieces.is_empty() {
+                return Ok(Some(pieces));
+            }
+        }
+    }
+}
+
+/// One listener for events.
+struct Listener {
+    events: broadcast::Receiver<Published>,
+    filter: Filter,
+    /// Events published up to and with the last batch seen.
+    seen: Option<u64>,
+    stop: skep_runtime::shutdown::Token,
+}
+
+impl Listener {
+    /// The wanted events of the next batch that has any; `None` when the collector stops.
+    async fn next(&mut self) -> Option<Vec<v1::EventsReply>> {
+        let mut missed = 0;
+        loop {
+            let received = tokio::select! {
+                received = self.events.recv() => received,
+                () = self.stop.stopped() => return None,
+            };
+            let published = match received {
+                Ok(published) => published,
+                // How many events that was shows in the next batch's count.
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            missed += published.events_before - self.seen.unwrap_or(published.events_before);
+            self.seen = Some(published.events_before + published.durable.events());
+            let durable = &published.durable;
+            let chosen = durable.batch.chunks.iter().filter_map(|chunk| self.filter.apply(chunk));
+            let mut replies: Vec<_> = chosen
+                .map(|chunk| v1::EventsReply { node: durable.origin.node.clone(), chunk: Some(chunk), missed: 0 })
+                .collect();
+            if let Some(first) = replies.first_mut() {
+                first.missed = missed;
+                return Some(replies);
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The data folder: where things are, who may use it, and who listens for it.
+//!
+//! ```text
+//! lock            held by the collector that runs (exclusive) or by readers (shared)
+//! collector.json  this collector's name in files and its own stream
+//! endpoint.json   where it listens, while it listens
+//! wal/ history/ quarantine/
+//! ```
+
+mod endpoint;
+
+mod identity;
+
+mod lock;
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub use endpoint::Endpoint;
+pub use identity::Identity;
+pub use lock::Lock;
+
+/// Why the folder cannot be used.
+#[derive(Debug, Error)]
+pub enum FolderError {
+    /// There is none.
+    #[error("there is no data folder {}", path.display())]
+    Absent {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Nothing was ever stored in it.
+    #[error("{} holds no skep data", path.display())]
+    Empty {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process uses it.
+    #[error("{} is in use by a running collector{}", path.display(), at(endpoint.as_ref()))]
+    InUse {
+        /// Which folder.
+        path: PathBuf,
+        /// Where that collector listens, if it says so.
+        endpoint: Option<Endpoint>,
+    },
+    /// A file of ours does not parse.
+    #[error("{} does not parse", path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// No randomness.
+    #[error("the system gives no random bytes")]
+    Random(getrandom::Error),
+}
+
+fn at(endpoint: Option<&Endpoint>) -> String {
+    endpoint.map_or_else(String::new, |e| format!(" (pid {}); connect to it at https://{}", e.pid, e.grpc))
+}
+
+/// A data folder this process may use.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    _lock: Option<Lock>,
+}
+
+impl Folder {
+    /// Takes the folder for a collector, making it if need be.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn open_exclusive(path: &Path) -> Result<Self, FolderError> {
+        std::fs::create_dir_all(path).map_err(|source| io("create", path, source))?;
+        let lock = Lock::exclusive(path)?;
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// Takes the folder for reading, beside other readers. Changes nothing in it.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn open_shared(path: &Path) -> Result<Self, FolderError> {
+        if !path.is_dir() {
+            return Err(FolderError::Absent { path: path.to_owned() });
+        }
+        let lock = Lock::shared(path)?;
+        let folder = Self { path: path.to_owned(), _lock: lock };
+        if !folder.wal().is_dir() && !folder.history().is_dir() {
+            return Err(FolderError::Empty { path: path.to_owned() });
+        }
+        Ok(folder)
+    }
+
+    /// The WAL's segments.
+    pub fn wal(&self) -> PathBuf {
+        self.path.join("wal")
+    }
+
+    /// The tables.
+    pub fn history(&self) -> PathBuf {
+        self.path.join("history")
+    }
+
+    /// What could not be used.
+    pub fn quarantine(&self) -> PathBuf {
+        self.path.join("quarantine")
+    }
+
+    /// Who stores here, if anybody ever did.
+    ///
+    /// # Errors
+    /// [`FolderError::Malformed`], [`FolderError::Io`].
+    pub fn identity(&self) -> Result<Option<Identity>, FolderError> {
+        Identity::read(&self.path)
+    }
+
+    /// Who stores here; a new name in a new folder.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn identity_or_new(&self) -> Result<Identity, FolderError> {
+        match self.identity()? {
+            Some(identity) => Ok(identity),
+            None => Identity::make(&self.path),
+        }
+    }
+
+    /// Says where the collector listens; unsaid when the value is dropped.
+    ///
+    /// # Errors
+    /// [`FolderError::Io`].
+    pub fn announce(&self, grpc: std::net::SocketAddr) -> Result<endpoint::Announced, FolderError> {
+        endpoint::announce(&self.path, grpc)
+    }
+}
+
+fn io(action: &'static str, path: &Path, source: std::io::Error) -> FolderError {
+    FolderError::Io { action, path: path.to_owned(), source }
+}
+
+/// Puts a small file in place whole and durable.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let temporary = path.with_extension("tmp");
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    crate::history::parquet_file::sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_collector_or_many_readers() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("data");
+        let collector = Folder::open_exclusive(&path).unwrap();
+        let announced = collector.announce("127.0.0.1:7443".parse().unwrap()).unwrap();
+        std::fs::create_dir(collector.wal()).unwrap();
+        let refused = Folder::open_exclusive(&path).unwrap_err().to_string();
+        assert!(refused.ends_with("connect to it at https://127.0.0.1:7443"), "{refused}");
+        assert!(matches!(Folder::open_shared(&path), Err(FolderError::InUse { .. })));
+        drop(announced);
+        assert!(!path.join("endpoint.json").exists());
+        drop(collector);
+        let (_one, _two) = (Folder::open_shared(&path).unwrap(), Folder::open_shared(&path).unwrap());
+        assert!(matches!(Folder::open_exclusive(&path), Err(FolderError::InUse { endpoint: None, .. })));
+    }
+
+    #[test]
+    fn a_folder_keeps_its_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::open_exclusive(temp.path()).unwrap();
+        assert_eq!(folder.identity().unwrap(), None);
+        let made = folder.identity_or_new().unwrap();
+        assert_eq!(folder.identity_or_new().unwrap(), made);
+        assert_eq!((made.collector.len(), made.stream.len()), (12, 32));
+    }
+
+    #[test]
+    fn what_is_no_data_folder_is_said() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(matches!(Folder::open_shared(&temp.path().join("x")), Err(FolderError::Absent { .. })));
+        assert!(matches!(Folder::open_shared(temp.path()), Err(FolderError::Empty { .. })));
+    }
+}

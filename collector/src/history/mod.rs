@@ -1,0 +1,37 @@
+//! Parquet files in Hive folders, under a Delta log.
+//!
+//! ```text
+//! history/<table>/_delta_log/00000000000000000000.json
+//! history/<table>/date=2026-01-31/hour=07/<collector>-<first segment>-<last segment>.parquet
+//! ```
+//!
+//! * [`path`]: the names of files.
+//! * [`partition`]: rows to hours.
+//! * [`parquet_file`]: sorted rows to one file.
+//! * [`delta`]: the Delta log, as far as an appending writer needs it.
+//! * [`delta_schema`]: a table's schema as Delta writes it.
+//! * [`table`]: one table's folder: what is live, and how a segment's rows get there exactly once.
+//! * [`flush`]: sealed segments to files.
+//! * [`flusher`]: when that happens.
+//!
+//! Exactly once: a segment's rows of one table become files and then one Delta commit that carries
+//! `txn(collector, segment)`. At start, segments up to that number are in; files of ours that no commit names are not,
+//! and go.
+
+pub mod path;
+
+pub mod partition;
+
+pub mod parquet_file;
+
+pub mod delta;
+
+pub mod delta_schema;
+
+pub mod table;
+
+pub mod flush;
+
+pub mod flusher;
+
+pub use table::{DataFile, History, HistoryError, TableHistory};

@@ -1,0 +1,127 @@
+//! Sorted rows to one Parquet file.
+//!
+//! Zstd level 3; integers and times as deltas, because neighbours in the sort order are close; text and histogram values
+//! through dictionaries; statistics for every page. No Arrow schema is embedded: the Parquet types say it all, and any
+//! engine reads them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+use skep_wire::tables::{Kind, Table};
+use thiserror::Error;
+
+/// Rows in one row group: with page statistics, large groups compress and scan best.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Rows in one page: what a lookup by key has to decode at least.
+const PAGE_ROWS: usize = 20_000;
+
+/// Why a file could not be written. What was begun is gone.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The file system refused.
+    #[error("cannot write {}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The encoder refused, or the file system did beneath it.
+    #[error("cannot write {}", path.display())]
+    Encode {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: ParquetError,
+    },
+}
+
+/// Writes `rows` to `path` so that the file is there whole and durable, or not at all; returns its size in bytes.
+///
+/// # Errors
+/// [`WriteError`]; try again later.
+pub fn write(path: &Path, table: &'static Table, rows: &RecordBatch) -> Result<u64, WriteError> {
+    let io = |source| WriteError::Io { path: path.to_owned(), source };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    create_dir_durably(folder).map_err(io)?;
+    let temporary = path.with_extension("parquet.tmp");
+    let written = encode(&temporary, path, table, rows).and_then(|bytes| {
+        std::fs::rename(&temporary, path).and_then(|()| sync_dir(folder)).map(|()| bytes).map_err(io)
+    });
+    if written.is_err() {
+        // Nothing to be done if this fails too; the next start removes it.
+        let _left_behind = std::fs::remove_file(&temporary).is_err();
+    }
+    written
+}
+
+fn encode(temporary: &Path, path: &Path, table: &'static Table, rows: &RecordBatch) -> Result<u64, WriteError> {
+    let io = |source| WriteError::Io { path: path.to_owned(), source };
+    let parquet = |source| WriteError::Encode { path: path.to_owned(), source };
+    let file = File::create(temporary).map_err(io)?;
+    let options = ArrowWriterOptions::new().with_properties(properties(table)).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(file, rows.schema(), options).map_err(parquet)?;
+    writer.write(rows).map_err(parquet)?;
+    let file = writer.into_inner().map_err(parquet)?;
+    file.sync_all().map_err(io)?;
+    Ok(file.metadata().map_err(io)?.len())
+}
+
+fn properties(table: &'static Table) -> WriterProperties {
+    let mut builder = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_created_by(concat!("skep ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_sorting_columns(Some(sorting(table)));
+    for column in table.stored_columns() {
+        if matches!(column.kind, Kind::Int | Kind::Time) {
+            let path = ColumnPath::from(column.name);
+            builder = builder
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    builder.build()
+}
+
+/// The sort columns as leaf numbers: a list of texts is one leaf, a histogram two.
+fn sorting(table: &'static Table) -> Vec<SortingColumn> {
+    let leaf = |name: &str| -> i32 {
+        let before = table.stored_columns().take_while(|column| column.name != name);
+        before.map(|column| if column.kind == Kind::Histogram { 2 } else { 1 }).sum()
+    };
+    let column = |name: &&str| SortingColumn { column_idx: leaf(name), descending: false, nulls_first: true };
+    table.sort.iter().map(column).collect()
+}
+
+/// Makes a folder and its missing parents so that they stay after a power loss.
+pub fn create_dir_durably(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_dir_durably(parent)?;
+    }
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+/// `fsync` of a folder.
+pub fn sync_dir(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,326 @@
+//! One table's folder: what is live, and how a segment's rows get there exactly once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use skep_seglog::SegmentId;
+use skep_wire::tables::{TABLES, Table};
+use thiserror::Error;
+
+use super::delta::{Action, Add, DeltaError, DeltaLog, Format, MetaData, Protocol, Stats, Txn};
+use super::delta_schema::{PARTITION_COLUMNS, schema_string};
+use super::parquet_file::{self, WriteError};
+use super::partition::{Partition, partition};
+use super::path::FileName;
+
+/// A live Parquet file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size by the Delta log, in bytes.
+    pub bytes: u64,
+    /// Its rows by the Delta log; `None` where the writer did not say.
+    pub rows: Option<u64>,
+    /// Smallest and largest `time` in it, microseconds since the epoch, where the writer said.
+    pub times_us: Option<(i64, i64)>,
+}
+
+/// Why history could not be read or written.
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    /// The Delta log.
+    #[error("table {table}: {source}")]
+    Delta {
+        /// Which table.
+        table: &'static str,
+        /// Why.
+        source: DeltaError,
+    },
+    /// A Parquet file.
+    #[error("table {table}: {source}")]
+    Write {
+        /// Which table.
+        table: &'static str,
+        /// Why.
+        source: WriteError,
+    },
+    /// Rows do not sort or split.
+    #[error("table {table}: rows cannot be arranged")]
+    Arrange {
+        /// Which table.
+        table: &'static str,
+        /// Why.
+        source: arrow::error::ArrowError,
+    },
+    /// The folder cannot be searched for files left by a crash.
+    #[error("cannot tidy {}", path.display())]
+    Tidy {
+        /// Which folder or file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// All tables' folders.
+#[derive(Debug)]
+pub struct History {
+    tables: BTreeMap<&'static str, Mutex<TableHistory>>,
+}
+
+/// One table's folder.
+#[derive(Debug)]
+pub struct TableHistory {
+    table: &'static Table,
+    folder: PathBuf,
+    collector: String,
+    log: DeltaLog,
+}
+
+impl History {
+    /// Reads every table's log below `root`. `collector` names this collector's files and transactions.
+    ///
+    /// # Errors
+    /// [`HistoryError::Delta`].
+    pub fn open(root: &Path, collector: &str) -> Result<Self, HistoryError> {
+        let mut tables = BTreeMap::new();
+        for table in TABLES {
+            tables.insert(table.name, Mutex::new(TableHistory::open(root, table, collector)?));
+        }
+        Ok(Self { tables })
+    }
+
+    /// Removes files of this collector that no commit names: a crash left them, and their rows are still in the WAL.
+    ///
+    /// # Errors
+    /// [`HistoryError::Tidy`].
+    pub fn tidy(&self) -> Result<usize, HistoryError> {
+        let mut gone = 0;
+        for table in self.tables.values() {
+            gone += table.lock().unwrap_or_else(PoisonError::into_inner).tidy()?;
+        }
+        Ok(gone)
+    }
+
+    /// Last WAL segment whose rows are in, by table.
+    pub fn progress(&self) -> BTreeMap<&'static str, SegmentId> {
+        self.with_each(TableHistory::progress)
+    }
+
+    /// Live files by table.
+    pub fn files(&self) -> BTreeMap<&'static str, Vec<DataFile>> {
+        self.with_each(TableHistory::files)
+    }
+
+    /// Runs `act` on one table's folder; `None` for a table that does not exist.
+    pub fn with<T>(&self, table: &str, act: impl FnOnce(&mut TableHistory) -> T) -> Option<T> {
+        let table = self.tables.get(table)?;
+        Some(act(&mut table.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn with_each<T>(&self, act: impl Fn(&TableHistory) -> T) -> BTreeMap<&'static str, T> {
+        let each = self.tables.iter();
+        each.map(|(name, table)| (*name, act(&table.lock().unwrap_or_else(PoisonError::into_inner)))).collect()
+    }
+}
+
+impl TableHistory {
+    fn open(root: &Path, table: &'static Table, collector: &str) -> Result<Self, HistoryError> {
+        let folder = root.join(table.name);
+        let log = DeltaLog::open(&folder).map_err(|source| HistoryError::Delta { table: table.name, source })?;
+        Ok(Self { table, folder, collector: collector.to_owned(), log })
+    }
+
+    fn progress(&self) -> SegmentId {
+        let version = self.log.txns.get(&self.collector).copied().unwrap_or(0);
+        SegmentId(u64::try_from(version).unwrap_or(0))
+    }
+
+    /// Live files as the log stands.
+    pub fn files(&self) -> Vec<DataFile> {
+        self.log.live.values().map(|add| data_file(&self.folder, add)).collect()
+    }
+
+    /// Writes the rows of `segment` and commits them, unless they are in already. Returns (rows, files) written.
+    ///
+    /// # Errors
+    /// [`HistoryError`]; call again later with the same rows.
+    pub fn append(&mut self, segment: SegmentId, batches: &[RecordBatch]) -> Result<(usize, usize), HistoryError> {
+        let table = self.table.name;
+        let delta = |source| HistoryError::Delta { table, source };
+        self.log.refresh().map_err(delta)?;
+        if self.progress() >= segment {
+            return Ok((0, 0));
+        }
+        let parts = partition(self.table, batches).map_err(|source| HistoryError::Arrange { table, source })?;
+        let mut actions = self.table_actions();
+        let mut rows = 0;
+        for part in &parts {
+            rows += part.rows.num_rows();
+            let add = self.write(segment, part).map_err(|source| HistoryError::Write { table, source })?;
+            actions.push(Action { add: Some(add), ..Action::default() });
+        }
+        actions.push(Action {
+            txn: Some(Txn {
+                app_id: self.collector.clone(),
+                version: i64::try_from(segment.0).unwrap_or(i64::MAX),
+                last_updated: Some(now_ms()),
+            }),
+            ..Action::default()
+        });
+        self.log.commit(&actions).map_err(delta)?;
+        Ok((rows, parts.len()))
+    }
+
+    /// What a first commit has to say, and any commit after the table got new columns.
+    fn table_actions(&self) -> Vec<Action> {
+        let schema_string = schema_string(self.table);
+        let known = self.log.meta_data.as_ref();
+        if known.is_some_and(|known| known.schema_string == schema_string) {
+            return Vec::new();
+        }
+        let mut actions = Vec::new();
+        if known.is_none() {
+            let protocol = Protocol { min_reader_version: 1, min_writer_version: 2 };
+            actions.push(Action { protocol: Some(protocol), ..Action::default() });
+        }
+        let meta_data = MetaData {
+            id: known.map_or_else(|| table_id(self.table.name, &self.collector), |known| known.id.clone()),
+            format: Format { provider: "parquet".to_owned(), options: BTreeMap::new() },
+            schema_string,
+            partition_columns: PARTITION_COLUMNS.map(str::to_owned).to_vec(),
+            configuration: known.map(|known| known.configuration.clone()).unwrap_or_default(),
+            created_time: known.map_or_else(|| Some(now_ms()), |known| known.created_time),
+        };
+        actions.push(Action { meta_data: Some(meta_data), ..Action::default() });
+        actions
+    }
+
+    fn write(&self, segment: SegmentId, part: &Partition) -> Result<Add, WriteError> {
+        let name = FileName { collector: self.collector.clone(), first: segment, last: segment };
+        let path = name.build(part.hour);
+        let size = parquet_file::write(&self.folder.join(&path), self.table, &part.rows)?;
+        let time = |us: i64| BTreeMap::from([("time".to_owned(), iso(us).into())]);
+        let stats = Stats {
+            num_records: i64::try_from(part.rows.num_rows()).unwrap_or(i64::MAX),
+            min_values: time(part.first_us),
+            max_values: time(part.last_us),
+        };
+        Ok(Add {
+            path,
+            partition_values: BTreeMap::from([
+                ("date".to_owned(), Some(part.hour.date())),
+                ("hour".to_owned(), Some(part.hour.hour().to_string())),
+            ]),
+            size: i64::try_from(size).unwrap_or(i64::MAX),
+            modification_time: now_ms(),
+            data_change: true,
+            stats: serde_json::to_string(&stats).ok(),
+        })
+    }
+
+    fn tidy(&self) -> Result<usize, HistoryError> {
+        let mut gone = 0;
+        for path in files_below(&self.folder)? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let whole = name.strip_suffix(".tmp").unwrap_or(name);
+            if FileName::parse(whole).is_none_or(|file| file.collector != self.collector) {
+                continue;
+            }
+            let relative = path.strip_prefix(&self.folder).ok().and_then(|path| path.to_str()).unwrap_or_default();
+            if self.log.live.contains_key(relative) || self.log.removed.contains_key(relative) {
+                continue;
+            }
+            std::fs::remove_file(&path).map_err(|source| HistoryError::Tidy { path: path.clone(), source })?;
+            tracing::info!(file = %path.display(), "removed a file no commit names; its rows are in the WAL");
+            gone += 1;
+        }
+        Ok(gone)
+    }
+}
+
+/// Files in `folder/date=*/hour=*/`.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
+    let mut level = vec![folder.to_owned()];
+    for prefix in ["date=", "hour=", ""] {
+        let mut next = Vec::new();
+        for path in level {
+            let tidy = |source| HistoryError::Tidy { path: path.clone(), source };
+            let entries = match std::fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => continue,
+                Err(error) => return Err(tidy(error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(tidy)?;
+                if entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
+                    next.push(entry.path());
+                }
+            }
+        }
+        level = next;
+    }
+    Ok(level)
+}
+
+fn data_file(folder: &Path, add: &Add) -> DataFile {
+    let stats: Option<Stats> = add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
+    let time = |values: &BTreeMap<String, serde_json::Value>| -> Option<i64> {
+        let text = values.get("time")?.as_str()?;
+        text.parse::<jiff::Timestamp>().ok().map(|time| time.as_microsecond())
+    };
+    // Other writers cut the largest time down to milliseconds.
+    let times_us =
+        stats.as_ref().and_then(|stats| Some((time(&stats.min_values)?, time(&stats.max_values)?.saturating_add(999))));
+    DataFile {
+        path: folder.join(percent_decode(&add.path)),
+        bytes: u64::try_from(add.size).unwrap_or(0),
+        rows: stats.and_then(|stats| u64::try_from(stats.num_records).ok()),
+        times_us,
+    }
+}
+
+/// Delta percent-encodes paths; bytes that do not decode stay as they are.
+fn percent_decode(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let digits = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        match digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| path.to_owned())
+}
+
+fn iso(us: i64) -> String {
+    let time = jiff::Timestamp::from_microsecond(us).unwrap_or(if us < 0 {
+        jiff::Timestamp::MIN
+    } else {
+        jiff::Timestamp::MAX
+    });
+    time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
+/// A UUID that two collectors that race for a table's first commit do not share.
+fn table_id(table: &str, collector: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new().chain_update(table).chain_update([0]).chain_update(collector).finalize();
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,31 @@
+//! Batches from agents: checked, numbered, handed to the WAL, acknowledged.
+//!
+//! * [`peer`]: who is at the other end, by its certificate.
+//! * [`arrival`]: an envelope opened, checked and turned into rows.
+//! * [`substitute`]: what is stored in place of a batch that cannot be.
+//! * [`quarantine`]: what cannot be stored is kept.
+//! * [`session`]: one agent's stream.
+//! * [`uplink`]: the gRPC service.
+//! * [`registry`]: which nodes there are, and the way down to them.
+//! * [`publish`]: durable batches to whoever listens.
+//! * [`durable`]: what they get.
+
+pub mod peer;
+
+pub mod arrival;
+
+pub mod substitute;
+
+pub mod quarantine;
+
+pub mod session;
+
+pub mod uplink;
+
+pub mod registry;
+
+pub mod publish;
+
+pub mod durable;
+
+pub use durable::Durable;

@@ -1,0 +1,310 @@
+//! One agent's stream: batches up, acknowledgements and commands down.
+//!
+//! At most [`Limits::window`] batches are with the WAL at a time, and none is read from the wire while the buffer or
+//! the responder's queue is full: the agent's spool is where data waits.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use skep_runtime::clock::Clock;
+use skep_wire::v1::{self, down, up};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tonic::Status;
+
+use super::arrival::{self, Checked};
+use super::quarantine;
+use super::registry::{Hole, Registry, SessionId, Tally};
+use super::substitute;
+use crate::buffer::Store;
+use crate::wal::record::encode_envelope;
+use crate::wal::{Arrival, Command, Outcome, StreamKey};
+
+/// What every session shares.
+#[derive(Debug)]
+pub struct Shared {
+    /// To the WAL's thread.
+    pub wal: mpsc::Sender<Command>,
+    /// Memory for rows.
+    pub store: Arc<Store>,
+    /// Places in the responder's queue.
+    pub slots: Arc<Semaphore>,
+    /// Nodes.
+    pub registry: Arc<Registry>,
+    /// Where batches go that cannot be stored.
+    pub quarantine: PathBuf,
+    /// Time.
+    pub clock: Clock,
+    /// Batches in flight for each agent.
+    pub window: u32,
+}
+
+/// A batch with the WAL: what it adds to the node's figures, and the answer to come.
+type InFlight = futures::future::BoxFuture<'static, (Pending, Option<Outcome>)>;
+
+/// What is known of a batch while the WAL has it.
+#[derive(Debug)]
+struct Pending {
+    seq: u64,
+    rows: u64,
+}
+
+/// One agent's stream.
+pub struct Session {
+    shared: Arc<Shared>,
+    node: String,
+    stream: String,
+    id: SessionId,
+    down: mpsc::Sender<Result<v1::Down, Status>>,
+    in_flight: FuturesOrdered<InFlight>,
+    /// The first number of batches the agent said are gone; its next batch may follow them.
+    gap_from: Option<u64>,
+    /// The number due, until the first batch has come.
+    first_due: Option<u64>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("node", &self.node).field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    /// The agent went.
+    Gone,
+    /// The agent must come back and resume where the next welcome says.
+    Reset(String),
+    /// The agent may not do what it did.
+    Refused(Status),
+}
+
+impl Session {
+    /// Greets the agent.
+    ///
+    /// # Errors
+    /// A status for the agent: the collector is stopping.
+    pub async fn begin(
+        shared: Arc<Shared>,
+        hello: &v1::Hello,
+        id: SessionId,
+        down: mpsc::Sender<Result<v1::Down, Status>>,
+    ) -> Result<Self, Status> {
+        let key = StreamKey { node: hello.node.clone(), stream: hello.stream.clone() };
+        let (reply, answer) = oneshot::channel();
+        let asked = shared.wal.send(Command::Offset(key, reply)).await.is_ok();
+        let durable_seq = if asked { answer.await.ok() } else { None };
+        let durable_seq = durable_seq.ok_or_else(|| Status::unavailable("the collector is stopping"))?;
+        let mut session = Self {
+            node: hello.node.clone(),
+            stream: hello.stream.clone(),
+            id,
+            down,
+            in_flight: FuturesOrdered::new(),
+            gap_from: None,
+            first_due: Some(durable_seq + 1),
+            shared,
+        };
+        let welcome = v1::Welcome {
+            durable_seq,
+            collector_version: env!("CARGO_PKG_VERSION").to_owned(),
+            wire_revision: skep_wire::WIRE_REVISION,
+            window: session.shared.window,
+        };
+        session.say(down::Message::Welcome(welcome)).await;
+        Ok(session)
+    }
+
+    /// Serves the stream until either side ends it.
+    pub async fn run(
+        mut self,
+        mut up: tonic::Streaming<v1::Up>,
+        mut orders: mpsc::Receiver<v1::Down>,
+        mut stop: skep_runtime::shutdown::Token,
+    ) {
+        let end = loop {
+            let may_read = self.in_flight.len() < self.shared.window as usize;
+            tokio::select! {
+                Some((pending, outcome)) = self.in_flight.next() => {
+                    if let Some(end) = self.answer(pending, outcome).await {
+                        break end;
+                    }
+                }
+                order = orders.recv() => match order {
+                    Some(order) => {
+                        if self.down.send(Ok(order)).await.is_err() {
+                            break End::Gone;
+                        }
+                    }
+                    None => break End::Reset("this node has a newer session".to_owned()),
+                },
+                message = up.message(), if may_read => match message {
+                    Ok(Some(v1::Up { message: Some(message) })) => {
+                        if let Some(end) = self.take(message).await {
+                            break end;
+                        }
+                    }
+                    // A message of a later revision.
+                    Ok(Some(v1::Up { message: None })) => {}
+                    Ok(None) => break End::Gone,
+                    Err(status) => {
+                        tracing::info!(node = %self.node, status = %status.message(), "uplink broke");
+                        break End::Gone;
+                    }
+                },
+                () = stop.stopped() => break End::Reset("the collector is stopping".to_owned()),
+            }
+        };
+        self.finish(end).await;
+    }
+
+    async fn finish(mut self, end: End) {
+        // What is with the WAL is still answered: an acknowledgement saved is a batch not sent again.
+        while let Some((pending, outcome)) = self.in_flight.next().await {
+            if self.answer(pending, outcome).await.is_some() {
+                break;
+            }
+        }
+        match end {
+            End::Gone => {}
+            End::Reset(reason) => self.say(down::Message::Reset(v1::Reset { reason })).await,
+            End::Refused(status) => {
+                let _gone = self.down.send(Err(status)).await.is_err();
+            }
+        }
+    }
+
+    /// Who this is, for the registry.
+    pub fn identity(&self) -> (String, SessionId) {
+        (self.node.clone(), self.id)
+    }
+
+    async fn take(&mut self, message: up::Message) -> Option<End> {
+        let now_us = self.shared.clock.wall_us();
+        match message {
+            up::Message::Hello(_) => Some(End::Refused(Status::failed_precondition("a second hello on one stream"))),
+            up::Message::Heartbeat(beat) => {
+                self.shared.registry.seen(&self.node, now_us, Tally::default(), Some(beat.spooled_batches));
+                None
+            }
+            up::Message::Gap(gap) => {
+                tracing::warn!(node = %self.node, from = gap.from_seq, to = gap.to_seq, reason = %gap.reason, "the agent had to drop batches");
+                self.gap_from = Some(self.gap_from.map_or(gap.from_seq, |from| from.min(gap.from_seq)));
+                None
+            }
+            up::Message::Batch(envelope) => self.store(envelope, now_us).await,
+        }
+    }
+
+    async fn store(&mut self, envelope: v1::Envelope, now_us: i64) -> Option<End> {
+        if envelope.node != self.node || envelope.stream != self.stream {
+            let what = format!("a batch of node {} came from {}", envelope.node, self.node);
+            tracing::error!(node = %self.node, claimed = %envelope.node, "{what}");
+            return Some(End::Refused(Status::permission_denied(what)));
+        }
+        let (envelope, gap_from) = self.fill_hole(envelope, now_us);
+        let (envelope, checked) = match arrival::check(&envelope, now_us) {
+            Ok(checked) => (envelope, checked),
+            Err(refused) => match self.substitute(&envelope, &refused, now_us) {
+                Ok(substitute) => substitute,
+                Err(end) => return Some(end),
+            },
+        };
+        if !checked.unknown_tables.is_empty() || checked.unknown_columns > 0 {
+            tracing::debug!(node = %self.node, tables = ?checked.unknown_tables, columns = checked.unknown_columns,
+                "a newer agent sends what this collector does not know");
+        }
+        self.submit(&envelope, gap_from, checked).await
+    }
+
+    /// The batch and the first number known to be gone before it.
+    ///
+    /// An agent resumes where the welcome says. If its first batch is a later one and it declares no gap, it is sent
+    /// back once; if it comes with the same again, it no longer has what this collector has lost, and waiting for it
+    /// would be waiting for ever: the batch is taken, and the ledger says what is missing.
+    fn fill_hole(&mut self, envelope: v1::Envelope, now_us: i64) -> (v1::Envelope, u64) {
+        let seq = envelope.seq;
+        let due = self.first_due.take().unwrap_or(seq);
+        if let Some(from) = self.gap_from.take() {
+            return (envelope, from);
+        }
+        let hole = Hole { stream: self.stream.clone(), expected: due, found: seq };
+        if seq <= due || !self.shared.registry.hole_again(&self.node, hole) {
+            return (envelope, seq);
+        }
+        tracing::error!(node = %self.node, from = due, to = seq - 1, "batches that were acknowledged are gone");
+        match substitute::with_hole(&envelope, due, seq - 1, now_us) {
+            Ok(with_row) => (with_row, due),
+            Err(error) => {
+                tracing::error!(node = %self.node, %error, "the ledger cannot say so");
+                (envelope, due)
+            }
+        }
+    }
+
+    /// Puts a batch that cannot be stored aside, and what is stored in its place in its place.
+    fn substitute(
+        &self,
+        bad: &v1::Envelope,
+        refused: &arrival::Refused,
+        now_us: i64,
+    ) -> Result<(v1::Envelope, Checked), End> {
+        let why = crate::error::chain(refused);
+        let kept = quarantine::keep_envelope(&self.shared.quarantine, bad);
+        let place = kept.map_or_else(|error| format!("could not be kept: {error}"), |p| p.display().to_string());
+        tracing::error!(node = %self.node, seq = bad.seq, %why, kept = %place, "a batch cannot be stored");
+        let substitute = substitute::rejected(bad, &why, now_us).map_err(|error| End::Reset(error.to_string()))?;
+        let checked = arrival::check(&substitute, now_us).map_err(|error| End::Reset(error.to_string()))?;
+        Ok((substitute, checked))
+    }
+
+    async fn submit(&mut self, envelope: &v1::Envelope, gap_from: u64, checked: Checked) -> Option<End> {
+        let stopping = || End::Reset("the collector is stopping".to_owned());
+        let Some(room) = self.shared.store.room(&checked.rows).await else { return Some(stopping()) };
+        let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await else { return Some(stopping()) };
+        let rows = checked.rows.iter().map(|(_, batch)| batch.num_rows() as u64).sum();
+        let (reply, answer) = oneshot::channel();
+        let arrival = Arrival {
+            key: StreamKey { node: self.node.clone(), stream: self.stream.clone() },
+            seq: envelope.seq,
+            gap_from,
+            entry: encode_envelope(envelope),
+            rows: checked.rows,
+            durable: checked.durable,
+            room: Some(room),
+            slot: Some(slot),
+            reply,
+        };
+        if self.shared.wal.send(Command::Store(Box::new(arrival))).await.is_err() {
+            return Some(stopping());
+        }
+        let pending = Pending { seq: envelope.seq, rows };
+        self.in_flight.push_back(Box::pin(async move { (pending, answer.await.ok()) }));
+        None
+    }
+
+    async fn answer(&mut self, pending: Pending, outcome: Option<Outcome>) -> Option<End> {
+        let now_us = self.shared.clock.wall_us();
+        let (durable_seq, tally) = match outcome {
+            Some(Outcome::Stored { durable_seq }) => {
+                (durable_seq, Tally { batches: 1, rows: pending.rows, repeats: 0 })
+            }
+            Some(Outcome::Repeat { durable_seq }) => (durable_seq, Tally { repeats: 1, ..Tally::default() }),
+            Some(Outcome::Early { expected }) => {
+                return Some(End::Reset(format!("batch {} came, {expected} is due", pending.seq)));
+            }
+            Some(Outcome::Refused { reason }) => return Some(End::Reset(reason)),
+            None => return Some(End::Reset("the collector is stopping".to_owned())),
+        };
+        self.shared.registry.seen(&self.node, now_us, tally, None);
+        self.say(down::Message::Ack(v1::Ack { stream: self.stream.clone(), durable_seq })).await;
+        None
+    }
+
+    async fn say(&mut self, message: down::Message) {
+        // An agent that is gone learns of it when it comes back.
+        let _gone = self.down.send(Ok(v1::Down { message: Some(message) })).await.is_err();
+    }
+}

@@ -1,0 +1,83 @@
+//! The gRPC service agents talk to.
+
+use std::sync::Arc;
+
+use skep_runtime::shutdown::Shutdown;
+use skep_wire::v1::uplink_server::Uplink;
+use skep_wire::v1::{self, up};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::peer::{self, Role};
+use super::session::{Session, Shared};
+use crate::respond::Ask;
+
+/// Messages down that may wait for a slow agent.
+const DOWN_QUEUE: usize = 256;
+
+/// Commands that may wait for a session.
+const ORDER_QUEUE: usize = 64;
+
+/// The service. Channels and tasks of a call are made here: they live and die with it.
+#[derive(Debug)]
+pub struct UplinkService {
+    shared: Arc<Shared>,
+    responder: mpsc::Sender<Ask>,
+    shutdown: Shutdown,
+}
+
+impl UplinkService {
+    /// Serves on these.
+    pub fn new(shared: Arc<Shared>, responder: mpsc::Sender<Ask>, shutdown: Shutdown) -> Self {
+        Self { shared, responder, shutdown }
+    }
+}
+
+#[tonic::async_trait]
+impl Uplink for UplinkService {
+    type UplinkStream = ReceiverStream<Result<v1::Down, Status>>;
+
+    async fn uplink(&self, request: Request<Streaming<v1::Up>>) -> Result<Response<Self::UplinkStream>, Status> {
+        let name = peer::peer(&request, Role::Agent).map_err(|error| Status::permission_denied(error.to_string()))?;
+        let mut up = request.into_inner();
+        let hello = match up.message().await? {
+            Some(v1::Up { message: Some(up::Message::Hello(hello)) }) => hello,
+            _ => return Err(Status::failed_precondition("the first message must be a hello")),
+        };
+        if hello.node != name {
+            let what = format!("the certificate is of node {name}, the hello of node {}", hello.node);
+            tracing::error!("{what}");
+            return Err(Status::permission_denied(what));
+        }
+        if hello.stream.is_empty() {
+            return Err(Status::invalid_argument("the hello names no stream"));
+        }
+        let (down, down_receiver) = mpsc::channel(DOWN_QUEUE);
+        let (orders, order_receiver) = mpsc::channel(ORDER_QUEUE);
+        let id = self.shared.registry.begin(&hello, orders, self.shared.clock.wall_us());
+        let session = match Session::begin(Arc::clone(&self.shared), &hello, id, down).await {
+            Ok(session) => session,
+            Err(status) => {
+                self.shared.registry.end(&hello.node, id);
+                return Err(status);
+            }
+        };
+        tracing::info!(node = %hello.node, agent = %hello.agent_version, kernel = %hello.kernel_release, probes = hello.probes.len(), "node connected");
+        let component = self.shutdown.component(format!("uplink of {}", hello.node));
+        let (responder, stop) = (self.responder.clone(), self.shutdown.token());
+        let registry = Arc::clone(&self.shared.registry);
+        tokio::spawn(async move {
+            let (node, id) = session.identity();
+            // The responder is gone only while stopping.
+            let _stopping = responder.send(Ask::Connected { node: node.clone(), boot: hello.boot }).await.is_err();
+            session.run(up, order_receiver, stop).await;
+            if registry.end(&node, id) {
+                tracing::info!(%node, "node disconnected");
+                let _stopping = responder.send(Ask::Disconnected { node }).await.is_err();
+            }
+            drop(component);
+        });
+        Ok(Response::new(ReceiverStream::new(down_receiver)))
+    }
+}

@@ -1,0 +1,110 @@
+//! `skep-collector`: see `skep-collector --help`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use skep_collector::config::{self, Flags};
+use skep_collector::query::engine::Limits;
+use skep_collector::query::ipc::Pieces;
+use skep_collector::query::{Engine, QueryError, offline};
+use skep_collector::{app, error};
+use skep_runtime::telemetry::{self, Format};
+
+/// Takes batches from skep agents, keeps them as Parquet, answers SQL, decides on actions
+#[derive(Debug, Parser)]
+#[command(name = "skep-collector", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log: error, warn, info, debug, trace, or per part
+    #[arg(long, env = "SKEP_LOG", global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// How log lines look: human or json
+    #[arg(long, env = "SKEP_LOG_FORMAT", global = true, value_name = "FORMAT", default_value_t)]
+    log_format: Format,
+}
+
+const EXAMPLES: &str = "Examples:
+  skep-collector config --default > collector.toml
+  skep-collector serve --config collector.toml
+  skep-collector serve --data /var/lib/skep --ca ca.pem --cert collector.pem --key collector.key --command-key command.key
+  skep-collector query --data /var/lib/skep \"SELECT node, count(*) FROM cpu GROUP BY node\" > answer.arrows";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the collector until SIGTERM or SIGINT
+    Serve(Flags),
+    /// Answer one statement from a data folder nobody runs on, as an Arrow IPC stream on standard output
+    Query {
+        /// Data folder
+        #[arg(long, env = "SKEP_DATA", value_name = "DIR")]
+        data: PathBuf,
+        /// One reading statement
+        sql: String,
+    },
+    /// Show the configuration file
+    Config {
+        /// Print the default file with every key
+        #[arg(long, required = true)]
+        default: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let quiet = matches!(arguments.command, Command::Query { .. });
+    let filter = arguments.log.unwrap_or_else(|| if quiet { "error" } else { telemetry::DEFAULT_FILTER }.to_owned());
+    if let Err(fault) = telemetry::init(&filter, arguments.log_format) {
+        return fail(&error::chain(&fault), 2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => return fail(&error::chain(&fault), 1),
+    };
+    let code = match arguments.command {
+        Command::Serve(flags) => match flags.load() {
+            Err(fault) => fail(&error::chain(&fault), 2),
+            Ok(config) => match runtime.block_on(app::serve(config)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(fault) => fail(&error::chain(&fault), 1),
+            },
+        },
+        Command::Query { data, sql } => match runtime.block_on(query(&data, &sql)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => fail(&format!("{fault:#}"), 1),
+        },
+        Command::Config { .. } => match std::io::stdout().write_all(config::DEFAULT_FILE.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => fail(&error::chain(&fault), 1),
+        },
+    };
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn query(data: &std::path::Path, sql: &str) -> anyhow::Result<()> {
+    let (snapshot, _folder) = offline::open(data)?;
+    let partitions = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let engine = Engine::new(Limits { memory_bytes: 2 << 30, timeout: Duration::from_secs(3600), partitions })?;
+    let mut answer = engine.ask(snapshot, sql, None).await?;
+    let mut pieces = Pieces::new(&answer.schema())?;
+    let mut stdout = std::io::stdout().lock();
+    while let Some(batch) = answer.next().await? {
+        pieces.write(&batch)?;
+        pieces.take().iter().try_for_each(|piece| stdout.write_all(piece))?;
+    }
+    pieces.finish()?;
+    pieces.take().iter().try_for_each(|piece| stdout.write_all(piece))?;
+    stdout.flush()?;
+    let files = answer.unreadable();
+    if files.is_empty() { Ok(()) } else { Err(QueryError::Incomplete { files }.into()) }
+}
+
+fn fail(line: &str, code: u8) -> ExitCode {
+    // Nobody can be told that nobody can be told.
+    let _unsaid = writeln!(std::io::stderr(), "error: {line}").is_err();
+    ExitCode::from(code)
+}

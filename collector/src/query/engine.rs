@@ -1,0 +1,170 @@
+//! A statement to a stream of rows.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::AggregateUDF;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
+use skep_wire::tables::{self, TABLES};
+use tokio::time::Instant;
+
+use super::error::QueryError;
+use super::files::{Unreadable, Verifier};
+use super::provider::{Faults, Provider};
+use super::quantile::HistQuantile;
+use super::{readonly, suggest};
+use crate::buffer::Snapshot;
+
+/// What a statement may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Memory of all statements together, in bytes.
+    pub memory_bytes: usize,
+    /// Time of one statement.
+    pub timeout: Duration,
+    /// How many threads one statement may keep busy.
+    pub partitions: usize,
+}
+
+/// Answers statements over snapshots.
+#[derive(Debug)]
+pub struct Engine {
+    runtime: Arc<RuntimeEnv>,
+    verifier: Arc<Verifier>,
+    limits: Limits,
+}
+
+/// The rows of one statement.
+pub struct Answer {
+    schema: SchemaRef,
+    stream: SendableRecordBatchStream,
+    faults: Faults,
+    deadline: Instant,
+    limit: Duration,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine with its own memory.
+    ///
+    /// # Errors
+    /// [`QueryError::Failed`] when the engine does not start.
+    pub fn new(limits: Limits) -> Result<Self, QueryError> {
+        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(|error| QueryError::from_engine(&error))?;
+        Ok(Self { runtime, verifier: Arc::default(), limits })
+    }
+
+    /// Plans `sql` over `snapshot` and begins to run it. `timeout` shortens the engine's own limit.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn ask(&self, snapshot: Snapshot, sql: &str, timeout: Option<Duration>) -> Result<Answer, QueryError> {
+        let limit = timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout));
+        let deadline = Instant::now() + limit;
+        let faults = Faults::default();
+        let planned = tokio::time::timeout_at(deadline, self.plan(snapshot, sql, &faults)).await;
+        let stream = planned.map_err(|_| QueryError::Timeout { limit })??;
+        Ok(Answer { schema: stream.schema(), stream, faults, deadline, limit })
+    }
+
+    async fn plan(
+        &self,
+        snapshot: Snapshot,
+        sql: &str,
+        faults: &Faults,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let engine = |error: DataFusionError| QueryError::from_engine(&error);
+        let context = self.context(snapshot, faults)?;
+        let state = context.state();
+        let statement = readonly::parse(&state, sql)?;
+        for reference in state.resolve_table_references(&statement).map_err(engine)? {
+            let known = tables::find(reference.table()).is_some() || reference.schema() == Some("information_schema");
+            if !known {
+                let near = suggest::near(reference.table(), TABLES.iter().map(|table| table.name));
+                return Err(QueryError::UnknownTable { name: reference.to_string(), near });
+            }
+        }
+        let plan = state.statement_to_plan(statement).await.map_err(engine)?;
+        let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        options.verify_plan(&plan).map_err(|_| QueryError::NotReadOnly { kind: plan.display().to_string() })?;
+        let frame = context.execute_logical_plan(plan).await.map_err(engine)?;
+        frame.execute_stream().await.map_err(engine)
+    }
+
+    fn context(&self, mut snapshot: Snapshot, faults: &Faults) -> Result<SessionContext, QueryError> {
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_target_partitions(self.limits.partitions)
+            .with_create_default_catalog_and_schema(true);
+        config.options_mut().execution.parquet.pushdown_filters = true;
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features()
+            .build();
+        let context = SessionContext::new_with_state(state);
+        context.register_udaf(AggregateUDF::from(HistQuantile::new()));
+        for table in TABLES {
+            let rows = snapshot.tables.remove(table.name).unwrap_or_default();
+            let provider = Provider::new(table, rows, Arc::clone(&self.verifier), Arc::clone(faults));
+            context.register_table(table.name, Arc::new(provider)).map_err(|error| QueryError::from_engine(&error))?;
+        }
+        Ok(context)
+    }
+}
+
+impl Answer {
+    /// Columns of the result.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// The next rows; `None` after the last.
+    ///
+    /// # Errors
+    /// [`QueryError`]; what came before is good.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
+        match tokio::time::timeout_at(self.deadline, self.stream.next()).await {
+            Err(_) => Err(QueryError::Timeout { limit: self.limit }),
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(batch))) => Ok(Some(batch)),
+            Ok(Some(Err(error))) => Err(QueryError::from_engine(&error)),
+        }
+    }
+
+    /// Files whose rows are not in the answer; known once there are no more rows.
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// As [`Answer::next`].
+    pub async fn collect(&mut self) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await? {
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+}

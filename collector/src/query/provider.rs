@@ -1,0 +1,127 @@
+//! One table at one moment: its unflushed rows and its live files, as one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::union::UnionExec;
+use skep_wire::tables::Table;
+
+use super::files::{Unreadable, Verifier};
+use super::prune::Span;
+use crate::buffer::{TableSnapshot, schema};
+use crate::history::DataFile;
+
+/// Files a statement could not read, filled while it is planned.
+pub type Faults = Arc<Mutex<Vec<Unreadable>>>;
+
+/// One table at one moment.
+#[derive(Debug)]
+pub struct Provider {
+    table: &'static Table,
+    snapshot: TableSnapshot,
+    verifier: Arc<Verifier>,
+    faults: Faults,
+}
+
+impl Provider {
+    /// Reads `snapshot`; what cannot be read goes to `faults`.
+    pub fn new(table: &'static Table, snapshot: TableSnapshot, verifier: Arc<Verifier>, faults: Faults) -> Self {
+        Self { table, snapshot, verifier, faults }
+    }
+
+    /// The files to read: those a filter can touch and that are whole.
+    async fn files(&self, filters: &[Expr]) -> Result<Vec<DataFile>> {
+        let span = Span::of(filters);
+        let wanted: Vec<DataFile> = self.snapshot.files.iter().filter(|file| span.may_touch(file)).cloned().collect();
+        if wanted.is_empty() {
+            return Ok(wanted);
+        }
+        let (verifier, table) = (Arc::clone(&self.verifier), self.table.name);
+        let split = tokio::task::spawn_blocking(move || verifier.split(table, wanted)).await;
+        let (good, bad) = split.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        for fault in bad {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        Ok(good)
+    }
+
+    fn scan_files(
+        &self,
+        state: &dyn Session,
+        files: &[DataFile],
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let partitions = state.config().target_partitions().max(1);
+        let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions.min(files.len())];
+        for (index, file) in files.iter().enumerate() {
+            let at = index % groups.len();
+            groups[at].push(PartitionedFile::new(file.path.to_string_lossy(), file.bytes));
+        }
+        let source = ParquetSource::new(schema::schema(self.table))
+            .with_table_parquet_options(state.table_options().parquet.clone());
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+            .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+#[tonic::async_trait]
+impl TableProvider for Provider {
+    fn schema(&self) -> SchemaRef {
+        schema::schema(self.table)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        let files = self.files(filters).await?;
+        if !files.is_empty() {
+            parts.push(self.scan_files(state, &files, projection, limit)?);
+        }
+        if !self.snapshot.batches.is_empty() {
+            let batches = std::slice::from_ref(&self.snapshot.batches);
+            parts.push(MemorySourceConfig::try_new_exec(batches, self.schema(), projection.cloned())?);
+        }
+        match (parts.pop(), parts.pop()) {
+            (Some(memory), Some(files)) => UnionExec::try_new(vec![files, memory]),
+            (Some(only), None) => Ok(only),
+            (None, _) => {
+                let projected = match projection {
+                    Some(columns) => Arc::new(self.schema().project(columns)?),
+                    None => self.schema(),
+                };
+                Ok(Arc::new(EmptyExec::new(projected)))
+            }
+        }
+    }
+}

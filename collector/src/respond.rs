@@ -1,0 +1,253 @@
+//! The one task that owns the [`Responder`]: batches, operators and the clock go in; rows go to the WAL, then commands
+//! to the nodes.
+//!
+//! It is also the only writer of the collector's own stream, so its numbers are contiguous.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_runtime::clock::Clock;
+use skep_wire::envelope::{self, Origin};
+use skep_wire::v1::{self, down};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::buffer::Store;
+use crate::decide::Refusal;
+use crate::ingest::arrival;
+use crate::ingest::publish::Observed;
+use crate::ingest::registry::Registry;
+use crate::response::{Outgoing, Output, Responder};
+use crate::wal::record::encode_envelope;
+use crate::wal::{Arrival, Command, Outcome, StreamKey};
+
+/// How often the responder looks at the clock.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long to wait before storing again what could not be stored.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the task is asked besides batches.
+#[derive(Debug)]
+pub enum Ask {
+    /// A node's session began.
+    Connected {
+        /// Which.
+        node: String,
+        /// Its kernel's boot.
+        boot: String,
+    },
+    /// A node's session ended.
+    Disconnected {
+        /// Which.
+        node: String,
+    },
+    /// An operator's word on an action.
+    Operator {
+        /// The word.
+        request: v1::ActRequest,
+        /// Whose.
+        name: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<v1::ActReply, Refusal>>,
+    },
+    /// Rows the collector itself has to say.
+    Record(Vec<v1::Chunk>),
+}
+
+/// The collector's own stream.
+#[derive(Debug)]
+pub struct OwnStream {
+    /// Node and stream.
+    pub key: StreamKey,
+    /// Last number stored.
+    pub last: u64,
+    /// To the WAL's thread.
+    pub wal: mpsc::Sender<Command>,
+    /// Memory for rows.
+    pub store: Arc<Store>,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub struct Respond {
+    /// Decides.
+    pub responder: Responder,
+    /// Stores.
+    pub own: OwnStream,
+    /// The way down.
+    pub registry: Arc<Registry>,
+}
+
+/// The WAL takes nothing more.
+#[derive(Debug)]
+struct Stopping;
+
+impl Respond {
+    /// Serves until nobody is left who could ask, then looks at the batches that are still there.
+    pub async fn run(mut self, mut batches: mpsc::Receiver<Observed>, mut asks: mpsc::Receiver<Ask>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let handled = tokio::select! {
+                Some(batch) = batches.recv() => self.observe(batch).await,
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.serve(ask).await,
+                    // Sessions ask too: with the last one gone, no batch is on its way any more.
+                    None => break,
+                },
+                _ = tick.tick() => {
+                    let output = self.responder.tick(self.now());
+                    self.carry_out(output).await
+                }
+            };
+            if handled.is_err() {
+                return;
+            }
+        }
+        while let Ok(batch) = batches.try_recv() {
+            if self.observe(batch).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn observe(&mut self, Observed { durable, slot }: Observed) -> Result<(), Stopping> {
+        let output = self.responder.observe(&durable.origin, &durable.batch, self.now());
+        drop(slot);
+        self.carry_out(output).await
+    }
+
+    async fn serve(&mut self, ask: Ask) -> Result<(), Stopping> {
+        let now_us = self.now();
+        match ask {
+            Ask::Connected { node, boot } => {
+                let output = self.responder.connected(&node, &boot, now_us);
+                self.carry_out(output).await
+            }
+            Ask::Disconnected { node } => {
+                self.responder.disconnected(&node);
+                Ok(())
+            }
+            Ask::Record(chunks) => self.own.store_all(chunks).await,
+            Ask::Operator { request, name, reply } => {
+                let answer = match self.responder.operator(&request, &name, now_us) {
+                    Ok((answer, output)) => {
+                        self.carry_out(output).await?;
+                        Ok(answer)
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                // An operator who went away reads the outcome in the tables.
+                let _gone = reply.send(answer).is_err();
+                Ok(())
+            }
+        }
+    }
+
+    /// Rows first, commands when the rows are durable.
+    async fn carry_out(&mut self, output: Output) -> Result<(), Stopping> {
+        let mut todo = vec![output];
+        while let Some(Output { chunks, commands }) = todo.pop() {
+            self.own.store_all(chunks).await?;
+            for Outgoing { node, action, command } in commands {
+                let message = v1::Down { message: Some(down::Message::Command(command)) };
+                if let Err(error) = self.registry.send(&node, message) {
+                    tracing::warn!(%node, %action, %error, "a command could not be delivered");
+                    let consequence = self.responder.undeliverable(&action, self.now());
+                    // A command that answers an undeliverable one would go round for ever.
+                    todo.push(Output { chunks: consequence.chunks, commands: Vec::new() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> i64 {
+        self.own.clock.wall_us()
+    }
+}
+
+impl OwnStream {
+    async fn store_all(&mut self, chunks: Vec<v1::Chunk>) -> Result<(), Stopping> {
+        for chunks in by_distinct_tables(chunks) {
+            self.store(chunks).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores one batch, however long it takes.
+    async fn store(&mut self, chunks: Vec<v1::Chunk>) -> Result<(), Stopping> {
+        let now_us = self.clock.wall_us();
+        let seq = self.last + 1;
+        let origin = Origin { node: self.key.node.clone(), boot: String::new(), stream: self.key.stream.clone(), seq };
+        let batch = v1::Batch { sealed_us: now_us, chunks, deliveries: Vec::new() };
+        let envelope = match envelope::seal(origin, &batch) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                tracing::error!(error = %crate::error::chain(&error), "own rows do not seal and are not stored");
+                return Ok(());
+            }
+        };
+        loop {
+            let checked = match arrival::check(&envelope, now_us) {
+                Ok(checked) => checked,
+                Err(error) => {
+                    tracing::error!(error = %crate::error::chain(&error), "own rows do not check and are not stored");
+                    return Ok(());
+                }
+            };
+            let room = self.store.room(&checked.rows).await.ok_or(Stopping)?;
+            let (reply, answer) = oneshot::channel();
+            let arrival = Arrival {
+                key: self.key.clone(),
+                seq,
+                gap_from: seq,
+                entry: encode_envelope(&envelope),
+                rows: checked.rows,
+                durable: checked.durable,
+                room: Some(room),
+                slot: None,
+                reply,
+            };
+            self.wal.send(Command::Store(Box::new(arrival))).await.map_err(|_| Stopping)?;
+            match answer.await.map_err(|_| Stopping)? {
+                Outcome::Stored { .. } | Outcome::Repeat { .. } => {
+                    self.last = seq;
+                    return Ok(());
+                }
+                Outcome::Early { expected } => {
+                    tracing::error!(seq, expected, "own numbers do not follow");
+                    return Err(Stopping);
+                }
+                Outcome::Refused { .. } => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+}
+
+/// A batch holds one chunk a table at most.
+fn by_distinct_tables(chunks: Vec<v1::Chunk>) -> Vec<Vec<v1::Chunk>> {
+    let mut batches: Vec<Vec<v1::Chunk>> = Vec::new();
+    for chunk in chunks {
+        match batches.iter_mut().find(|batch| batch.iter().all(|other| other.table != chunk.table)) {
+            Some(batch) => batch.push(chunk),
+            None => batches.push(vec![chunk]),
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_has_a_table_twice() {
+        let chunk = |table: &str| v1::Chunk { table: table.to_owned(), ..Default::default() };
+        let batches = by_distinct_tables(vec![chunk("audit"), chunk("actions"), chunk("audit")]);
+        let names: Vec<Vec<_>> = batches.iter().map(|b| b.iter().map(|c| c.table.as_str()).collect()).collect();
+        assert_eq!(names, [vec!["audit", "actions"], vec!["audit"]]);
+    }
+}
