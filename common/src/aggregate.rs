@@ -131,13 +131,15 @@ pub struct Running {
     pub delay_ns: u64,
     /// Its thread group; 0 for the idle task.
     pub tgid: u32,
+    /// The thread; 0 for the idle task.
+    pub tid: u32,
     /// Counts writes: odd while one is under way.
     pub sequence: u32,
-    /// Epoch of the last switch.
-    pub epoch: u64,
+    /// Low half of the epoch of the last switch.
+    pub epoch: u32,
 }
 
-const _: () = assert!(size_of::<Running>() == 48 && offset_of!(Running, epoch) == 40);
+const _: () = assert!(size_of::<Running>() == 48 && offset_of!(Running, epoch) == 44);
 
 /// Value of the array `TAILS`, one for each CPU: the part before the flip of the slice that spanned it, written by the
 /// first switch after the flip.

@@ -3,6 +3,9 @@
 //! A slice is one stay of a thread on a CPU. It is accounted when it ends, in the epoch in which it ends, except that
 //! the part of it before the last flip belongs to the epoch before: user space takes that part from [`RUNNING`] when the
 //! slice still runs, or from [`TAILS`] when it ended in between.
+//!
+//! Should the kernel not run the program at a switch, the time since the last switch it was run at goes to the thread
+//! that leaves next: the CPU's time stays whole.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, map},
@@ -106,10 +109,11 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Remembers of the thread that leaves what it is in the middle of.
+/// Remembers of the thread that leaves what it is in the middle of. A call that is not in the slot of this CPU stays
+/// where it was put when the thread left before.
 #[inline(always)]
 fn put_away(switch: &Switch) {
-    let call = syscall::take();
+    let call = syscall::take(switch.prev_tid);
     if switch.prev_tid == 0 {
         return;
     }
@@ -119,9 +123,15 @@ fn put_away(switch: &Switch) {
     }
     let queued_ns = if switch.leaves_runnable() { switch.now_ns } else { 0 };
     match TASKS.get_ptr_mut(switch.prev_tid) {
-        // SAFETY: the map gave the pointer.
-        Some(task) => unsafe { task.write(Task { queued_ns, call }) },
-        None if queued_ns != 0 || call.state != call::NONE => {
+        // SAFETY: the map gave the pointer; only the thread's own CPU touches its call.
+        Some(task) => unsafe {
+            (*task).queued_ns = queued_ns;
+            if let Some(call) = call {
+                (*task).call = call;
+            }
+        },
+        None if queued_ns != 0 || call.is_some() => {
+            let call = call.unwrap_or(task::NO_CALL);
             _ = TASKS.insert(switch.prev_tid, Task { queued_ns, call }, 0);
         }
         None => {}
@@ -163,7 +173,7 @@ fn account(switch: &Switch, delay_ns: u64) {
     if switch.prev_tid != 0 {
         close_slice(switch, &ended, epoch, cpu);
     }
-    if ended.epoch != epoch.number {
+    if ended.epoch != epoch.number as u32 {
         leave_tail(switch, &ended, epoch, cpu);
     }
     begin_slice(switch, &ended, epoch, running, delay_ns);
@@ -185,7 +195,8 @@ fn begin_slice(switch: &Switch, ended: &Running, epoch: Epoch, running: *mut Run
         core::ptr::write_volatile(&raw mut (*running).cgroup_id, cgroup_id);
         core::ptr::write_volatile(&raw mut (*running).delay_ns, delay_ns);
         core::ptr::write_volatile(&raw mut (*running).tgid, tgid);
-        core::ptr::write_volatile(&raw mut (*running).epoch, epoch.number);
+        core::ptr::write_volatile(&raw mut (*running).tid, switch.next_tid);
+        core::ptr::write_volatile(&raw mut (*running).epoch, epoch.number as u32);
         core::ptr::write_volatile(&raw mut (*running).sequence, sequence.wrapping_add(1));
     }
 }
@@ -244,7 +255,8 @@ fn close_slice(switch: &Switch, ended: &Running, epoch: Epoch, cpu: u32) {
         (*value).cgroup_id = subject::cgroup_id(switch.prev);
         subject::copy_comm(switch.prev, &raw mut (*value).comm);
     }
-    if ended.since_ns == 0 || ended.delay_ns == NO_DELAY {
+    let seen_coming = ended.since_ns != 0 && ended.tid == switch.prev_tid;
+    if !seen_coming || ended.delay_ns == NO_DELAY {
         ledger.lost(probe::RUN_QUEUE, column::ENTRY_MISSED);
         return;
     }

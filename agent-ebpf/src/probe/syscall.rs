@@ -1,7 +1,8 @@
 //! Count, errors and latency of system calls, per process and call.
 //!
 //! Most calls return on the CPU they entered on, so the entry is kept in a slot of the CPU. A call that sleeps or is
-//! preempted has its slot moved to the thread's entry in `TASKS` by the switch, and back when the thread returns.
+//! preempted has its slot moved to the thread's entry in `TASKS` by the switch, and back when the thread returns. Should
+//! the kernel not run the program at a switch, the call is still found in `TASKS` when it returns.
 //!
 //! A call is accounted when it returns. `exit` and its kind never do, and the child of a fork returns from a call that
 //! only its parent made; neither is attempted.
@@ -81,15 +82,15 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Takes the call out of this CPU's slot, for the thread that leaves.
+/// Takes the call of the thread that leaves out of this CPU's slot; `None` when the slot does not hold one of it.
 #[inline(always)]
-pub fn take() -> Call {
-    let Some(slot) = SLOT.get_ptr_mut(0) else { return task::NO_CALL };
+pub fn take(tid: u32) -> Option<Call> {
+    let slot = SLOT.get_ptr_mut(0)?;
     // SAFETY: the map gave the pointer.
     unsafe {
-        let call = (*slot).call;
+        let Slot { call, tid: owner, .. } = slot.read();
         (*slot).call.state = call::NONE;
-        call
+        if call.state != call::NONE && owner == tid { Some(call) } else { None }
     }
 }
 
@@ -134,18 +135,17 @@ fn is_compat(nr: u64) -> bool {
 /// Accounts the call that returns.
 #[inline(always)]
 fn account(returned: i64, tgid: u32, tid: u32) {
-    let Some(slot) = SLOT.get_ptr_mut(0) else { return };
-    // SAFETY: the map gave the pointer.
-    let Slot { call, tid: owner, .. } = unsafe { slot.read() };
-    // SAFETY: as above.
-    unsafe { (*slot).call.state = call::NONE };
+    let call = match take(tid) {
+        Some(call) => call,
+        None => task::recall(tid),
+    };
     if call.state == call::NEWBORN {
         return;
     }
     let epoch = Epoch::now();
     let Some(ledger) = Ledger::of(epoch) else { return };
     ledger.attempted(probe::SYSCALL);
-    if call.state == call::NONE || owner != tid {
+    if call.state == call::NONE {
         ledger.lost(probe::SYSCALL, column::ENTRY_MISSED);
         return;
     }

@@ -54,3 +54,15 @@ pub fn queue(tid: u32, now_ns: u64) {
         None => _ = TASKS.insert(tid, Task { queued_ns: now_ns, call: NO_CALL }, 0),
     }
 }
+
+/// Takes the call of a thread on a CPU out of its entry, where it still is when nobody saw the thread come.
+#[inline(always)]
+pub fn recall(tid: u32) -> Call {
+    let Some(task) = TASKS.get_ptr_mut(tid) else { return NO_CALL };
+    // SAFETY: the map gave the pointer; only the thread's own CPU touches its call.
+    unsafe {
+        let call = (*task).call;
+        (*task).call.state = call::NONE;
+        call
+    }
+}

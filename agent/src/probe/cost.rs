@@ -19,6 +19,8 @@ pub struct ProgramCost {
     pub run_ns: u64,
     /// How often, while statistics were on.
     pub runs: u64,
+    /// How often the kernel would not run it because it was running on that CPU already.
+    pub refused: u64,
 }
 
 /// The kernel measures the run time of every BPF program on the host while this is held. It makes each run some
@@ -78,7 +80,12 @@ impl Programs {
     pub(super) fn cost(&self) -> Vec<ProgramCost> {
         let cost = |program: &Attached| {
             let info = sys::program_info(program.fd.as_fd()).ok()?;
-            Some(ProgramCost { name: program.name, run_ns: info.run_time_ns, runs: info.run_cnt })
+            Some(ProgramCost {
+                name: program.name,
+                run_ns: info.run_time_ns,
+                runs: info.run_cnt,
+                refused: info.recursion_misses,
+            })
         };
         self.programs.iter().filter_map(cost).collect()
     }

@@ -56,7 +56,7 @@ mod tests {
     const SPAN: Span = Span { next_epoch: 8, from_ns: 1_000, until_ns: 2_000 };
 
     fn running(since_ns: u64, tgid: u32) -> Running {
-        Running { since_ns, start_ns: 5, cgroup_id: 9, delay_ns: 0, tgid, sequence: 2, epoch: 7 }
+        Running { since_ns, start_ns: 5, cgroup_id: 9, delay_ns: 0, tgid, tid: tgid, sequence: 2, epoch: 7 }
     }
 
     fn tail(epoch: u64, on_cpu_ns: u64) -> Tail {
