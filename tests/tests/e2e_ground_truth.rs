@@ -206,12 +206,13 @@ fn killing_the_agent_leaves_a_gap_with_a_start_and_an_end_and_every_sealed_batch
         "a gap of {down} us is longer than the time since the kill and a window"
     );
     skep.next_window();
-    let holes = skep.number(
-        "SELECT count(*) FROM (SELECT stream, max(seq) - count(DISTINCT seq) AS holes FROM \
-         (SELECT stream, seq FROM loss UNION ALL SELECT stream, seq FROM processes UNION ALL SELECT stream, seq FROM connections \
-         UNION ALL SELECT stream, seq FROM cpu UNION ALL SELECT stream, seq FROM host) WHERE node <> 'collector' GROUP BY stream) \
-         WHERE holes > 0",
-    );
+    let tables = ["cpu", "syscalls", "connections", "processes", "host", "loss", "actions", "audit"];
+    let batches: Vec<String> = tables.iter().map(|table| format!("SELECT node, stream, seq FROM {table}")).collect();
+    let holes = skep.number(&format!(
+        "SELECT count(*) FROM (SELECT stream, max(seq) - count(DISTINCT seq) AS holes FROM ({}) \
+         WHERE node <> 'collector' GROUP BY stream) WHERE holes > 0",
+        batches.join(" UNION ALL ")
+    ));
     assert_eq!(holes, 0, "streams with missing batches");
     assert_exact(&generator, &|sql| skep.number(sql));
     generator.end();

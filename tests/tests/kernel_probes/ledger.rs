@@ -59,3 +59,15 @@ fn many_flips_keep_every_event() {
     assert_eq!(watch.forks_of(pid).len(), 300);
     watch.assert_balanced();
 }
+
+/// The programs' own messages: refused by no verifier, and no change to what is counted.
+#[test]
+fn probes_can_be_debugged() {
+    let options = ProbeOptions { log: skep_agent::probe::LogLevel::Debug, ..ProbeOptions::default() };
+    let mut watch = Watch::start(&options);
+    let mut child = shell("/bin/true; /bin/true", &[]).spawn().expect("it starts");
+    let pid = child.id();
+    watch.until_ended(&mut child);
+    assert_eq!(watch.execs(pid).len() + watch.execs_below(pid).len(), 3);
+    watch.assert_balanced();
+}
