@@ -45,28 +45,40 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch this host: start collector, executor and agent, and show live numbers
+    #[command(long_about = crate::up::ABOUT)]
     Up(UpArgs),
     /// Live view of processes, workloads, system calls, connections and health
+    #[command(long_about = crate::top::ABOUT)]
     Top(TopArgs),
     /// Ask in SQL
+    #[command(long_about = crate::command::query::ABOUT)]
     Query(QueryArgs),
     /// What the tables and their columns are
+    #[command(long_about = crate::command::tables::ABOUT)]
     Tables(TablesArgs),
     /// What happens on the hosts: processes, connections, findings
+    #[command(long_about = crate::command::events::ABOUT)]
     Events(EventsArgs),
     /// Hosts that report, and how well they are seen
+    #[command(long_about = crate::command::nodes::ABOUT)]
     Nodes(NodesArgs),
     /// What deserves a look
+    #[command(long_about = crate::command::findings::ABOUT)]
     Findings(FindingsArgs),
     /// One finding: its evidence, what was done about it, how much was seen
+    #[command(long_about = crate::command::explain::ABOUT)]
     Explain(ExplainArgs),
     /// What skep did or wants to do about findings
+    #[command(long_about = crate::command::actions::ABOUT)]
     Actions(ActionsArgs),
     /// Check this installation from the certificates to the numbers
+    #[command(long_about = crate::command::doctor::ABOUT)]
     Doctor(DoctorArgs),
     /// Copy tables to files
+    #[command(long_about = crate::command::export::ABOUT)]
     Export(ExportArgs),
     /// Write what the collector holds in memory to Parquet now
+    #[command(long_about = crate::command::flush::ABOUT)]
     Flush(FlushArgs),
     /// Completions for a shell
     #[command(hide = true)]

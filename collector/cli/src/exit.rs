@@ -58,6 +58,7 @@ impl Failure {
                 }
                 ConnectError::Refused { .. } => Code::Refused,
                 ConnectError::NoFolder { .. }
+                | ConnectError::NobodyListens { .. }
                 | ConnectError::NotReachable { .. }
                 | ConnectError::CollectorNeeded { .. } => Code::NotReachable,
             },

@@ -11,12 +11,14 @@ use crate::exit::Failure;
 use crate::output::{ListFormat, print_line, quoted, rows};
 use crate::place::PlaceArgs;
 
+/// What `skep actions --help` says above its options.
+pub(crate) const ABOUT: &str = "What skep did or wants to do about findings.\n\n\
+    In mode `ask` an action waits as `pending` until it is approved, rejected, or expires. Every action is a lease: \
+    the executor undoes it when the lease ends. The start of an id is enough.";
+
 /// Arguments of `skep actions`.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "What skep did or wants to do about findings.\n\n\
-        In mode `ask` an action waits as `pending` until it is approved, rejected, or expires. Every action is a lease: \
-        the executor undoes it when the lease ends. The start of an id is enough.",
     after_help = "\
 Examples:
   skep actions list --state pending

@@ -15,16 +15,16 @@ use crate::place::PlaceArgs;
 /// Most evidence rows shown; the statement that returns all of them is printed too.
 const EVIDENCE_ROWS: usize = 20;
 
+/// What `skep explain --help` says above its options.
+pub(crate) const ABOUT: &str = "One finding: what raised it, the rows it rests on, what skep did about it, and how much of what \
+    happened skep saw.\n\nThe start of an id is enough.";
+
 /// Arguments of `skep explain`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "One finding: what raised it, the rows it rests on, what skep did about it, and how much of what \
-        happened skep saw.\n\nThe start of an id is enough.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   skep explain 9c41
-  skep explain 9c41 --format json | jq .actions"
-)]
+  skep explain 9c41 --format json | jq .actions")]
 pub struct ExplainArgs {
     /// Id of the finding, or its start
     #[arg(value_name = "ID")]

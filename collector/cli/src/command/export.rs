@@ -13,18 +13,18 @@ use crate::exit::Failure;
 use crate::output::{DataFormat, OutputError, Writer, count, print_line};
 use crate::place::PlaceArgs;
 
+/// What `skep export --help` says above its options.
+pub(crate) const ABOUT: &str = "Copy tables to files, one a table.\n\n\
+    A file appears under its name only when it is whole. The live history is Parquet already \
+    (DIR/history/TABLE/...): export when the rows have to leave the host or be cut by time.";
+
 /// Arguments of `skep export`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Copy tables to files, one a table.\n\n\
-        A file appears under its name only when it is whole. The live history is Parquet already \
-        (DIR/history/TABLE/...): export when the rows have to leave the host or be cut by time.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   skep export --table cpu,syscalls --since 1h --to /tmp/incident
   skep export --since 1d --to backup
-  skep export --table processes --format csv --out processes.csv"
-)]
+  skep export --table processes --format csv --out processes.csv")]
 pub struct ExportArgs {
     /// Which tables, separated by commas [default: all]
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(tables::names()))]

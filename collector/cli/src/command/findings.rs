@@ -9,18 +9,18 @@ use crate::exit::Failure;
 use crate::output::ListFormat;
 use crate::place::PlaceArgs;
 
+/// What `skep findings --help` says above its options.
+pub(crate) const ABOUT: &str = "What deserves a look, newest first.\n\n\
+    A finding comes from a rule on one event or from a series that left its usual range. `skep explain ID` shows \
+    what it rests on; the start of an id is enough.";
+
 /// Arguments of `skep findings`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "What deserves a look, newest first.\n\n\
-        A finding comes from a rule on one event or from a series that left its usual range. `skep explain ID` shows \
-        what it rests on; the start of an id is enough.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   skep findings
   skep findings --since 1h --severity high
-  skep findings --format json | jq -r '.[].title'"
-)]
+  skep findings --format json | jq -r '.[].title'")]
 pub struct FindingsArgs {
     /// How far back
     #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "24h")]

@@ -6,16 +6,16 @@ use crate::exit::Failure;
 use crate::output::{ListFormat, count, print_line};
 use crate::place::PlaceArgs;
 
+/// What `skep flush --help` says above its options.
+pub(crate) const ABOUT: &str = "Write what the collector holds in memory to Parquet now.\n\n\
+    The collector does this by itself every little while and when it stops. Use this before another engine reads the \
+    folder. Needs a running collector.";
+
 /// Arguments of `skep flush`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Write what the collector holds in memory to Parquet now.\n\n\
-        The collector does this by itself every little while and when it stops. Use this before another engine reads the \
-        folder. Needs a running collector.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
-  skep flush && duckdb -c \"SELECT count(*) FROM '/var/lib/skep/history/cpu/**/*.parquet'\""
-)]
+  skep flush && duckdb -c \"SELECT count(*) FROM '/var/lib/skep/history/cpu/**/*.parquet'\"")]
 pub struct FlushArgs {
     /// How the result is printed
     #[arg(long, short, value_enum, default_value_t)]

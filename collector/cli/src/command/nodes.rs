@@ -16,17 +16,17 @@ use crate::place::PlaceArgs;
 /// Coverage and loss are of this much of the recent past.
 const RECENT: Duration = Duration::from_secs(3600);
 
+/// What `skep nodes --help` says above its options.
+pub(crate) const ABOUT: &str = "Hosts that report, and how well they are seen.\n\n\
+    Coverage is the share of what the kernel offered in the last hour that arrived; what did not is in the table \
+    `loss` with its reason. A probe that could not be attached is named.";
+
 /// Arguments of `skep nodes`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Hosts that report, and how well they are seen.\n\n\
-        Coverage is the share of what the kernel offered in the last hour that arrived; what did not is in the table \
-        `loss` with its reason. A probe that could not be attached is named.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   skep nodes
-  skep nodes --format json | jq -r '.[] | select(.connected | not) | .node'"
-)]
+  skep nodes --format json | jq -r '.[] | select(.connected | not) | .node'")]
 pub struct NodesArgs {
     /// How it is printed
     #[arg(long, short, value_enum, default_value_t)]

@@ -11,22 +11,23 @@ use crate::exit::Failure;
 use crate::output::{DataFormat, Writer, count, remark};
 use crate::place::PlaceArgs;
 
+/// What `skep query --help` says above its options.
+pub(crate) const ABOUT: &str = "Ask in SQL.\n\n\
+    Tables are listed by `skep tables`. A running collector answers from memory and files as one; without one the \
+    files of the data folder answer. Histogram columns are lists of (value_ns, count); \
+    hist_quantile(column, 0.99) merges them and reads a percentile.";
+
 /// Arguments of `skep query`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Ask in SQL.\n\n\
-        Tables are listed by `skep tables`. A running collector answers from memory and files as one; without one the \
-        files of the data folder answer. Histogram columns are lists of (value_ns, count); \
-        hist_quantile(column, 0.99) merges them and reads a percentile.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
-  skep query \"SELECT comm, sum(on_cpu_ns) / 1e9 AS cpu_s FROM cpu GROUP BY comm ORDER BY cpu_s DESC LIMIT 10\"
+  skep query \"SELECT comm, sum(on_cpu_ns) / 1e9 AS cpu_s FROM cpu
+              GROUP BY comm ORDER BY cpu_s DESC LIMIT 10\"
   skep query \"SELECT syscall, sum(count) AS n, hist_quantile(latency, 0.99) AS p99_ns
               FROM syscalls GROUP BY syscall ORDER BY n DESC LIMIT 10\"
   skep query \"SELECT * FROM loss WHERE reason <> 'none'\" --format json
   skep query \"SELECT * FROM connections\" --format parquet --out connections.parquet
-  skep query - --data /var/lib/skep < report.sql"
-)]
+  skep query - --data /var/lib/skep < report.sql")]
 pub struct QueryArgs {
     /// The statement; `-` reads it from standard input
     #[arg(value_name = "SQL", value_hint = ValueHint::Other)]

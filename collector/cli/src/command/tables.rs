@@ -7,18 +7,18 @@ use super::{CommandError, listing};
 use crate::exit::Failure;
 use crate::output::{ListFormat, Paint, Style, print};
 
+/// What `skep tables --help` says above its options.
+pub(crate) const ABOUT: &str = "What the tables and their columns are.\n\n\
+    Without a name: every table with what a row of it is. With a name: its columns, their types and meaning. The \
+    same definitions make the Parquet files, so any other engine sees these columns too.";
+
 /// Arguments of `skep tables`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "What the tables and their columns are.\n\n\
-        Without a name: every table with what a row of it is. With a name: its columns, their types and meaning. The \
-        same definitions make the Parquet files, so any other engine sees these columns too.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   skep tables
   skep tables cpu
-  skep tables --format json | jq -r '.[].table'"
-)]
+  skep tables --format json | jq -r '.[].table'")]
 pub struct TablesArgs {
     /// Show the columns of this table
     #[arg(value_name = "TABLE", value_parser = clap::builder::PossibleValuesParser::new(names()))]

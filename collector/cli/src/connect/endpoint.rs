@@ -1,18 +1,12 @@
 //! `endpoint.json`: where the collector of a folder listens. A collector that was killed leaves it behind, so it counts
-//! only when somebody accepts there.
+//! only when somebody answers there.
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::ConnectError;
-
-/// A collector on this host accepts within microseconds; a second is for a host that swaps.
-const ACCEPT_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -37,20 +31,6 @@ impl Endpoint {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(source) => Err(ConnectError::Unreadable { path, source }),
         }
-    }
-
-    /// The endpoint of a folder whose collector accepts connections.
-    ///
-    /// # Errors
-    /// As [`Endpoint::read`].
-    pub async fn find(data: &Path) -> Result<Option<Self>, ConnectError> {
-        let Some(endpoint) = Self::read(data)? else { return Ok(None) };
-        Ok(if endpoint.accepts().await { Some(endpoint) } else { None })
-    }
-
-    /// Whether somebody accepts there.
-    pub async fn accepts(&self) -> bool {
-        matches!(timeout(ACCEPT_WITHIN, TcpStream::connect(&self.grpc)).await, Ok(Ok(_)))
     }
 
     /// `https://host:port`. A listener on every address is asked on the loopback one.
@@ -90,15 +70,5 @@ mod tests {
         check("127.0.0.1:7443", "https://127.0.0.1:7443");
         check("0.0.0.0:7443", "https://127.0.0.1:7443");
         check("[::]:7443", "https://[::1]:7443");
-    }
-
-    #[tokio::test]
-    async fn a_killed_collectors_file_is_not_taken_for_a_collector() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let grpc = listener.local_addr().unwrap().to_string();
-        let folder = write(&format!("{{\"grpc\":\"{grpc}\",\"pid\":7}}"));
-        assert_eq!(Endpoint::find(folder.path()).await.unwrap(), Some(Endpoint { grpc, pid: 7 }));
-        drop(listener);
-        assert_eq!(Endpoint::find(folder.path()).await.unwrap(), None);
     }
 }

@@ -24,10 +24,13 @@ pub struct Folder {
 
 impl Folder {
     /// # Errors
-    /// [`ConnectError::NoFolder`].
+    /// [`ConnectError::NoFolder`], [`ConnectError::Unreadable`].
     pub(super) fn open(data: &Path) -> Result<Self, ConnectError> {
         if data.is_dir() {
-            Ok(Self { data: data.to_owned(), program: programs::beside_this("skep-collector") })
+            // The program may be started from anywhere.
+            let data =
+                data.canonicalize().map_err(|source| ConnectError::Unreadable { path: data.to_owned(), source })?;
+            Ok(Self { data, program: programs::beside_this("skep-collector") })
         } else {
             Err(ConnectError::NoFolder { data: data.to_owned() })
         }

@@ -29,7 +29,7 @@ const GREET_WITHIN: Duration = Duration::from_secs(1);
 /// Shakes hands with `url` and hangs up.
 ///
 /// # Errors
-/// [`ConnectError::BadTls`], [`ConnectError::NotReachable`], [`ConnectError::Refused`].
+/// [`ConnectError::BadTls`], [`ConnectError::NobodyListens`], [`ConnectError::NotReachable`], [`ConnectError::Refused`].
 pub(super) async fn attempt(url: &str, tls: &Tls) -> Result<(), ConnectError> {
     let config = config(tls).map_err(|source| ConnectError::BadTls { tls: tls.folder.clone(), source })?;
     let unreachable = |reason: String| ConnectError::NotReachable { url: url.to_owned(), reason };
@@ -76,6 +76,7 @@ fn classify(url: &str, error: &io::Error) -> ConnectError {
             ConnectError::NotReachable { url, reason }
         }
         Some(other) => ConnectError::NotReachable { url, reason: other.to_string() },
+        None if error.kind() == io::ErrorKind::ConnectionRefused => ConnectError::NobodyListens { url },
         None => ConnectError::NotReachable { url, reason: innermost(error) },
     }
 }

@@ -61,6 +61,12 @@ pub enum ConnectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Nobody listens there.
+    #[error("collector {url} is not reachable: connection refused")]
+    NobodyListens {
+        /// `https://host:port`.
+        url: String,
+    },
     /// Nobody answers there, or somebody our authority did not sign.
     #[error("collector {url} is not reachable: {reason}")]
     NotReachable {
@@ -104,13 +110,16 @@ impl Source {
     pub async fn open(place: &Place) -> Result<Self, ConnectError> {
         match place {
             Place::Collector { url, tls } => Ok(Self::Live(Live::connect(url, &Tls::read(tls)?).await?)),
-            Place::Data(data) => match Endpoint::find(data).await? {
-                Some(endpoint) => {
-                    let tls = Tls::read(&data.join("tls"))?;
-                    Ok(Self::Live(Live::connect(&endpoint.url(), &tls).await?))
+            Place::Data(data) => {
+                if let Some(endpoint) = Endpoint::read(data)? {
+                    match Live::connect(&endpoint.url(), &Tls::read(&data.join("tls"))?).await {
+                        // A collector that was killed leaves its endpoint behind.
+                        Err(ConnectError::NobodyListens { .. }) => {}
+                        connected => return Ok(Self::Live(connected?)),
+                    }
                 }
-                None => Ok(Self::Folder(Folder::open(data)?)),
-            },
+                Ok(Self::Folder(Folder::open(data)?))
+            }
         }
     }
 

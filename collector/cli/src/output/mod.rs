@@ -27,7 +27,7 @@ mod zone;
 
 pub use cell::{Distribution, escape};
 pub use row::{Row, rows};
-pub use sheet::{Layout, render};
+pub use sheet::{Layout, TextColumn, cut, render, render_columns};
 pub use style::{Paint, Style};
 pub use words::{count, duration_ns, quoted, share, since, time_us};
 pub use writer::{Writer, to_json};

@@ -33,29 +33,38 @@ impl Layout {
     }
 }
 
-struct Column {
+/// A column as text.
+#[derive(Debug, Clone)]
+pub struct TextColumn {
     name: String,
     right: bool,
     cells: Vec<String>,
     width: usize,
 }
 
+impl TextColumn {
+    /// `right` aligns, and keeps from being cut.
+    pub fn new(name: &str, right: bool, cells: Vec<String>) -> Self {
+        let widest = cells.iter().map(|cell| cell.width()).max().unwrap_or(0);
+        let width = widest.max(name.width());
+        Self { name: name.to_owned(), right, cells, width }
+    }
+}
+
 /// The whole table, each line ended. A schema without columns gives an empty text.
 pub fn render(schema: &Schema, batches: &[RecordBatch], layout: Layout) -> String {
-    let mut columns: Vec<Column> = schema
-        .fields()
-        .iter()
-        .enumerate()
-        .map(|(at, field)| {
-            let cells: Vec<String> = batches
-                .iter()
-                .flat_map(|batch| (0..batch.num_rows()).map(move |row| cell::text(batch.column(at), row)))
-                .collect();
-            let widest = cells.iter().map(|cell| cell.width()).max().unwrap_or(0);
-            let width = widest.max(field.name().width());
-            Column { name: field.name().clone(), right: cell::is_number(field.data_type()), cells, width }
-        })
-        .collect();
+    let columns = schema.fields().iter().enumerate().map(|(at, field)| {
+        let cells = batches
+            .iter()
+            .flat_map(|batch| (0..batch.num_rows()).map(move |row| cell::text(batch.column(at), row)))
+            .collect();
+        TextColumn::new(field.name(), cell::is_number(field.data_type()), cells)
+    });
+    render_columns(columns.collect(), layout)
+}
+
+/// The same for columns that are text already; all have the same number of cells.
+pub fn render_columns(mut columns: Vec<TextColumn>, layout: Layout) -> String {
     if columns.is_empty() {
         return String::new();
     }
@@ -63,7 +72,7 @@ pub fn render(schema: &Schema, batches: &[RecordBatch], layout: Layout) -> Strin
 }
 
 /// Narrows the widest columns until all fit; false when they cannot.
-fn fit(columns: &mut [Column], width: Option<usize>) -> bool {
+fn fit(columns: &mut [TextColumn], width: Option<usize>) -> bool {
     let Some(width) = width else { return true };
     let room = width.saturating_sub(GAP * columns.len().saturating_sub(1));
     loop {
@@ -82,10 +91,10 @@ fn fit(columns: &mut [Column], width: Option<usize>) -> bool {
     }
 }
 
-fn aligned(columns: &[Column], style: Style) -> String {
+fn aligned(columns: &[TextColumn], style: Style) -> String {
     let mut text = String::new();
     let last = columns.len() - 1;
-    let mut line = |cell: &dyn Fn(&Column) -> (String, Option<Paint>)| {
+    let mut line = |cell: &dyn Fn(&TextColumn) -> (String, Option<Paint>)| {
         let mut row = String::new();
         for (at, column) in columns.iter().enumerate() {
             let (content, paint) = cell(column);
@@ -114,7 +123,7 @@ fn aligned(columns: &[Column], style: Style) -> String {
     text
 }
 
-fn blocks(columns: &[Column], layout: Layout) -> String {
+fn blocks(columns: &[TextColumn], layout: Layout) -> String {
     let mut text = String::new();
     let names = columns.iter().map(|column| column.name.width()).max().unwrap_or(0);
     let room = layout.width.unwrap_or(usize::MAX).saturating_sub(names + GAP).max(NARROWEST);
@@ -134,7 +143,7 @@ fn blocks(columns: &[Column], layout: Layout) -> String {
 }
 
 /// At most `width` columns; what was cut is marked.
-fn cut(text: &str, width: usize) -> String {
+pub fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

@@ -25,19 +25,19 @@ mod snapshot;
 
 mod view;
 
+/// What `skep top --help` says above its options.
+pub(crate) const ABOUT: &str = "Live view of processes, workloads, system calls, connections and health.\n\n\
+    Every number is of the newest whole window, over all nodes that report; connections are of the last five \
+    minutes. Press ? for the keys.";
+
 /// Arguments of `skep top`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Live view of processes, workloads, system calls, connections and health.\n\n\
-        Every number is of the newest whole window, over all nodes that report; connections are of the last five \
-        minutes. Press ? for the keys.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   skep top
   skep top --pane syscalls --sort p99
   skep top --once --pane workloads --limit 5
-  skep top --once --filter nginx --format json"
-)]
+  skep top --once --filter nginx --format json")]
 pub struct TopArgs {
     /// Pane to start with
     #[arg(long, value_enum, default_value_t)]
@@ -130,11 +130,11 @@ async fn once(args: &TopArgs, place: &crate::place::Place, view: &mut view::View
         remark("waiting for the first window: nothing to show yet");
     }
     view.show(snapshot);
+    if args.format == ListFormat::Table {
+        return Ok(output::print(&view.sheet().text(args.limit, Layout::stdout()))?);
+    }
     let batch = view.sheet().batch(args.limit).map_err(output::OutputError::Arrow)?;
     let schema = batch.schema();
-    if args.format == ListFormat::Table {
-        return Ok(output::print(&output::render(&schema, &[batch], Layout::stdout()))?);
-    }
     let mut writer = output::Writer::start(args.format.into(), &schema, None)?;
     writer.push(&batch)?;
     writer.finish()?;

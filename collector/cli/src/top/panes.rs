@@ -6,70 +6,75 @@ use super::snapshot::{ConnectionRow, FindingRow, ProcessRow, Snapshot, SyscallRo
 use crate::command::span::now_us;
 use crate::output::{count, duration_ns, share, since};
 
-const fn name(title: &'static str, width: u16, optional: u8) -> Column {
-    Column { title, number: false, width, grows: false, optional }
+const fn name(title: &'static str, field: &'static str, width: u16, optional: u8) -> Column {
+    Column { title, field, number: false, width, grows: false, optional }
 }
 
-const fn wide(title: &'static str, width: u16) -> Column {
-    Column { title, number: false, width, grows: true, optional: 0 }
+const fn wide(title: &'static str, field: &'static str, width: u16) -> Column {
+    Column { title, field, number: false, width, grows: true, optional: 0 }
 }
 
-const fn number(title: &'static str, width: u16, optional: u8) -> Column {
-    Column { title, number: true, width, grows: false, optional }
+const fn number(title: &'static str, field: &'static str, width: u16, optional: u8) -> Column {
+    Column { title, field, number: true, width, grows: false, optional }
 }
 
 const PROCESSES: &[Column] = &[
-    number("PID", 8, 0),
-    name("COMMAND", 16, 0),
-    number("CORES", 6, 0),
-    number("DELAY P99", 9, 0),
-    number("WAITING", 8, 2),
-    number("SWITCH/S", 9, 3),
-    wide("WORKLOAD", 16),
-    name("NODE", 12, 4),
+    number("PID", "pid", 8, 0),
+    name("COMMAND", "comm", 16, 0),
+    number("CORES", "cores", 6, 0),
+    number("DELAY P99", "run_queue_delay_p99_ns", 9, 0),
+    number("WAITING", "waiting_ratio", 8, 2),
+    number("SWITCH/S", "switches_per_s", 9, 3),
+    wide("WORKLOAD", "workload", 16),
+    name("NODE", "node", 12, 4),
 ];
 
 const WORKLOADS: &[Column] = &[
-    wide("WORKLOAD", 24),
-    number("PROCS", 6, 3),
-    number("CORES", 6, 0),
-    number("DELAY P99", 9, 0),
-    number("CALLS/S", 10, 0),
-    number("ERRORS/S", 9, 2),
+    wide("WORKLOAD", "workload", 24),
+    number("PROCS", "processes", 6, 3),
+    number("CORES", "cores", 6, 0),
+    number("DELAY P99", "run_queue_delay_p99_ns", 9, 0),
+    number("CALLS/S", "calls_per_s", 10, 0),
+    number("ERRORS/S", "errors_per_s", 9, 2),
 ];
 
 const SYSCALLS: &[Column] = &[
-    wide("SYSCALL", 18),
-    number("CALLS/S", 11, 0),
-    number("ERRORS/S", 9, 0),
-    number("P50", 7, 0),
-    number("P99", 7, 0),
-    number("IN CALL", 9, 2),
+    wide("SYSCALL", "syscall", 18),
+    number("CALLS/S", "calls_per_s", 11, 0),
+    number("ERRORS/S", "errors_per_s", 9, 0),
+    number("P50", "p50_ns", 7, 0),
+    number("P99", "p99_ns", 7, 0),
+    number("IN CALL", "in_call_ratio", 9, 2),
 ];
 
 const CONNECTIONS: &[Column] = &[
-    name("COMMAND", 16, 0),
-    name("DIR", 8, 0),
-    wide("PEER", 20),
-    number("OPEN", 6, 0),
-    number("CLOSE", 6, 3),
-    number("FAIL", 5, 0),
-    number("SENT", 8, 1),
-    number("RECEIVED", 8, 1),
-    number("CONNECT", 8, 4),
+    name("COMMAND", "comm", 16, 0),
+    name("DIR", "direction", 8, 0),
+    wide("PEER", "peer", 20),
+    number("OPEN", "opened", 6, 0),
+    number("CLOSE", "closed", 6, 3),
+    number("FAIL", "failed", 5, 0),
+    number("SENT", "sent_bytes", 8, 1),
+    number("RECEIVED", "received_bytes", 8, 1),
+    number("CONNECT", "connect_latency_ns", 8, 4),
 ];
 
 const FINDINGS: &[Column] = &[
-    number("AGE", 8, 0),
-    name("SEVERITY", 8, 0),
-    wide("TITLE", 24),
-    name("WORKLOAD", 22, 1),
-    name("NODE", 12, 3),
-    name("FINDING", 12, 2),
+    number("AGE", "age_us", 8, 0),
+    name("SEVERITY", "severity", 8, 0),
+    wide("TITLE", "title", 24),
+    name("WORKLOAD", "workload", 22, 1),
+    name("NODE", "node", 12, 3),
+    name("FINDING", "finding", 12, 2),
 ];
 
-const HEALTH: &[Column] =
-    &[name("NODE", 14, 0), name("WHAT", 12, 0), wide("STATE", 24), number("LOST", 12, 0), number("COVERAGE", 9, 1)];
+const HEALTH: &[Column] = &[
+    name("NODE", "node", 14, 0),
+    name("WHAT", "what", 12, 0),
+    wide("STATE", "state", 24),
+    number("LOST", "lost", 12, 0),
+    number("COVERAGE", "coverage", 9, 1),
+];
 
 /// A pane's columns, in order.
 pub(super) fn columns(pane: Pane) -> &'static [Column] {

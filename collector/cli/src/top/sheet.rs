@@ -6,12 +6,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use arrow::error::ArrowError;
 
-use crate::output::escape;
+use crate::output::{Layout, TextColumn, escape, render_columns};
 
 /// A column of a pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) title: &'static str,
+    /// Name for programs, with its unit.
+    pub(super) field: &'static str,
     /// Numbers: right-aligned, sorted downwards first.
     pub(super) number: bool,
     /// Least width on the screen.
@@ -103,7 +105,17 @@ impl Sheet {
         self.rows.retain(|row| row.iter().any(|cell| cell.text.to_lowercase().contains(&wanted)));
     }
 
-    /// The first rows for printing: numbers as numbers, under their headings in snake case.
+    /// The first rows for people.
+    pub(super) fn text(&self, limit: usize, layout: Layout) -> String {
+        let columns = self.columns.iter().enumerate().map(|(at, column)| {
+            let cells = self.rows.iter().take(limit);
+            let cells = cells.map(|row| row.get(at).map_or(String::new(), |cell| cell.text.clone())).collect();
+            TextColumn::new(column.title, column.number, cells)
+        });
+        render_columns(columns.collect(), layout)
+    }
+
+    /// The first rows for programs: numbers as numbers.
     pub(super) fn batch(&self, limit: usize) -> Result<RecordBatch, ArrowError> {
         let columns = self.columns.iter().enumerate().map(|(at, column)| {
             let cells = self.rows.iter().take(limit).map(move |row| row.get(at));
@@ -112,7 +124,7 @@ impl Sheet {
             } else {
                 Arc::new(cells.map(|cell| cell.map(|cell| cell.text.as_str())).collect::<StringArray>())
             };
-            (column.title.to_lowercase().replace([' ', '/'], "_"), values, true)
+            (column.field, values, true)
         });
         RecordBatch::try_from_iter_with_nullable(columns)
     }
@@ -132,8 +144,8 @@ mod tests {
     use super::*;
 
     const COLUMNS: &[Column] = &[
-        Column { title: "NAME", number: false, width: 4, grows: true, optional: 0 },
-        Column { title: "P99", number: true, width: 4, grows: false, optional: 0 },
+        Column { title: "NAME", field: "name", number: false, width: 4, grows: true, optional: 0 },
+        Column { title: "P99", field: "p99_ns", number: true, width: 4, grows: false, optional: 0 },
     ];
 
     fn sheet() -> Sheet {
@@ -169,7 +181,7 @@ mod tests {
         let batch = sheet().batch(2).unwrap();
         assert_eq!(batch.num_rows(), 2);
         let json = crate::output::to_json(&[batch]).unwrap();
-        assert_eq!(json[0]["p99"], 2.0);
-        assert!(json[1].get("p99").is_none_or(serde_json::Value::is_null));
+        assert_eq!(json[0]["p99_ns"], 2.0);
+        assert!(json[1].get("p99_ns").is_none_or(serde_json::Value::is_null));
     }
 }

@@ -40,22 +40,22 @@ mod session;
 
 mod summary;
 
+/// What `skep up --help` says above its options.
+pub(crate) const ABOUT: &str = "Watch this host: start collector, executor and agent, and show live numbers.\n\n\
+    Needs root: it loads eBPF programs. Certificates and keys are made on first use and renewed by themselves. The \
+    executor only says what it would do unless --act is given. Stop with Ctrl-C; what was seen stays in the data \
+    folder and answers `skep query` without anything running.";
+
 /// Arguments of `skep up`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Watch this host: start collector, executor and agent, and show live numbers.\n\n\
-        Needs root: it loads eBPF programs. Certificates and keys are made on first use and renewed by themselves. The \
-        executor only says what it would do unless --act is given. Stop with Ctrl-C; what was seen stays in the data \
-        folder and answers `skep query` without anything running.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   sudo skep up
   sudo skep up --for 60s --data /tmp/skep
   sudo skep up --act --window 1s
   sudo skep up --listen 0.0.0.0:7443     # let agents of other hosts in
 
-The programs write their logs to DIR/log; their process ids are in DIR/run."
-)]
+The programs write their logs to DIR/log; their process ids are in DIR/run.")]
 pub struct UpArgs {
     /// Data folder, made when missing [env: SKEP_DATA]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "SKEP_DATA", hide_env = true, default_value = DEFAULT_DATA)]

@@ -7,9 +7,6 @@ use crate::output::{Row, rows};
 /// How far back the newest window is looked for, in windows: one is being measured, one may be on its way.
 const LOOK_BACK_WINDOWS: i64 = 6;
 
-/// skep's own programs, by task name.
-const OWN: &str = "'skep-agent', 'skep-executor', 'skep-collector'";
-
 /// One window over all nodes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Numbers {
@@ -36,23 +33,32 @@ impl Numbers {
     }
 }
 
-/// The newest window that is whole, if it is newer than `after_us`.
-pub(super) async fn newest(
-    source: &Source,
-    after_us: i64,
-    window_us: i64,
-    began_us: i64,
-    now_us: i64,
-) -> Result<Option<Numbers>, AskError> {
-    let from = after_us.max(now_us - LOOK_BACK_WINDOWS * window_us - 60_000_000);
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    /// Only a window that started later.
+    pub(super) after_us: i64,
+    pub(super) window_us: i64,
+    /// Start of this `skep up`.
+    pub(super) began_us: i64,
+    pub(super) now_us: i64,
+    /// Process ids of skep's own programs.
+    pub(super) own: Vec<i32>,
+}
+
+/// The newest window that is whole, if there is one to look for.
+pub(super) async fn newest(source: &Source, look: &Look) -> Result<Option<Numbers>, AskError> {
+    let from = look.after_us.max(look.now_us - LOOK_BACK_WINDOWS * look.window_us - 60_000_000);
     let start = one(source, &format!("SELECT max(time) AS v FROM cpu WHERE time > {}", moment(from)), "v").await?;
     let Some(start_us) = start else { return Ok(None) };
     let at = moment(start_us);
     let mut numbers = Numbers { start_us, ..Numbers::default() };
 
+    let own: Vec<String> = look.own.iter().chain(&[-1]).map(i32::to_string).collect();
+    let own = own.join(", ");
     let sql = format!(
         "SELECT max(window_s) AS window_s, count(*) AS processes, CAST(sum(on_cpu_ns) AS DOUBLE) / 1e9 AS cpu_s, \
-         CAST(sum(CASE WHEN comm IN ({OWN}) THEN on_cpu_ns ELSE 0 END) AS DOUBLE) / 1e9 AS own_s \
+         CAST(sum(CASE WHEN pid IN ({own}) THEN on_cpu_ns ELSE 0 END) AS DOUBLE) / 1e9 AS own_s \
          FROM cpu WHERE time = {at} AND pid <> 0"
     );
     each(source, &sql, |row| {
@@ -80,7 +86,7 @@ pub(super) async fn newest(
     numbers.events = one(source, &sql, "v").await?.unwrap_or(0);
     let sql = format!("SELECT count(*) AS v FROM connections WHERE {during} AND event = 'open'");
     numbers.connections = one(source, &sql, "v").await?.unwrap_or(0);
-    let sql = format!("SELECT count(*) AS v FROM findings WHERE time >= {}", moment(began_us));
+    let sql = format!("SELECT count(*) AS v FROM findings WHERE time >= {}", moment(look.began_us));
     numbers.findings = one(source, &sql, "v").await?.unwrap_or(0);
     let sql = format!(
         "SELECT CAST(sum(attempted) AS BIGINT) AS attempted, CAST(sum(lost) AS BIGINT) AS lost FROM loss WHERE {during}"

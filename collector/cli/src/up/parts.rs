@@ -29,7 +29,7 @@ pub(super) struct Part {
 /// What says that a program does its work.
 #[derive(Debug, Clone)]
 pub(super) enum Ready {
-    /// The folder's endpoint names this very process and accepts.
+    /// The folder's endpoint names this very process, and it answers.
     Endpoint(PathBuf),
     /// Its socket accepts.
     Socket(PathBuf),
@@ -41,11 +41,11 @@ impl Ready {
     /// Whether the program with this process id does its work now.
     pub(super) async fn check(&self, pid: u32) -> bool {
         match self {
-            Self::Endpoint(data) => match Endpoint::read(data) {
-                Ok(Some(endpoint)) => endpoint.pid == pid && endpoint.accepts().await,
+            Self::Endpoint(data) => {
                 // Half written is not ready yet.
-                Ok(None) | Err(_) => false,
-            },
+                let named = matches!(Endpoint::read(data), Ok(Some(endpoint)) if endpoint.pid == pid);
+                named && matches!(Source::open(&Place::Data(data.clone())).await, Ok(Source::Live(_)))
+            }
             Self::Socket(path) => tokio::net::UnixStream::connect(path).await.is_ok(),
             Self::Connected { data, node } => connected(data, node).await,
         }

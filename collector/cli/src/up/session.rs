@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::folder::Folder;
 use super::keeper::{Keeper, start};
 use super::log::{Notice, Notices};
+use super::numbers::Look;
 use super::screen::Screen;
 use super::{UpArgs, UpError, certificates, command_key, leftover, numbers, parts, summary};
 use crate::command::span::now_us;
@@ -113,7 +114,7 @@ pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
         }
     };
     welcome(&mut screen, &args, &folder, &ensured.node, &listen);
-    show(&args, folder.root(), began_us, &mut screen, &mut heard, &mut ends).await;
+    show(&args, &folder, began_us, &mut screen, &mut heard, &mut ends).await;
 
     screen.close();
     screen.line("stopping");
@@ -173,7 +174,7 @@ fn welcome(screen: &mut Screen, args: &UpArgs, folder: &Folder, node: &str, list
 /// Numbers and notices until a signal or the end of `--for`.
 async fn show(
     args: &UpArgs,
-    data: &Path,
+    folder: &Folder,
     began_us: i64,
     screen: &mut Screen,
     heard: &mut mpsc::Receiver<Notice>,
@@ -181,8 +182,8 @@ async fn show(
 ) {
     let end = sleep_until(Instant::now() + args.run_for.unwrap_or(LONGEST).min(LONGEST));
     tokio::pin!(end);
-    let mut look = interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let window_us = i64::try_from(args.window.as_micros()).unwrap_or(i64::MAX / 16);
     let mut newest_us = began_us - window_us;
     let mut source = None;
@@ -191,16 +192,17 @@ async fn show(
             () = ends.next() => return,
             () = &mut end => return,
             Some(notice) = heard.recv() => screen.notice(&notice),
-            _ = look.tick() => {
+            _ = ticks.tick() => {
                 // The window that is being measured ends, is shipped and stored before its numbers are there.
                 if now_us() < newest_us + 2 * window_us {
                     continue;
                 }
                 if source.is_none() {
-                    source = Source::open(&Place::Data(data.to_owned())).await.ok().filter(is_live);
+                    source = Source::open(&Place::Data(folder.root().to_owned())).await.ok().filter(is_live);
                 }
                 let Some(asked) = &source else { continue };
-                match numbers::newest(asked, newest_us, window_us, began_us, now_us()).await {
+                let look = Look { after_us: newest_us, window_us, began_us, now_us: now_us(), own: own_pids(folder) };
+                match numbers::newest(asked, &look).await {
                     Ok(Some(numbers)) => {
                         newest_us = numbers.start_us;
                         screen.numbers(&numbers);
@@ -212,6 +214,14 @@ async fn show(
             }
         }
     }
+}
+
+/// This process and its children as they are now.
+fn own_pids(folder: &Folder) -> Vec<i32> {
+    let children = ["agent", "executor", "collector"]
+        .iter()
+        .filter_map(|part| std::fs::read_to_string(folder.pid(part)).ok()?.trim().parse().ok());
+    children.chain(i32::try_from(std::process::id())).collect()
 }
 
 fn is_live(source: &Source) -> bool {

@@ -16,18 +16,18 @@ mod files;
 
 mod numbers;
 
+/// What `skep doctor --help` says above its options.
+pub(crate) const ABOUT: &str = "Check this installation from the certificates to the numbers.\n\n\
+    Certificates and keys, disk space, the collector, every node's connection, coverage and loss of the last hour; \
+    as root also what this kernel allows (`skep-agent doctor`). Ends with exit code 1 when something is wrong.";
+
 /// Arguments of `skep doctor`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Check this installation from the certificates to the numbers.\n\n\
-        Certificates and keys, disk space, the collector, every node's connection, coverage and loss of the last hour; \
-        as root also what this kernel allows (`skep-agent doctor`). Ends with exit code 1 when something is wrong.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   skep doctor
   sudo skep doctor --data /var/lib/skep
-  skep doctor --format json | jq -r '.[] | select(.status != \"ok\")'"
-)]
+  skep doctor --format json | jq -r '.[] | select(.status != \"ok\")'")]
 pub struct DoctorArgs {
     /// How the checks are printed
     #[arg(long, short, value_enum, default_value_t)]

@@ -3,7 +3,7 @@
 use skep_wire::chunk;
 
 use super::EventFormat;
-use crate::output::{self, Paint, Style, duration_ns};
+use crate::output::{self, Layout, Paint, duration_ns};
 
 /// Columns by name, from either source.
 pub(super) trait Fields {
@@ -85,15 +85,17 @@ impl Event {
     }
 
     /// The event with its line end.
-    pub(super) fn render(&self, format: EventFormat, style: Style) -> String {
+    pub(super) fn render(&self, format: EventFormat, layout: Layout) -> String {
         match format {
-            EventFormat::Table => self.line(style),
+            EventFormat::Table => self.line(layout),
             EventFormat::Json => self.json(),
             EventFormat::Csv => self.csv(),
         }
     }
 
-    fn line(&self, style: Style) -> String {
+    /// On a terminal an event is one line there too; elsewhere nothing is cut.
+    fn line(&self, layout: Layout) -> String {
+        let style = layout.style;
         let clock = output::time_us(self.time_us - self.time_us.rem_euclid(1_000));
         let who = match (self.pid, self.comm.is_empty()) {
             (Some(pid), false) => format!("{}({pid})", self.comm),
@@ -101,12 +103,16 @@ impl Event {
             (None, _) => self.workload.clone(),
         };
         let what = self.severity.as_ref().map_or(self.what.clone(), |severity| format!("{severity}: {}", self.what));
+        let who = output::escape(&who);
+        let room = layout.width.map_or(usize::MAX, |width| {
+            width.saturating_sub(24 + 7 + self.node.len().max(12) + who.chars().count().max(22) + 4).max(20)
+        });
         let parts = [
             style.paint(Paint::Faint, &format!("{clock:<24}")),
             style.paint(self.paint(), &format!("{:<7}", self.kind)),
             format!("{:<12}", self.node),
-            style.paint(Paint::Strong, &format!("{:<22}", output::escape(&who))),
-            output::escape(&what),
+            style.paint(Paint::Strong, &format!("{who:<22}")),
+            output::cut(&output::escape(&what), room),
         ];
         format!("{}\n", parts.join(" ").trim_end())
     }
@@ -248,7 +254,7 @@ mod tests {
 
     fn render(chunk: &v1::Chunk, format: EventFormat) -> String {
         let row = chunk::rows(chunk).next().unwrap();
-        Event::read(&chunk.table, "host1", &row).render(format, Style::PLAIN)
+        Event::read(&chunk.table, "host1", &row).render(format, Layout::WIDE)
     }
 
     #[test]

@@ -8,28 +8,28 @@ use skep_wire::{chunk, tables};
 use super::span;
 use crate::connect::{AskError, Source};
 use crate::exit::Failure;
-use crate::output::{Style, print, remark, rows};
+use crate::output::{Layout, print, remark, rows};
 use crate::place::PlaceArgs;
 
 mod line;
 
 use line::Event;
 
+/// What `skep events --help` says above its options.
+pub(crate) const ABOUT: &str = "What happens on the hosts: processes, connections, findings.\n\n\
+    Without --follow: the recent past, oldest first. With --follow: each event within a second of its happening, \
+    until interrupted; events missed because this end was too slow are counted and said.";
+
 /// Arguments of `skep events`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "What happens on the hosts: processes, connections, findings.\n\n\
-        Without --follow: the recent past, oldest first. With --follow: each event within a second of its happening, \
-        until interrupted; events missed because this end was too slow are counted and said.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   skep events --follow
   skep events --follow --kind exec,finding
   skep events --since 1h --kind fail
   skep events --since 5m --format json | jq -c 'select(.comm == \"curl\")'
 
---format json prints one object a line."
-)]
+--format json prints one object a line.")]
 pub struct EventsArgs {
     /// Keep printing what happens from now on
     #[arg(long, conflicts_with_all = ["since", "limit"])]
@@ -118,7 +118,7 @@ pub(super) async fn run(args: EventsArgs) -> Result<(), Failure> {
 async fn follow(source: &Source, kinds: &[EventKind], format: EventFormat) -> Result<(), Failure> {
     let live = source.live("events --follow")?;
     let mut stream = live.events(kinds.iter().map(|kind| kind.name().to_owned()).collect()).await?;
-    let style = Style::stdout();
+    let layout = Layout::stdout();
     loop {
         let reply = tokio::select! {
             reply = stream.message() => reply.map_err(|status| live.fault(&status))?,
@@ -142,7 +142,7 @@ async fn follow(source: &Source, kinds: &[EventKind], format: EventFormat) -> Re
             let event = Event::read(table.name, &reply.node, &row);
             // A collector that knows more kinds than were asked for must not get them printed.
             if kinds.iter().any(|kind| kind.name() == event.kind) {
-                text.push_str(&event.render(format, style));
+                text.push_str(&event.render(format, layout));
             }
         }
         print(&text)?;
@@ -178,8 +178,8 @@ async fn past(source: &Source, kinds: &[EventKind], args: &EventsArgs) -> Result
     }
     events.sort_by_key(|event| event.time_us);
     let surplus = events.len().saturating_sub(args.limit as usize);
-    let style = Style::stdout();
-    let text: String = events.iter().skip(surplus).map(|event| event.render(args.format, style)).collect();
+    let layout = Layout::stdout();
+    let text: String = events.iter().skip(surplus).map(|event| event.render(args.format, layout)).collect();
     print(&text)?;
     if events.is_empty() {
         remark(&format!("nothing in the last {}", humantime::format_duration(args.since)));
