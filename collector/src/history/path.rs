@@ -8,18 +8,18 @@ pub struct Hour(i64);
 
 const HOUR_US: i64 = 3_600_000_000;
 
-/// Last hour that has a four-digit year: later times, which no clock shows, are filed under it.
-const LAST_HOUR: i64 = 253_402_300_799 / 3600;
+/// End of the year 9998: later times, which no clock shows, are filed under it.
+const LAST_HOUR: i64 = 253_370_764_799 / 3600;
 
 impl Hour {
-    /// The hour a time lies in; times before 1970 or after 9999 are filed under the first and the last.
+    /// The hour a time lies in; times before 1970 or after 9998 are filed under the first and the last.
     pub fn of(time_us: i64) -> Self {
         Self((time_us.div_euclid(HOUR_US)).clamp(0, LAST_HOUR))
     }
 
     /// `2026-01-31`.
     pub fn date(self) -> String {
-        // Within 1970..=9999 a timestamp always exists.
+        // Within 1970..=9998 a timestamp always exists.
         jiff::Timestamp::from_second(self.0 * 3600).unwrap_or_default().strftime("%Y-%m-%d").to_string()
     }
 
@@ -81,6 +81,6 @@ mod tests {
     #[test]
     fn times_no_clock_shows_still_have_an_hour() {
         assert_eq!(Hour::of(i64::MIN).date(), "1970-01-01");
-        assert_eq!(Hour::of(i64::MAX).date(), "9999-12-31");
+        assert_eq!(Hour::of(i64::MAX).date(), "9998-12-31");
     }
 }

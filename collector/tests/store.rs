@@ -1,0 +1,235 @@
+//! What is acknowledged is stored once and is found, in memory and in Parquet, with the collector and without it.
+
+mod support;
+
+use skep_wire::v1::{self, down, up};
+use support::agent::{ROWS, Uplink, sealed};
+use support::{Ground, eventually};
+
+const STREAM: &str = "0123456789abcdef0123456789abcdef";
+
+#[tokio::test]
+async fn rows_are_found_in_memory_in_files_and_offline() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    assert_eq!(uplink.durable_seq, 0);
+    assert_eq!(uplink.deliver(1, 30).await.unwrap(), 30);
+    let count = "SELECT count(*) FROM cpu";
+    assert_eq!(collector.number(count).await, 30 * ROWS);
+    let flushed = collector.flush().await;
+    assert!(flushed.rows as i64 >= 30 * (ROWS + 2), "{flushed:?}");
+    assert_eq!(collector.number(count).await, 30 * ROWS);
+    uplink.deliver(31, 40).await.unwrap();
+    assert_eq!(collector.number(count).await, 40 * ROWS);
+    let sum = (1..=40).sum::<i64>() * ROWS;
+    assert_eq!(collector.number("SELECT sum(on_cpu_ns) FROM cpu WHERE node = 'a' AND seq <= 40").await, sum);
+    assert_eq!(collector.number("SELECT count(*) FROM cpu WHERE time >= '2026-11-22T00:00:00Z'").await, 31 * ROWS);
+    assert_eq!(collector.number("SELECT hist_quantile(run_queue_delay, 0.5) FROM cpu").await, 20);
+    assert_eq!(collector.number("SELECT count(*) FROM processes WHERE array_length(argv) = 2").await, 40);
+
+    let offline = ground.offline(count);
+    let said = String::from_utf8_lossy(&offline.stderr).into_owned();
+    assert!(!offline.status.success() && said.contains("connect to it at https://"), "{said}");
+    assert_eq!(collector.stop(), Some(0), "{}", ground.log());
+    assert!(!ground.data().join("endpoint.json").exists());
+    assert_eq!(ground.offline_number(count), 40 * ROWS);
+    assert_eq!(ground.offline_number("SELECT sum(on_cpu_ns) FROM cpu"), sum);
+    let files = ground.files("history/cpu", "parquet");
+    let folders: Vec<_> = files.iter().map(|f| f.parent().unwrap().display().to_string()).collect();
+    assert!(folders.iter().any(|f| f.ends_with("date=2026-11-21/hour=23")), "{folders:?}");
+    assert!(folders.iter().any(|f| f.ends_with("date=2026-11-22/hour=00")), "{folders:?}");
+}
+
+#[tokio::test]
+async fn a_batch_sent_twice_is_acknowledged_twice_and_stored_once() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 5).await.unwrap();
+    assert_eq!(uplink.deliver(3, 5).await.unwrap(), 5);
+    drop(uplink);
+    let mut again = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    assert_eq!(again.durable_seq, 5);
+    again.deliver(1, 6).await.unwrap();
+    assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 6 * ROWS);
+    let nodes = collector.console().await.nodes(v1::NodesRequest {}).await.unwrap().into_inner().nodes;
+    assert_eq!((nodes[0].node.as_str(), nodes[0].batches, nodes[0].repeats), ("a", 6, 8));
+    assert!(nodes[0].connected);
+}
+
+#[tokio::test]
+async fn a_batch_out_of_turn_is_refused_unless_a_gap_was_declared() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 2).await.unwrap();
+    uplink.send(5).await;
+    let Some(down::Message::Reset(reset)) = uplink.next().await.unwrap() else { panic!("not a reset") };
+    assert!(reset.reason.contains("3 is due"), "{}", reset.reason);
+
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    let gap = v1::Gap { stream: STREAM.to_owned(), from_seq: 3, to_seq: 4, reason: "full".to_owned() };
+    uplink.say(up::Message::Gap(gap)).await;
+    assert_eq!(uplink.deliver(5, 6).await.unwrap(), 6);
+    assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 4 * ROWS);
+}
+
+#[tokio::test]
+async fn an_agent_that_no_longer_has_what_the_collector_lost_is_not_kept_out() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    for attempt in 0..2 {
+        let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+        uplink.send(8).await;
+        match uplink.next().await.unwrap() {
+            Some(down::Message::Reset(_)) => assert_eq!(attempt, 0),
+            Some(down::Message::Ack(ack)) => assert_eq!((attempt, ack.durable_seq), (1, 8)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let told = "SELECT count(*) FROM loss WHERE reason = 'collector_lost' AND detail LIKE '%1 to 7%' AND node = 'a'";
+    assert_eq!(collector.number(told).await, 1);
+    assert_eq!(collector.number("SELECT count(*) FROM cpu").await, ROWS);
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_stored_is_kept_aside_and_the_ledger_says_so() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 1).await.unwrap();
+    let mut bad = sealed("a", STREAM, 2);
+    bad.payload.truncate(20);
+    uplink.say(up::Message::Batch(bad)).await;
+    uplink.deliver(3, 3).await.unwrap();
+    assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 2 * ROWS);
+    assert_eq!(collector.number("SELECT count(*) FROM loss WHERE reason = 'rejected' AND seq = 2").await, 1);
+    assert_eq!(ground.files("quarantine", "envelope").len(), 1);
+    assert!(ground.log().contains("a batch cannot be stored"), "{}", ground.log());
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_another() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.say(up::Message::Batch(sealed("b", STREAM, 1))).await;
+    assert_eq!(uplink.next().await.unwrap_err().code(), tonic::Code::PermissionDenied);
+
+    let refused = Uplink::open(&ground, &collector.grpc, "operator", STREAM).await.err().unwrap();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused:?}");
+    let channel = ground.channel(&collector.grpc, "a").await.unwrap();
+    let mut console = v1::console_client::ConsoleClient::new(channel);
+    let refused = console.nodes(v1::NodesRequest {}).await.unwrap_err();
+    assert!(refused.message().contains("needs operator"), "{refused:?}");
+
+    let strangers = Ground::new();
+    let error = strangers.channel(&collector.grpc, "a").await.err();
+    assert!(error.is_some(), "a certificate of another authority was taken");
+    assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 0);
+}
+
+#[tokio::test]
+async fn wrong_statements_get_one_clear_line() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    for (sql, code, says) in [
+        ("SELEC 1", tonic::Code::InvalidArgument, "SELEC"),
+        ("SELECT * FROM syscall", tonic::Code::NotFound, "did you mean syscalls?"),
+        ("SELECT pidd FROM cpu", tonic::Code::InvalidArgument, "did you mean pid"),
+        ("DROP TABLE cpu", tonic::Code::InvalidArgument, "only statements that read"),
+        ("INSERT INTO cpu SELECT * FROM cpu", tonic::Code::InvalidArgument, "only statements that read"),
+        ("COPY cpu TO '/tmp/x.csv'", tonic::Code::InvalidArgument, "only statements that read"),
+        ("SET datafusion.execution.batch_size = 1", tonic::Code::InvalidArgument, "only statements that read"),
+        ("CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'", tonic::Code::InvalidArgument, "only"),
+        ("EXPLAIN ANALYZE COPY cpu TO '/tmp/x.csv'", tonic::Code::InvalidArgument, "only"),
+        ("SELECT 1; SELECT 2", tonic::Code::InvalidArgument, ""),
+        ("SELECT nofunction(pid) FROM cpu", tonic::Code::InvalidArgument, "nofunction"),
+    ] {
+        let (_, ended) = collector.query(sql).await;
+        let status = ended.unwrap_err();
+        assert_eq!(status.code(), code, "{sql}: {status:?}");
+        assert!(status.message().contains(says) && !status.message().contains('\n'), "{sql}: {}", status.message());
+    }
+    for sql in ["SHOW TABLES", "DESCRIBE cpu", "EXPLAIN SELECT * FROM cpu", "SHOW COLUMNS FROM loss"] {
+        let (rows, ended) = collector.query(sql).await;
+        assert!(ended.is_ok() && rows.iter().any(|batch| batch.num_rows() > 0), "{sql}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_file_is_named_counted_once_and_the_rest_is_answered() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 5).await.unwrap();
+    collector.flush().await;
+    uplink.deliver(6, 8).await.unwrap();
+    collector.flush().await;
+    let victim = ground.files("history/cpu", "parquet").remove(0);
+    let gone = ground.offline(""); // The collector runs; nothing is read.
+    assert!(!gone.status.success());
+    let before = collector.number("SELECT count(*) FROM cpu").await;
+    assert_eq!(before, 8 * ROWS);
+    std::fs::remove_file(&victim).unwrap();
+    for _ in 0..2 {
+        let (rows, ended) = collector.query("SELECT count(*) FROM cpu").await;
+        let status = ended.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DataLoss);
+        let name = victim.file_name().unwrap().to_str().unwrap();
+        assert!(status.message().contains(name), "{}", status.message());
+        assert!(support::number(&rows) < before);
+    }
+    let told = "SELECT count(*) FROM loss WHERE probe = 'history' AND reason = 'file_missing'";
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while collector.number(told).await == 0 {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    assert_eq!(collector.number(told).await, 1);
+    assert_eq!(collector.number("SELECT count(*) FROM loss WHERE attempted <> delivered + lost").await, 0);
+    assert_eq!(collector.stop(), Some(0));
+    let offline = ground.offline("SELECT count(*) FROM cpu");
+    assert_eq!(offline.status.code(), Some(1));
+    let said = String::from_utf8(offline.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(support::number(&support::batches(&offline.stdout)) < before);
+}
+
+#[tokio::test]
+async fn events_come_as_they_become_durable() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut console = collector.console().await;
+    let request = v1::EventsRequest { kinds: vec!["exec".to_owned()] };
+    let mut events = console.events(request).await.unwrap().into_inner();
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 3).await.unwrap();
+    for seq in 1..=3 {
+        let reply = events.message().await.unwrap().unwrap();
+        let chunk = reply.chunk.unwrap();
+        assert_eq!((reply.node.as_str(), chunk.table.as_str(), reply.missed), ("a", "processes", 0));
+        assert_eq!(skep_wire::chunk::rows(&chunk).next().unwrap().int("pid"), Some(seq));
+    }
+    let unknown = v1::EventsRequest { kinds: vec!["exek".to_owned()] };
+    assert!(console.events(unknown).await.unwrap_err().message().contains("exek"));
+}
+
+#[test]
+fn a_second_collector_on_the_folder_is_told_who_has_it() {
+    let ground = Ground::new();
+    let _first = ground.serve("");
+    let mut second = ground.spawn("");
+    assert_eq!(second.wait(), Some(1));
+    eventually("the log", || ground.log().contains("is in use by a running collector").then_some(()));
+}
+
+#[test]
+fn every_fault_of_the_configuration_is_told_and_the_exit_code_is_2() {
+    let ground = Ground::new();
+    let mut collector = ground.spawn("nonsense = 1\n[flush]\nrows = 0\n");
+    assert_eq!(collector.wait(), Some(2));
+    let log = ground.log();
+    assert!(log.contains("nonsense") && log.contains("flush.rows"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
