@@ -76,7 +76,7 @@ enum Toolchain {
 
 impl Toolchain {
     fn find(target: &str) -> Result<Self, Fault> {
-        if !answers(Command::new("bpf-linker").arg("--version")) {
+        if !answers(Command::new("bpf-linker").arg("--version").env("PATH", search_path())) {
             return Err(Fault::NoLinker);
         }
         if nightly_has_source() {
@@ -112,9 +112,20 @@ impl Toolchain {
             command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
         }
         command.env("RUSTFLAGS", format!("-C debuginfo=2 -C link-arg=--btf --cfg=bpf_target_arch=\"{arch}\""));
+        command.env("PATH", search_path());
         let status = command.status().map_err(Fault::Cargo)?;
         if status.success() { Ok(()) } else { Err(Fault::Compile) }
     }
+}
+
+/// The path with cargo's own folder at its end, where `cargo install` puts the linker.
+fn search_path() -> OsString {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(home.map(|home| home.join("bin")));
+    env::join_paths(folders).unwrap_or(path)
 }
 
 fn nightly_has_source() -> bool {

@@ -9,6 +9,9 @@
 //! one ring buffer that wakes nobody. What is not kept is counted in the [`ledger`]. Fields of the kernel's structs are
 //! found through [`kernel`]. Everything a program hands on is defined in `skep_common`.
 //!
+//! For debugging, the programs can write to the agent's log. The level is read-only data that user space sets, 0 unless
+//! asked for; at 0 the verifier removes the code.
+//!
 //! A program never fails: each has an outer function that the kernel calls and an inner one that gives up early.
 
 #![no_std]

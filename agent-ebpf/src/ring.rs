@@ -1,6 +1,7 @@
 //! The one ring buffer, which wakes nobody: user space comes by on a timer.
 
 use aya_ebpf::{macros::map, maps::RingBuf};
+use aya_log_ebpf::debug;
 use skep_common::{event::Header, ledger::column, limit};
 
 use crate::{epoch::Epoch, ledger::Ledger};
@@ -18,6 +19,7 @@ pub fn emit<T: 'static>(epoch: Epoch, probe: usize, kind: u32, fill: impl FnOnce
     ledger.attempted(probe);
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         ledger.lost(probe, column::RING_FULL);
+        debug!(&EVENTS, "no room for a record of kind {}", kind);
         return;
     };
     let record = entry.as_mut_ptr();
@@ -43,6 +45,7 @@ pub fn emit_bytes(epoch: Epoch, probe: usize, record: *mut u8, length: u64) {
     };
     if refused != 0 {
         ledger.lost(probe, column::RING_FULL);
+        debug!(&EVENTS, "no room for a record of {} bytes", length);
     }
 }
 

@@ -6,6 +6,7 @@ use aya_ebpf::{
     maps::PerCpuArray,
     programs::BtfTracePointContext,
 };
+use aya_log_ebpf::debug;
 use skep_common::{
     event::{ExecRecord, ExitRecord, ForkRecord, kind},
     exec_flag as flag,
@@ -105,6 +106,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         syscall::renumber(old_tid, tid);
         _ = TASKS.remove(old_tid);
     }
+    debug!(&ctx, "exec in process {}, thread {} before", tid, old_tid);
     executed(task, program);
     0
 }

@@ -9,6 +9,7 @@ use aya_ebpf::{
     maps::HashMap,
     programs::BtfTracePointContext,
 };
+use aya_log_ebpf::debug;
 use skep_common::{
     event::{ConnectionRecord, NO_DURATION, SubjectRecord, connection, direction, kind},
     ledger::probe,
@@ -69,6 +70,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let now_ns = kernel::now_ns();
+    debug!(&ctx, "tcp socket goes from state {} to {}", old, new);
     match new {
         state::SYN_SENT => called(sock, now_ns),
         state::ESTABLISHED => established(sock, old, now_ns),

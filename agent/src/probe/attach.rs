@@ -9,8 +9,9 @@ use skep_common::plain;
 use super::{
     error::ProbeError,
     kernel::{GROUPS, Kernel, PROGRAMS, Program},
+    log,
     object::OBJECT,
-    options::{LogLevel, ProbeOptions},
+    options::ProbeOptions,
     report::{ProbeReport, chain},
 };
 
@@ -67,7 +68,7 @@ pub(super) fn attach(loaded: &mut Loaded, report: &mut ProbeReport) -> Result<()
 }
 
 fn create(options: &ProbeOptions, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, ProbeError> {
-    let log_level: u8 = if options.log == LogLevel::Off { 0 } else { u8::MAX };
+    let log_level = log::level(options.log);
     let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
     EbpfLoader::new()
         .btf(Some(btf))

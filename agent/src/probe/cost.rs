@@ -33,7 +33,8 @@ pub struct RunStatistics {
 impl RunStatistics {
     /// Turns the measurement on.
     ///
-    /// Errors: what the kernel says; it needs `CAP_SYS_ADMIN`.
+    /// # Errors
+    /// What the kernel says; it needs `CAP_SYS_ADMIN`.
     pub fn enable() -> io::Result<Self> {
         aya::sys::enable_stats(Stats::RunTime).map(|held| Self { _held: held }).map_err(|error| error.io_error)
     }

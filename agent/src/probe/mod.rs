@@ -43,6 +43,8 @@ mod probes;
 
 mod cost;
 
+mod log;
+
 mod syscall_name;
 
 pub use cost::{ProgramCost, RunStatistics};

@@ -19,6 +19,7 @@ use super::{
     cost::Programs,
     error::ProbeError,
     kernel::Kernel,
+    log::ProbeLog,
     merge::Merge,
     options::ProbeOptions,
     reading::{Event, ProbeLedger, Reading},
@@ -40,6 +41,7 @@ const LEDGER_GROUPS: [u32; probe::LEN] =
 pub struct Probes {
     programs: Programs,
     ring: RingBuf<MapData>,
+    log: ProbeLog,
     sides: [Side; 2],
     control: Slots<u64>,
     ledger: Slots<Counters>,
@@ -71,7 +73,8 @@ impl fmt::Debug for Probes {
 impl Probes {
     /// Loads and attaches every probe this kernel allows; the report says which, and why the others are not there.
     ///
-    /// Errors: [`ProbeError`]; nothing stays loaded. Cost: some tenths of a second.
+    /// # Errors
+    /// [`ProbeError`]; nothing stays loaded. Cost: some tenths of a second.
     pub fn load(options: &ProbeOptions) -> Result<(Self, ProbeReport), ProbeError> {
         let names = sys::missing_capabilities();
         if !names.is_empty() {
@@ -86,14 +89,15 @@ impl Probes {
         let kernel = Kernel::probe(&described, options, &mut report);
         drop(described);
         let loaded = attach::load(options, kernel, &mut report)?;
-        Self::attach(loaded, &mut report).map(|probes| (probes, report))
+        Self::attach(loaded, options, &mut report).map(|probes| (probes, report))
     }
 
-    fn attach(mut loaded: Loaded, report: &mut ProbeReport) -> Result<Self, ProbeError> {
+    fn attach(mut loaded: Loaded, options: &ProbeOptions, report: &mut ProbeReport) -> Result<Self, ProbeError> {
         let ebpf = &mut loaded.ebpf;
         let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus);
         let ring = ebpf.take_map("EVENTS").ok_or(ProbeError::NoMap { name: "EVENTS" })?;
         let ring = RingBuf::try_from(ring).map_err(|_| ProbeError::NoMap { name: "EVENTS" })?;
+        let log = ProbeLog::take(ebpf, options);
         let control = Slots::take(ebpf, "CONTROL")?;
         let sides = [
             Side::take(ebpf, "SYSCALLS_EVEN", "CPU_EVEN", "DELAYS_EVEN")?,
@@ -109,6 +113,7 @@ impl Probes {
             able: loaded.kernel.able,
             programs: Programs::new(loaded),
             ring,
+            log,
             sides,
             control,
             ledger,
@@ -126,6 +131,7 @@ impl Probes {
     ///
     /// Cost: no system calls.
     pub fn drain_events(&mut self, events: &mut dyn FnMut(Event)) {
+        self.log.flush();
         while let Some(record) = self.ring.next() {
             // A record nobody can read is missing in the ledger's sum, which says so.
             if let Some(decoded) = ring::decode(&record) {
@@ -138,7 +144,8 @@ impl Probes {
     /// Closes the epoch: hands out the events that are left of it (and the first of the next), and returns what was
     /// counted in it.
     ///
-    /// Errors: [`ProbeError::GracePeriod`], [`ProbeError::Map`]; the epoch's counts may then be incomplete.
+    /// # Errors
+    /// [`ProbeError::GracePeriod`], [`ProbeError::Map`]; the epoch's counts may then be incomplete.
     /// Cost: blocks for an RCU grace period, some tens of milliseconds; a system call for every few thousand entries.
     pub fn flip(&mut self, events: &mut dyn FnMut(Event)) -> Result<Reading, ProbeError> {
         let until_ns = sys::boot_ns();

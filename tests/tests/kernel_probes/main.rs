@@ -2,9 +2,15 @@
 //!
 //! Every test loads its own probes and does something known in processes of its own; one runs at a time.
 
+#[cfg(test)]
 mod cpu;
+#[cfg(test)]
 mod ledger;
+#[cfg(test)]
 mod process;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod syscall;
+#[cfg(test)]
 mod tcp;

@@ -9,6 +9,7 @@ use std::{
 use skep_agent::probe::{
     Event, ProbeOptions, Probes, Reading,
     reading::{Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, SyscallReading},
+    syscall_name,
 };
 
 /// One test at a time: the probes see the whole host, and the tests would be each other's noise.
@@ -63,9 +64,9 @@ impl Watch {
     }
 
     /// Every row of a process's system call.
-    pub(crate) fn syscalls(&self, pid: u32, nr: i64) -> impl Iterator<Item = &SyscallReading> {
+    pub(crate) fn syscalls(&self, pid: u32, name: &'static str) -> impl Iterator<Item = &SyscallReading> {
         let rows = self.readings.iter().flat_map(|reading| &reading.syscalls);
-        rows.filter(move |row| row.process.pid == pid && i64::from(row.nr) == nr)
+        rows.filter(move |row| row.process.pid == pid && syscall_name(row.nr) == Some(name))
     }
 
     /// Every row of a process's scheduling.
@@ -75,47 +76,47 @@ impl Watch {
 
     /// Execs of a process.
     pub(crate) fn execs(&self, pid: u32) -> Vec<&Exec> {
-        let exec = |event| match event {
-            &Event::Exec(ref exec) if exec.subject.process.pid == pid => Some(&**exec),
+        let matching = self.events.iter().filter_map(|event| match event {
+            Event::Exec(exec) if exec.subject.process.pid == pid => Some(&**exec),
             _ => None,
-        };
-        self.events.iter().filter_map(exec).collect()
+        });
+        matching.collect()
     }
 
     /// Execs of children of a process.
     pub(crate) fn execs_below(&self, parent: u32) -> Vec<&Exec> {
-        let exec = |event| match event {
-            &Event::Exec(ref exec) if exec.subject.parent.pid == parent => Some(&**exec),
+        let matching = self.events.iter().filter_map(|event| match event {
+            Event::Exec(exec) if exec.subject.parent.pid == parent => Some(&**exec),
             _ => None,
-        };
-        self.events.iter().filter_map(exec).collect()
+        });
+        matching.collect()
     }
 
     /// Ends of a process.
     pub(crate) fn exits(&self, pid: u32) -> Vec<&Exit> {
-        let exit = |event| match event {
-            &Event::Exit(ref exit) if exit.subject.process.pid == pid => Some(exit),
+        let matching = self.events.iter().filter_map(|event| match event {
+            Event::Exit(exit) if exit.subject.process.pid == pid => Some(exit),
             _ => None,
-        };
-        self.events.iter().filter_map(exit).collect()
+        });
+        matching.collect()
     }
 
     /// Children of a process.
     pub(crate) fn forks_of(&self, parent: u32) -> Vec<&Fork> {
-        let fork = |event| match event {
-            &Event::Fork(ref fork) if fork.subject.parent.pid == parent => Some(fork),
+        let matching = self.events.iter().filter_map(|event| match event {
+            Event::Fork(fork) if fork.subject.parent.pid == parent => Some(fork),
             _ => None,
-        };
-        self.events.iter().filter_map(fork).collect()
+        });
+        matching.collect()
     }
 
     /// Connection events that match.
     pub(crate) fn connections(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<&Connection> {
-        let connection = |event| match event {
-            &Event::Connection(ref connection) if wanted(connection) => Some(connection),
+        let matching = self.events.iter().filter_map(|event| match event {
+            Event::Connection(connection) if wanted(connection) => Some(connection),
             _ => None,
-        };
-        self.events.iter().filter_map(connection).collect()
+        });
+        matching.collect()
     }
 
     /// Asserts that every ledger balances and that nothing happened that nobody can explain.
