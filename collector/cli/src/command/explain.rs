@@ -1,6 +1,6 @@
 //! `skep explain`: one finding, what it rests on, what was done about it, and how much was seen.
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use clap::{Args, ValueEnum};
 
@@ -8,7 +8,7 @@ use super::actions::full_id;
 use crate::connect::Source;
 use crate::exit::{Failure, one_line};
 use crate::output::{
-    DataFormat, Layout, Paint, Row, Style, escape, print, quoted, render, rows, share, time_us, to_json,
+    DataFormat, Layout, OutputError, Paint, Row, Style, escape, print, quoted, render, rows, share, time_us, to_json,
 };
 use crate::place::PlaceArgs;
 
@@ -128,7 +128,8 @@ fn for_people(id: &str, finding: &Part, evidence: &Result<Part, String>, actions
         Err(reason) => text.push_str(&format!("  no rows: {reason}\n")),
         Ok(part) if part.rows() == 0 => text.push_str("  the rows are no longer kept\n"),
         Ok(part) => {
-            text.push_str(&render(&part.schema, &first(&part.batches, EVIDENCE_ROWS), layout));
+            let telling = telling(part)?;
+            text.push_str(&render(&telling.schema, &first(&telling.batches, EVIDENCE_ROWS), layout));
             if part.rows() > EVIDENCE_ROWS {
                 text.push_str(&format!("... {} rows in all\n", part.rows()));
             }
@@ -187,6 +188,19 @@ fn coverage_in_words(coverage: Option<f64>) -> String {
             format!("only {} of what happened in its window; the rest was lost, see the table `loss`", share(part))
         }
     }
+}
+
+/// Without the columns that say nothing here: those of the envelope, and those that are empty in every row.
+fn telling(part: &Part) -> Result<Part, Failure> {
+    let empty = |at: usize| part.batches.iter().all(|batch| batch.column(at).null_count() == batch.num_rows());
+    let fields = part.schema.fields().iter().enumerate();
+    let kept: Vec<usize> = fields
+        .filter(|(at, field)| !["boot", "stream", "seq"].contains(&field.name().as_str()) && !empty(*at))
+        .map(|(at, _)| at)
+        .collect();
+    let schema = part.schema.project(&kept).map_err(OutputError::Arrow)?;
+    let batches = part.batches.iter().map(|batch| batch.project(&kept)).collect::<Result<_, _>>();
+    Ok(Part { schema: schema.into(), batches: batches.map_err(OutputError::Arrow)? })
 }
 
 /// At most `limit` rows from the start.

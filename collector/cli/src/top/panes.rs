@@ -62,10 +62,10 @@ const CONNECTIONS: &[Column] = &[
 const FINDINGS: &[Column] = &[
     number("AGE", "age_us", 8, 0),
     name("SEVERITY", "severity", 8, 0),
-    wide("TITLE", "title", 24),
-    name("WORKLOAD", "workload", 22, 1),
+    wide("TITLE", "title", 40),
+    name("WORKLOAD", "workload", 22, 2),
     name("NODE", "node", 12, 3),
-    name("FINDING", "finding", 12, 2),
+    name("FINDING", "finding", 12, 1),
 ];
 
 const HEALTH: &[Column] = &[

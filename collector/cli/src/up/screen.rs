@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use super::log::Notice;
 use super::numbers::Numbers;
-use crate::output::{Paint, Style, count, escape, share, time_us};
+use crate::output::{Layout, Paint, Style, count, cut, escape, share, time_us};
 
 /// Standard output, drawn by one owner.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl Screen {
             return;
         }
         if self.terminal {
-            let block = self.block_of(numbers);
+            let width = Layout::stdout().width.unwrap_or(80);
+            let block = self.block_of(numbers, width);
             self.erase();
             self.draw(block);
         } else {
@@ -85,29 +86,29 @@ impl Screen {
         drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
     }
 
-    fn block_of(&self, numbers: &Numbers) -> Vec<String> {
-        let style = self.style;
-        let name = |text: &str| style.paint(Paint::Faint, &format!("{text:<14}"));
+    /// Lines no wider than `width`: a line that wraps would be drawn over in part.
+    fn block_of(&self, numbers: &Numbers, width: usize) -> Vec<String> {
+        const NAMES: usize = 14;
+        let line = |name: &str, text: &str, paint: Option<Paint>| {
+            let text = cut(text, width.saturating_sub(NAMES).max(1));
+            let text = paint.map_or(text.clone(), |paint| self.style.paint(paint, &text));
+            format!("{}{text}", self.style.paint(Paint::Faint, &format!("{name:<NAMES$}")))
+        };
+        let good_if = |good: bool| Some(if good { Paint::Good } else { Paint::Warn });
         let busiest: Vec<String> =
             numbers.busiest.iter().map(|(comm, cores)| format!("{} {cores:.2}", escape(comm))).collect();
-        let coverage = style.paint(
-            if numbers.lost == 0 { Paint::Good } else { Paint::Warn },
-            &format!("{} seen, {} lost", share(numbers.coverage()), count(numbers.lost.unsigned_abs())),
-        );
-        let findings = style.paint(
-            if numbers.findings == 0 { Paint::Good } else { Paint::Warn },
-            &count(numbers.findings.unsigned_abs()),
-        );
+        let cpu = format!("{:.2} of {} cores; {}", numbers.cores, self.cpus, busiest.join(", "));
+        let coverage = format!("{}, {} lost", share(numbers.coverage()), count(numbers.lost.unsigned_abs()));
         vec![
-            format!("{} ({:.0}s)", style.paint(Paint::Strong, &clock(numbers.start_us)), numbers.window_s),
-            format!("{}{}", name("processes"), count(numbers.processes.unsigned_abs())),
-            format!("{}{:.2} of {} cores, busiest: {}", name("cpu"), numbers.cores, self.cpus, busiest.join(", ")),
-            format!("{}{}/s", name("system calls"), count(numbers.syscalls_per_s.round() as u64)),
-            format!("{}{} forks, execs and exits", name("events"), count(numbers.events.unsigned_abs())),
-            format!("{}{} opened", name("connections"), count(numbers.connections.unsigned_abs())),
-            format!("{}{findings}", name("findings")),
-            format!("{}{coverage}", name("coverage")),
-            format!("{}{:.1}% of one core", name("skep itself"), numbers.own_cores * 100.0),
+            line("window", &format!("{} ({:.0}s)", clock(numbers.start_us), numbers.window_s), Some(Paint::Strong)),
+            line("processes", &count(numbers.processes.unsigned_abs()), None),
+            line("cpu", &cpu, None),
+            line("system calls", &format!("{}/s", count(numbers.syscalls_per_s.round() as u64)), None),
+            line("events", &format!("{} forks, execs and exits", count(numbers.events.unsigned_abs())), None),
+            line("connections", &format!("{} opened", count(numbers.connections.unsigned_abs())), None),
+            line("findings", &count(numbers.findings.unsigned_abs()), good_if(numbers.findings == 0)),
+            line("coverage", &coverage, good_if(numbers.lost == 0)),
+            line("skep itself", &format!("{:.1}% of one core", numbers.own_cores * 100.0), None),
         ]
     }
 
@@ -163,6 +164,8 @@ mod tests {
             "22:13:20Z 10s: 142 processes, 1.23/2 cores, 84,210 syscalls/s, 37 events, 5 connections, 1 findings, \
              coverage 99.50% (5 lost), own cpu 0.8%"
         );
-        assert_eq!(screen.block_of(&numbers).len(), 9);
+        let block = screen.block_of(&numbers, 30);
+        assert_eq!(block.len(), 9);
+        assert!(block.iter().all(|line| line.chars().count() <= 30), "{block:?}");
     }
 }

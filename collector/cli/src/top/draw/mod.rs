@@ -10,13 +10,12 @@ use super::Pane;
 use super::sheet::{Cell, Column, Mood};
 use super::view::{Link, View};
 use crate::command::span::now_us;
-use crate::output::{count, share, since};
+use crate::output::{count, cut, escape, share, since};
 
 /// Lines that are not rows: two of header, tabs, headings, two of footer.
 const FRAME_LINES: u16 = 6;
 
-const HELP: &str = "\
- 1-6, Tab, Left, Right   choose a pane
+const HELP: &str = " 1-6, Tab, Left, Right   choose a pane
  s S  (or > <)           sort by the next, previous column
  r                       reverse the order
  /                       filter rows by text; Esc clears it
@@ -74,7 +73,7 @@ fn header_lines(view: &View) -> Vec<Line<'static>> {
         Link::Live if view.paused() => Span::styled("paused", mood_style(Mood::Warn)),
         Link::Live => Span::styled("live", Style::new().fg(Color::Green)),
         Link::Files => Span::styled("no collector runs: newest on disk", mood_style(Mood::Warn)),
-        Link::Broken(reason) => Span::styled(format!("{reason}; trying again"), mood_style(Mood::Bad)),
+        Link::Broken(reason) => Span::styled(format!("trying again: {reason}"), mood_style(Mood::Bad)),
     };
     let mut first = vec![Span::styled("skep ", strong()), state];
     let Some(snapshot) = view.snapshot() else { return vec![Line::from(first)] };
@@ -188,7 +187,7 @@ fn footer_lines(view: &View, width: u16) -> Vec<Line<'static>> {
     } else if !view.filter().is_empty() {
         Line::styled(format!("filter: {}", view.filter()), mood_style(Mood::Warn))
     } else {
-        latest_finding(view)
+        latest_finding(view, width)
     };
     let total = view.sheet().rows.len();
     let position = if total == 0 { String::new() } else { format!("  {}/{total}", view.selected() + 1) };
@@ -197,12 +196,11 @@ fn footer_lines(view: &View, width: u16) -> Vec<Line<'static>> {
     vec![first, Line::styled(format!("{keys}{}{position}", " ".repeat(room)), faint())]
 }
 
-fn latest_finding(view: &View) -> Line<'static> {
+fn latest_finding(view: &View, width: u16) -> Line<'static> {
     let Some(latest) = view.snapshot().and_then(|snapshot| snapshot.findings.first()) else { return Line::default() };
     let mood = if matches!(latest.severity.as_str(), "high" | "critical") { Mood::Bad } else { Mood::Warn };
-    let text =
-        format!("{}: {} ({})", latest.severity, crate::output::escape(&latest.title), since(latest.time_us, now_us()));
-    Line::styled(text, mood_style(mood))
+    let text = format!("{}: {} ({})", latest.severity, escape(&latest.title), since(latest.time_us, now_us()));
+    Line::styled(cut(&text, usize::from(width)), mood_style(mood))
 }
 
 fn help(frame: &mut Frame<'_>) {

@@ -74,6 +74,6 @@ fn a_lost_collector_is_said_and_the_rows_stay() {
     let mut view = busy();
     view.set_link(Link::Broken("collector https://h:1 is not reachable".to_owned()));
     let lines = screen(&view, 100, 24);
-    assert!(lines[0].contains("not reachable; trying again"), "{}", lines[0]);
+    assert!(lines[0].contains("trying again: collector https://h:1 is not reachable"), "{}", lines[0]);
     assert!(lines[4].contains("worker-99"), "{}", lines[4]);
 }
