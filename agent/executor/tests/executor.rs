@@ -1,5 +1,7 @@
 //! The real binary against real cgroups. Needs root and a cpu hierarchy.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the line that is wrong")]
+
 mod support;
 
 use std::fs;

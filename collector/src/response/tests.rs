@@ -1,1 +1,345 @@
+use ed25519_dalek::SigningKey;
+use prost::Message;
+use skep_wire::chunk::{self, Builder};
+use skep_wire::envelope::Origin;
+use skep_wire::{tables, v1};
 
+use super::*;
+use crate::decide::{Policy, Refusal};
+
+const SECOND: i64 = 1_000_000;
+
+const NODE: &str = "n1";
+
+fn origin(node: &str) -> Origin {
+    Origin { node: node.to_owned(), boot: "boot-1".to_owned(), stream: "s".to_owned(), seq: 1 }
+}
+
+fn responder_with(policy: &str) -> Responder {
+    let policy = Policy::parse(policy).unwrap();
+    Responder::new(Setup { policy, key: SigningKey::from_bytes(&[3; 32]), seed: [5; 32] })
+}
+
+fn responder() -> Responder {
+    responder_with(Policy::default_text())
+}
+
+fn batch(chunks: impl IntoIterator<Item = v1::Chunk>) -> v1::Batch {
+    let chunks: Vec<_> = chunks.into_iter().collect();
+    for chunk in &chunks {
+        chunk::check(chunk, tables::find(&chunk.table).unwrap()).unwrap();
+    }
+    v1::Batch { sealed_us: 0, chunks, deliveries: Vec::new() }
+}
+
+/// A `cpu` chunk of one window: workload and cores.
+fn cpu(time_us: i64, coverage: f64, usage: &[(&str, f64)]) -> v1::Chunk {
+    let mut rows = Builder::new(&tables::CPU);
+    // The idle task is never anybody's use.
+    for (pid, (workload, cores)) in [("host", 2.0)].iter().chain(usage).enumerate() {
+        let cgroup = workload.strip_prefix("cgroup:").unwrap_or("/");
+        rows.int("time", time_us).float("window_s", 10.0).int("pid", pid as i64).int("start_ns", 1).text("comm", "c");
+        rows.text("workload", workload).text("cgroup", cgroup).int("cgroup_id", 77).text("attribution", "exact");
+        rows.int("on_cpu_ns", (cores * 10e9) as i64).int("slices", 1).int("voluntary_switches", 0);
+        rows.int("involuntary_switches", 0).int("run_queue_delay_count", 0).int("run_queue_delay_sum_ns", 0);
+        rows.histogram("run_queue_delay", []).float("coverage", coverage);
+        rows.end_row().unwrap();
+    }
+    rows.finish().unwrap()
+}
+
+fn exec(pid: i64, exe: &str, argv: &[&str]) -> v1::Chunk {
+    let mut rows = Builder::new(&tables::PROCESSES);
+    rows.int("time", 5).text("event", "exec").int("pid", pid).int("start_ns", 9).text("comm", "x").text("exe", exe);
+    rows.text("workload", "unit:x.service").text("cgroup", "/x").int("cgroup_id", 7).text("attribution", "exact");
+    rows.int("parent_pid", 1).text("parent_exe", "/usr/bin/bash").text("filename", exe).text_list("argv", argv);
+    rows.bool("argv_truncated", false).text_list::<&str>("flags", &[]);
+    rows.end_row().unwrap();
+    rows.finish().unwrap()
+}
+
+/// What the agent makes of a receipt.
+fn outcome(action: &str, state: &str, parameters: &str) -> v1::Chunk {
+    let mut rows = Builder::new(&tables::ACTIONS);
+    rows.int("time", 5).text("action", action).text("finding", "f").text("target_node", NODE);
+    rows.text("workload", "cgroup:/busy").text("cgroup", "/busy").int("cgroup_id", 77).text("verb", "throttle");
+    rows.text("parameters", parameters).text("mode", "ask").text("state", state).text("actor", "executor");
+    rows.text("detail", "because").bool("dry_run", false);
+    rows.end_row().unwrap();
+    rows.finish().unwrap()
+}
+
+const THROTTLE: &str = "cpu_millicores=500 lease_s=600";
+
+/// Values of a text column over all chunks of a table.
+fn column(output: &Output, table: &str, name: &str) -> Vec<String> {
+    let chunks = output.chunks.iter().filter(|chunk| chunk.table == table);
+    chunks.flat_map(chunk::rows).filter_map(|row| row.text(name).map(str::to_owned)).collect()
+}
+
+/// Every row that is made must be one its table takes.
+fn checked(output: Output) -> Output {
+    for chunk in &output.chunks {
+        chunk::check(chunk, tables::find(&chunk.table).unwrap()).unwrap();
+    }
+    output
+}
+
+/// Feeds windows until the busy workload is found; the output with the finding.
+fn until_found(responder: &mut Responder, coverage: f64) -> Output {
+    responder.connected(NODE, "boot-1", 0);
+    for window in 1..=8 {
+        let quiet = responder.observe(&origin(NODE), &batch([cpu(window * 10 * SECOND, 1.0, &[("host", 0.1)])]), 0);
+        assert!(column(&quiet, "findings", "finding").is_empty());
+    }
+    let busy = |window: i64| batch([cpu(window * 10 * SECOND, coverage, &[("host", 0.1), ("cgroup:/busy", 1.0)])]);
+    let first = responder.observe(&origin(NODE), &busy(9), 90 * SECOND);
+    assert!(column(&first, "findings", "finding").is_empty());
+    checked(responder.observe(&origin(NODE), &busy(10), 100 * SECOND))
+}
+
+fn pending(responder: &mut Responder) -> String {
+    let found = until_found(responder, 1.0);
+    assert_eq!(column(&found, "actions", "state"), ["pending"]);
+    assert!(found.commands.is_empty());
+    column(&found, "actions", "action").remove(0)
+}
+
+fn word(
+    responder: &mut Responder,
+    action: &str,
+    verb: v1::Verb,
+    now_us: i64,
+) -> Result<(v1::ActReply, Output), Refusal> {
+    let request = v1::ActRequest { action_id: action.to_owned(), verb: verb.into(), reason: "test".to_owned() };
+    responder.operator(&request, "ann", now_us).map(|(reply, output)| (reply, checked(output)))
+}
+
+fn receipt(responder: &mut Responder, action: &str, state: &str) -> Output {
+    checked(responder.observe(&origin(NODE), &batch([outcome(action, state, THROTTLE)]), 200 * SECOND))
+}
+
+fn command(output: &Output) -> v1::Command {
+    assert_eq!(output.commands.len(), 1);
+    v1::Command::decode(output.commands[0].command.command.as_slice()).unwrap()
+}
+
+#[test]
+fn a_busy_workload_is_found_asked_about_throttled_and_undone() {
+    let mut responder = responder();
+    let found = until_found(&mut responder, 1.0);
+    assert_eq!(column(&found, "findings", "rule"), ["cpu_cores"]);
+    assert_eq!(column(&found, "findings", "target_node"), [NODE]);
+    assert_eq!(column(&found, "findings", "cgroup"), ["/busy"]);
+    assert!(column(&found, "scores", "signal").contains(&"cpu_cores".to_owned()));
+    assert_eq!(column(&found, "audit", "step"), ["raised", "pending"]);
+    let action = column(&found, "actions", "action").remove(0);
+
+    let (reply, sent) = word(&mut responder, &action[..8], v1::Verb::Approve, 110 * SECOND).unwrap();
+    assert_eq!(reply.state, "sent");
+    assert_eq!(column(&sent, "audit", "step"), ["approve", "sent"]);
+    assert_eq!(column(&sent, "actions", "actor"), ["ann"]);
+    let command = command(&sent);
+    assert_eq!((command.id.as_str(), command.node.as_str(), command.boot.as_str()), (action.as_str(), NODE, "boot-1"));
+    assert_eq!(command.action, Some(v1::command::Action::Throttle(v1::Throttle { cpu_millicores: 500 })));
+    assert_eq!((command.not_after_us, command.lease_s, command.nonce.len()), (170 * SECOND, 600, 32));
+    assert_eq!(command.target.as_ref().map(|target| (target.cgroup.as_str(), target.cgroup_id)), Some(("/busy", 77)));
+    assert_eq!(command.approved_by, "ann");
+
+    receipt(&mut responder, &action, "applied");
+    receipt(&mut responder, &action, "improved");
+    let (reply, undo) = word(&mut responder, &action, v1::Verb::Undo, 210 * SECOND).unwrap();
+    assert_eq!(reply.state, "improved");
+    let command = self::command(&undo);
+    assert_eq!(command.action, Some(v1::command::Action::Undo(v1::Undo { action_id: action.clone() })));
+    assert!(command.id != action && command.nonce.len() == 32);
+    receipt(&mut responder, &action, "undone");
+    let refused = word(&mut responder, &action, v1::Verb::Undo, 220 * SECOND).unwrap_err();
+    assert_eq!(refused.to_string(), format!("cannot undo action {action}: it is undone"));
+}
+
+#[test]
+fn words_that_make_no_sense_are_refused() {
+    let mut responder = responder();
+    let action = pending(&mut responder);
+    for (verb, state) in [(v1::Verb::Undo, "pending")] {
+        let refused = word(&mut responder, &action, verb, 0).unwrap_err();
+        assert_eq!(refused.to_string(), format!("cannot undo action {action}: it is {state}"));
+    }
+    assert!(matches!(word(&mut responder, "feed", v1::Verb::Approve, 0), Err(Refusal::UnknownAction { .. })));
+    assert!(matches!(word(&mut responder, &action[..3], v1::Verb::Approve, 0), Err(Refusal::UnknownAction { .. })));
+    assert!(matches!(word(&mut responder, &action, v1::Verb::Unspecified, 0), Err(Refusal::UnknownVerb { .. })));
+    responder.disconnected(NODE);
+    assert!(matches!(word(&mut responder, &action, v1::Verb::Approve, 0), Err(Refusal::NotConnected { .. })));
+    let (reply, rejected) = word(&mut responder, &action, v1::Verb::Reject, 120 * SECOND).unwrap();
+    assert_eq!((reply.state.as_str(), column(&rejected, "audit", "step")), ("rejected", vec!["rejected".to_owned()]));
+    let refused = word(&mut responder, &action, v1::Verb::Approve, 0).unwrap_err();
+    assert_eq!(refused.to_string(), format!("cannot approve action {action}: it is rejected"));
+}
+
+#[test]
+fn nobody_answers_and_nobody_asks() {
+    let mut responder = responder();
+    let action = pending(&mut responder);
+    assert!(responder.tick(999 * SECOND).is_empty());
+    let expired = checked(responder.tick(1000 * SECOND));
+    assert_eq!(column(&expired, "actions", "state"), ["expired"]);
+
+    let mut responder = self::responder();
+    let action_2 = pending(&mut responder);
+    assert_eq!(action, action_2, "the same seed draws the same ids");
+    word(&mut responder, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
+    assert!(responder.tick(200 * SECOND).is_empty());
+    let failed = checked(responder.tick(300 * SECOND));
+    assert_eq!(column(&failed, "actions", "state"), ["failed"]);
+    receipt(&mut responder, &action, "applied");
+    assert!(word(&mut responder, &action, v1::Verb::Undo, 310 * SECOND).is_ok(), "a late receipt still counts");
+}
+
+#[test]
+fn what_could_not_be_delivered_waits_again() {
+    let mut responder = responder();
+    let action = pending(&mut responder);
+    word(&mut responder, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
+    let back = checked(responder.undeliverable(&action, 110 * SECOND));
+    assert_eq!(column(&back, "actions", "state"), ["pending"]);
+    word(&mut responder, &action, v1::Verb::Approve, 111 * SECOND).unwrap();
+    receipt(&mut responder, &action, "applied");
+    let undo = checked(responder.undeliverable(&action, 112 * SECOND));
+    assert_eq!(column(&undo, "audit", "step"), ["undo undeliverable"]);
+    assert!(column(&undo, "actions", "state").is_empty(), "the limit stands as it did");
+}
+
+#[test]
+fn a_refused_undo_does_not_hide_that_the_limit_stands() {
+    let mut responder = responder();
+    let action = pending(&mut responder);
+    word(&mut responder, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
+    receipt(&mut responder, &action, "applied");
+    let undo_row = batch([outcome(&action, "refused", "")]);
+    let again = checked(responder.observe(&origin(NODE), &undo_row, 200 * SECOND));
+    assert_eq!(column(&again, "actions", "state"), ["applied"]);
+    assert_eq!(column(&again, "actions", "detail"), ["undo refused: because"]);
+}
+
+#[test]
+fn a_restarted_node_takes_no_action_of_its_earlier_life() {
+    let mut responder = responder();
+    let action = pending(&mut responder);
+    let expired = checked(responder.connected(NODE, "boot-2", 120 * SECOND));
+    assert_eq!(column(&expired, "actions", "state"), ["expired"]);
+    assert!(matches!(word(&mut responder, &action, v1::Verb::Approve, 0), Err(Refusal::WrongState { .. })));
+}
+
+#[test]
+fn modes_protection_coverage_and_budgets_hold() {
+    let rule = |mode: &str| {
+        format!(
+            "[[rule]]\nname = \"r\"\nfinding = \"cpu_*\"\naction = \"throttle\"\nmode = \"{mode}\"\ncpu_millicores = 250\n"
+        )
+    };
+    let found = until_found(&mut responder_with(&rule("auto")), 1.0);
+    assert_eq!(column(&found, "actions", "state"), ["pending", "sent"]);
+    assert_eq!(command(&found).approved_by, "policy");
+
+    let found = until_found(&mut responder_with(&rule("observe")), 1.0);
+    assert_eq!(column(&found, "actions", "state"), ["observed"]);
+    assert!(found.commands.is_empty());
+
+    let budget = format!("[budget]\nmax_per_hour = 0\n{}", rule("auto"));
+    let found = until_found(&mut responder_with(&budget), 1.0);
+    assert_eq!(column(&found, "actions", "state"), ["pending", "expired"]);
+    assert!(found.commands.is_empty());
+
+    for (policy, coverage, why) in [
+        (format!("protected = [\"*busy\"]\n{}", rule("auto")), 1.0, "cgroup:/busy is protected by *busy"),
+        (format!("{}min_severity = \"low\"\n", rule("auto")), 0.5, "coverage 0.50 is below the policy's 0.80"),
+    ] {
+        let found = until_found(&mut responder_with(&policy), coverage);
+        assert_eq!(column(&found, "audit", "step"), ["raised", "withheld"]);
+        assert_eq!(column(&found, "audit", "detail")[1], why);
+        assert!(column(&found, "actions", "state").is_empty() && found.commands.is_empty());
+    }
+    let found = until_found(&mut responder_with(""), 1.0);
+    assert_eq!(column(&found, "audit", "step"), ["raised"], "no rule, no action");
+}
+
+#[test]
+fn half_a_view_is_said_and_weighs_less() {
+    let found = until_found(&mut responder_with(""), 0.5);
+    assert_eq!(column(&found, "findings", "severity"), ["low"]);
+    assert!(column(&found, "findings", "title")[0].ends_with("(50 % of what happened was seen)"));
+}
+
+#[test]
+fn a_storm_of_execs_is_one_finding_with_its_evidence() {
+    let mut responder = responder();
+    let mut findings = Vec::new();
+    for pid in 1..=200 {
+        let output = responder.observe(&origin(NODE), &batch([exec(pid, "/dev/shm/x", &["/dev/shm/x", "it's"])]), pid);
+        findings.push(checked(output));
+    }
+    assert_eq!(column(&findings[0], "findings", "rule"), ["exec-dev-shm"]);
+    assert_eq!(column(&findings[0], "findings", "severity"), ["high"]);
+    let chunk = findings[0].chunks.iter().find(|chunk| chunk.table == "findings").unwrap();
+    let row = chunk::rows(chunk).next().unwrap();
+    let evidence = row.text_list("evidence").unwrap();
+    assert!(evidence.contains(&"exe=/dev/shm/x") && evidence.contains(&"argv=/dev/shm/x it's"), "{evidence:?}");
+    assert_eq!(
+        row.text("evidence_sql"),
+        Some("SELECT * FROM processes WHERE node = 'n1' AND boot = 'boot-1' AND pid = 1 AND start_ns = 9")
+    );
+    assert_eq!((row.int("pid"), row.int("start_ns"), row.float("coverage")), (Some(1), Some(9), Some(1.0)));
+    assert!(findings[1..].iter().all(Output::is_empty));
+    let told = checked(responder.tick(3_600 * SECOND + 1));
+    assert_eq!(column(&told, "audit", "step"), ["repeated"]);
+    assert!(column(&told, "audit", "detail")[0].starts_with("199 more of exec-dev-shm"));
+}
+
+#[test]
+fn the_loss_of_execs_is_the_findings_coverage() {
+    let mut loss = Builder::new(&tables::LOSS);
+    for (reason, attempted, delivered, lost) in [("none", 60, 60, 0), ("ring_full", 40, 0, 40)] {
+        loss.int("time", 1).int("until", 2).text("probe", "exec").text("reason", reason);
+        loss.int("attempted", attempted).int("delivered", delivered).int("lost", lost);
+        loss.end_row().unwrap();
+    }
+    let batch = batch([exec(1, "/dev/shm/x", &["x"]), loss.finish().unwrap()]);
+    let output = checked(responder().observe(&origin(NODE), &batch, 1));
+    let chunk = output.chunks.iter().find(|chunk| chunk.table == "findings").unwrap();
+    let row = chunk::rows(chunk).next().unwrap();
+    assert!((row.float("coverage").unwrap() - 0.6).abs() < 1e-9);
+    assert_eq!(row.text("severity"), Some("medium"));
+}
+
+#[test]
+fn a_restarted_collector_knows_what_stands_and_what_was_raised() {
+    let mut before = responder();
+    let found = until_found(&mut before, 1.0);
+    let action = column(&found, "actions", "action").remove(0);
+    let (_, sent) = word(&mut before, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
+
+    let mut after = responder();
+    let own = origin(OWN_NODE);
+    after.restore(&own, &batch(found.chunks.clone()), 120 * SECOND);
+    after.restore(&own, &batch(sent.chunks.clone()), 120 * SECOND);
+    // Once more, and in the wrong order, as history and WAL may overlap.
+    after.restore(&own, &batch(found.chunks), 120 * SECOND);
+    after.connected(NODE, "boot-1", 120 * SECOND);
+    assert!(matches!(word(&mut after, &action, v1::Verb::Approve, 0), Err(Refusal::WrongState { .. })));
+    receipt(&mut after, &action, "applied");
+    assert!(word(&mut after, &action, v1::Verb::Undo, 130 * SECOND).is_ok());
+
+    for window in 1..=10 {
+        let cores: &[(&str, f64)] = if window > 8 { &[("cgroup:/busy", 1.0)] } else { &[("host", 0.1)] };
+        let again = after.observe(&origin(NODE), &batch([cpu(window * 10 * SECOND, 1.0, cores)]), 130 * SECOND);
+        assert!(column(&again, "findings", "finding").is_empty(), "the hold outlives the process");
+    }
+}
+
+#[test]
+fn own_rows_are_never_looked_at() {
+    let mut responder = responder();
+    let own = batch([exec(1, "/dev/shm/x", &["x"]), outcome("a", "applied", THROTTLE)]);
+    assert!(responder.observe(&origin(OWN_NODE), &own, 1).is_empty());
+}

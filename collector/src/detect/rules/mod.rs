@@ -3,6 +3,7 @@
 //! * [`origin`]: where the program or its script comes from.
 //! * [`shell`]: shells that nobody sits in front of.
 //! * [`tamper`]: what the command line does to the host's defences, logs and secrets.
+//! * [`foothold`]: what keeps an intruder on the host, or makes one more powerful there.
 //!
 //! Every rule says in [`Rule::benign`] what else looks like it. The false-positive rate over recorded execs decided the
 //! severities: critical and high rules rest on facts that hardly occur in ordinary work.
@@ -12,6 +13,8 @@ pub mod origin;
 pub mod shell;
 
 pub mod tamper;
+
+pub mod foothold;
 
 use super::exec::Exec;
 use super::finding::Severity;
@@ -37,7 +40,7 @@ pub struct Rule {
 
 /// All rules, the gravest first within each file.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    origin::RULES.iter().chain(shell::RULES).chain(tamper::RULES)
+    origin::RULES.iter().chain(shell::RULES).chain(tamper::RULES).chain(foothold::RULES)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub static RULES: &[Rule] = &[
 ];
 
 /// Folders anybody may write to.
-const VOLATILE: &[&str] = &["/tmp/", "/var/tmp/", "/run/user/", "/run/shm/", "/var/lock/", "/run/lock/"];
+pub(super) const VOLATILE: &[&str] = &["/tmp/", "/var/tmp/", "/run/user/", "/run/shm/", "/var/lock/", "/run/lock/"];
 
 /// Programs below which running what was just made, unpacked or copied is the point.
 const BUILDERS: &[&str] = &[
@@ -154,7 +154,7 @@ const KNOWN_DOT_FOLDERS: &[&str] = &[
     ".gradle",
 ];
 
-fn below(path: &str, folders: &[&str]) -> bool {
+pub(super) fn below(path: &str, folders: &[&str]) -> bool {
     folders.iter().any(|folder| path.starts_with(folder))
 }
 
@@ -166,7 +166,7 @@ fn is_hidden(path: &str) -> bool {
     })
 }
 
-fn below_builder(exec: &Exec<'_>) -> bool {
+pub(super) fn below_builder(exec: &Exec<'_>) -> bool {
     exec.ancestors
         .iter()
         .chain([&exec.parent])

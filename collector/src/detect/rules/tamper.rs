@@ -30,7 +30,7 @@ pub static RULES: &[Rule] = &[
         id: "security-tool-stop",
         title: "security tool stopped, masked or removed",
         severity: Severity::High,
-        attack: &["T1562.001"],
+        attack: &["T1562.001", "T1685"],
         looks_at: COMMAND,
         benign: "maintenance; package managers among the ancestors are left out",
         matches: |exec| stops_security_tool(exec) && !below_package_manager(exec),
@@ -39,7 +39,7 @@ pub static RULES: &[Rule] = &[
         id: "firewall-flush",
         title: "firewall rules flushed or firewall switched off",
         severity: Severity::Medium,
-        attack: &["T1562.004"],
+        attack: &["T1562.004", "T1686"],
         looks_at: COMMAND,
         benign: "firewall managers that load their rules anew; package managers among the ancestors are left out",
         matches: |exec| flushes_firewall(exec) && !below_package_manager(exec),
@@ -122,7 +122,7 @@ fn is_known_setuid(exec: &Exec<'_>) -> bool {
 }
 
 /// Installing, rotating and provisioning touch all of these things for good reasons.
-fn below_package_manager(exec: &Exec<'_>) -> bool {
+pub(super) fn below_package_manager(exec: &Exec<'_>) -> bool {
     const MANAGERS: &[&str] = &[
         "dpkg",
         "apt",
