@@ -133,7 +133,7 @@ fn for_programs(nodes: &[Node]) -> Result<RecordBatch, Failure> {
     listing::batch([
         ("node", text(&|node| node.node.clone())),
         ("connected", connected),
-        ("last_seen", text(&|node| crate::output::time_us(node.last_seen_us))),
+        ("last_seen", text(&|node| crate::output::rfc3339_us(node.last_seen_us))),
         ("coverage", coverage),
         ("attempted", numbers(nodes.iter().map(|node| Some(node.attempted)))),
         ("lost", numbers(nodes.iter().map(|node| Some(node.lost)))),

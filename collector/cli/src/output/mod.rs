@@ -29,7 +29,7 @@ pub use cell::{Distribution, escape};
 pub use row::{Row, rows};
 pub use sheet::{Layout, TextColumn, cut, render, render_columns};
 pub use style::{Paint, Style};
-pub use words::{count, duration_ns, quoted, share, since, time_us};
+pub use words::{count, duration_ns, quoted, rfc3339_us, share, since, time_us};
 pub use writer::{Writer, to_json};
 
 /// How a listing is printed.

@@ -64,6 +64,11 @@ pub fn time_us(us: i64) -> String {
     }
 }
 
+/// `2026-11-21T23:53:38.25Z`, for programs.
+pub fn rfc3339_us(us: i64) -> String {
+    Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |time| time.to_string())
+}
+
 /// An SQL text literal.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))

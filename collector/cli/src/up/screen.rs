@@ -29,6 +29,11 @@ impl Screen {
         }
     }
 
+    /// A line that stays, also when quiet.
+    pub(super) fn always(&mut self, text: &str) {
+        self.above(text);
+    }
+
     /// A warning; also when quiet.
     pub(super) fn notice(&mut self, notice: &Notice) {
         let (paint, word) = if notice.bad { (Paint::Bad, "problem:") } else { (Paint::Warn, "note:") };

@@ -237,7 +237,7 @@ async fn finish(children: &mut Children, data: &Path, began_us: i64, screen: &mu
     };
     children.stop_all().await;
     match summary {
-        Ok(summary) => screen.line(&format!("\n{}", summary.text(data))),
-        Err(reason) => screen.line(&format!("no summary: {reason}")),
+        Ok(summary) => screen.always(&format!("\n{}", summary.text(data))),
+        Err(reason) => screen.always(&format!("no summary: {reason}")),
     }
 }

@@ -1,6 +1,8 @@
 //! One event as a line, whether it came live from the wire or by SQL from history.
 
+use serde_json::Value;
 use skep_wire::chunk;
+use skep_wire::tables::{Kind, Table};
 
 use super::EventFormat;
 use crate::output::{self, Layout, Paint, duration_ns};
@@ -8,6 +10,7 @@ use crate::output::{self, Layout, Paint, duration_ns};
 /// Columns by name, from either source.
 pub(super) trait Fields {
     fn int(&self, name: &str) -> Option<i64>;
+    fn float(&self, name: &str) -> Option<f64>;
     fn text(&self, name: &str) -> Option<String>;
     fn texts(&self, name: &str) -> Option<Vec<String>>;
 }
@@ -15,6 +18,10 @@ pub(super) trait Fields {
 impl Fields for chunk::Row<'_> {
     fn int(&self, name: &str) -> Option<i64> {
         chunk::Row::int(self, name)
+    }
+
+    fn float(&self, name: &str) -> Option<f64> {
+        chunk::Row::float(self, name)
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -29,6 +36,10 @@ impl Fields for chunk::Row<'_> {
 impl Fields for output::Row<'_> {
     fn int(&self, name: &str) -> Option<i64> {
         output::Row::int(self, name)
+    }
+
+    fn float(&self, name: &str) -> Option<f64> {
+        output::Row::float(self, name)
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -53,11 +64,14 @@ pub(super) struct Event {
     comm: String,
     what: String,
     severity: Option<String>,
+    /// For programs; empty unless asked for.
+    object: serde_json::Value,
 }
 
 impl Event {
-    pub(super) fn read(table: &str, node: &str, row: &impl Fields) -> Self {
-        let kind = if table == "findings" { Some("finding".to_owned()) } else { row.text("event") };
+    /// `node` is who sent it; a finding is about another one and says so itself.
+    pub(super) fn read(table: &'static Table, sender: &str, row: &impl Fields, format: EventFormat) -> Self {
+        let kind = if table.name == "findings" { Some("finding".to_owned()) } else { row.text("event") };
         let kind = kind.unwrap_or_default();
         let what = match kind.as_str() {
             "fork" => format!("from {} {}", or_unknown(row.text("parent_comm")), number(row.int("parent_pid"))),
@@ -74,11 +88,12 @@ impl Event {
         };
         Self {
             time_us: row.int("time").unwrap_or(0),
-            node: node.to_owned(),
+            node: row.text("target_node").unwrap_or_else(|| sender.to_owned()),
             workload: row.text("workload").unwrap_or_default(),
             pid: row.int("pid"),
             comm: row.text("comm").unwrap_or_default(),
             severity: row.text("severity"),
+            object: if format == EventFormat::Json { object(table, sender, row, &kind) } else { Value::Null },
             kind,
             what,
         }
@@ -88,7 +103,7 @@ impl Event {
     pub(super) fn render(&self, format: EventFormat, layout: Layout) -> String {
         match format {
             EventFormat::Table => self.line(layout),
-            EventFormat::Json => self.json(),
+            EventFormat::Json => format!("{}\n", self.object),
             EventFormat::Csv => self.csv(),
         }
     }
@@ -127,33 +142,39 @@ impl Event {
         }
     }
 
-    fn json(&self) -> String {
-        let mut object = serde_json::json!({
-            "time": output::time_us(self.time_us),
-            "kind": self.kind,
-            "node": self.node,
-            "workload": self.workload,
-            "what": self.what,
-        });
-        if let Some(pid) = self.pid {
-            object["pid"] = pid.into();
-        }
-        if !self.comm.is_empty() {
-            object["comm"] = self.comm.clone().into();
-        }
-        if let Some(severity) = &self.severity {
-            object["severity"] = severity.clone().into();
-        }
-        format!("{object}\n")
-    }
-
     fn csv(&self) -> String {
         let pid = self.pid.map_or(String::new(), |pid| pid.to_string());
         let cells =
-            [&output::time_us(self.time_us), &self.kind, &self.node, &self.workload, &pid, &self.comm, &self.what];
+            [&output::rfc3339_us(self.time_us), &self.kind, &self.node, &self.workload, &pid, &self.comm, &self.what];
         let cells: Vec<String> = cells.into_iter().map(|cell| csv_cell(cell)).collect();
         format!("{}\n", cells.join(","))
     }
+}
+
+/// Every column that holds something, under its name, with its kind in front.
+fn object(table: &'static Table, sender: &str, row: &impl Fields, kind: &str) -> Value {
+    let mut object = serde_json::Map::new();
+    object.insert("kind".to_owned(), kind.into());
+    object.insert("node".to_owned(), sender.into());
+    for column in table.columns() {
+        // Named `kind` already.
+        if matches!(column.name, "event" | "kind") {
+            continue;
+        }
+        let value: Option<Value> = match column.kind {
+            Kind::Time => row.int(column.name).map(|us| output::rfc3339_us(us).into()),
+            Kind::Bool => row.int(column.name).map(|bit| (bit != 0).into()),
+            Kind::Int => row.int(column.name).map(Value::from),
+            Kind::Float => row.float(column.name).map(Value::from),
+            Kind::Text => row.text(column.name).map(Value::from),
+            Kind::TextList => row.texts(column.name).map(Value::from),
+            Kind::Histogram => None,
+        };
+        if let Some(value) = value {
+            object.insert(column.name.to_owned(), value);
+        }
+    }
+    object.into()
 }
 
 fn csv_cell(text: &str) -> String {
@@ -254,7 +275,7 @@ mod tests {
 
     fn render(chunk: &v1::Chunk, format: EventFormat) -> String {
         let row = chunk::rows(chunk).next().unwrap();
-        Event::read(&chunk.table, "host1", &row).render(format, Layout::WIDE)
+        Event::read(tables::find(&chunk.table).unwrap(), "host1", &row, format).render(format, Layout::WIDE)
     }
 
     #[test]
@@ -269,7 +290,10 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&render(&exec(), EventFormat::Json)).unwrap();
         assert_eq!((&value["kind"], &value["pid"], &value["node"]), (&"exec".into(), &7.into(), &"host1".into()));
         let csv = render(&exec(), EventFormat::Csv);
-        assert!(csv.starts_with("2023-11-14 22:13:20.123456Z,exec,host1,unit:ssh.service,7,sh,"), "{csv}");
+        assert_eq!(value["argv"][1], "-c");
+        assert_eq!(value["time"], "2023-11-14T22:13:20.123456Z");
+        assert_eq!(value["argv_truncated"], true);
+        assert!(csv.starts_with("2023-11-14T22:13:20.123456Z,exec,host1,unit:ssh.service,7,sh,"), "{csv}");
     }
 
     #[test]

@@ -139,7 +139,7 @@ async fn follow(source: &Source, kinds: &[EventKind], format: EventFormat) -> Re
         }
         let mut text = String::new();
         for row in chunk::rows(&chunk) {
-            let event = Event::read(table.name, &reply.node, &row);
+            let event = Event::read(table, &reply.node, &row, format);
             // A collector that knows more kinds than were asked for must not get them printed.
             if kinds.iter().any(|kind| kind.name() == event.kind) {
                 text.push_str(&event.render(format, layout));
@@ -162,18 +162,19 @@ fn missed(count: u64, format: EventFormat) -> Result<(), Failure> {
 async fn past(source: &Source, kinds: &[EventKind], args: &EventsArgs) -> Result<(), Failure> {
     let newer = span::newer_than(args.since, span::now_us());
     let mut events = Vec::new();
-    for table in ["processes", "connections", "findings"] {
-        let wanted: Vec<&str> = kinds.iter().filter(|kind| kind.table() == table).map(|kind| kind.name()).collect();
+    for table in [&tables::PROCESSES, &tables::CONNECTIONS, &tables::FINDINGS] {
+        let wanted: Vec<&str> =
+            kinds.iter().filter(|kind| kind.table() == table.name).map(|kind| kind.name()).collect();
         if wanted.is_empty() {
             continue;
         }
         let filter =
-            if table == "findings" { String::new() } else { format!(" AND event IN ('{}')", wanted.join("', '")) };
-        let sql = format!("SELECT * FROM {table} WHERE {newer}{filter} ORDER BY time DESC LIMIT {}", args.limit);
+            if table.name == "findings" { String::new() } else { format!(" AND event IN ('{}')", wanted.join("', '")) };
+        let sql = format!("SELECT * FROM {} WHERE {newer}{filter} ORDER BY time DESC LIMIT {}", table.name, args.limit);
         let batches = source.ask(&sql).await?.collect().await?;
         events.extend(rows(&batches).map(|row| {
             let node = row.text("node").unwrap_or_default();
-            Event::read(table, &node, &row)
+            Event::read(table, &node, &row, args.format)
         }));
     }
     events.sort_by_key(|event| event.time_us);
