@@ -16,7 +16,6 @@
 //! Stop: probes and relay first, then the spool settles, then the shipper goes on until everything is acknowledged or its
 //! time is over; what is left waits on disk for the next start.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,6 +31,7 @@ use crate::aggregate::cgroup::{Cgroups, Hierarchy};
 use crate::aggregate::identity::Identities;
 use crate::aggregate::lookup::Host;
 use crate::aggregate::watch::{Watch, WatchError};
+use crate::command::relay::Unanswered;
 use crate::command::{Relay, relay};
 use crate::config::Config;
 use crate::host;
@@ -177,7 +177,7 @@ impl Running {
             receipt,
             stop: intake.token(),
             clock: clock.clone(),
-            unanswered: BTreeMap::new(),
+            unanswered: Unanswered::default(),
         };
         let relay_task = task(intake.component("relay"), relay.run());
         let context =

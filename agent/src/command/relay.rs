@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::frame::{self, FrameError};
-use super::rows::{self, Change, acted_on};
+use super::rows::{self, Change};
+use crate::spool::record::hex;
 use crate::spool::{Append, ReceiptMark, Request};
 
 /// Commands that may wait for the executor. More than that many at once is a fault of the collector's.
@@ -56,8 +57,48 @@ pub struct Relay {
     pub stop: Token,
     /// The clock.
     pub clock: Clock,
-    /// Passed on or to be passed on, and not answered yet, by action.
-    pub unanswered: BTreeMap<String, v1::SignedCommand>,
+    /// Not answered yet.
+    pub unanswered: Unanswered,
+}
+
+/// Commands without a receipt, by their id.
+#[derive(Debug, Default)]
+pub struct Unanswered(BTreeMap<String, Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    signed: v1::SignedCommand,
+    /// What it says, where that can be read.
+    command: Option<v1::Command>,
+    /// It was written to the executor's socket. It is not written again: the executor takes a command once.
+    passed_on: bool,
+}
+
+impl Unanswered {
+    fn keep(&mut self, signed: v1::SignedCommand, passed_on: bool) {
+        let command = v1::Command::decode(signed.command.as_slice()).ok();
+        let id = command.as_ref().map_or_else(|| hex(&signed.signature), |command| command.id.clone());
+        self.0.insert(id, Kept { signed, command, passed_on });
+    }
+
+    /// A receipt answers its own command, and commands to undo its action.
+    fn answer(&mut self, receipt: &v1::Receipt) {
+        let own = receipt.command.as_ref().map_or(&receipt.action_id, |command| &command.id);
+        self.0.remove(own);
+        let undone = |kept: &Kept| match kept.command.as_ref().and_then(|command| command.action.as_ref()) {
+            Some(v1::command::Action::Undo(undo)) => undo.action_id == receipt.action_id,
+            _ => false,
+        };
+        if matches!(receipt.step(), v1::Step::Undone | v1::Step::Failed | v1::Step::Refused) {
+            self.0.retain(|_, kept| !undone(kept));
+        }
+    }
+
+    /// Removes the commands whose time is over. What cannot be read has no time; the executor refuses it at once.
+    fn take_late(&mut self, now_us: i64) -> Vec<v1::Command> {
+        let late = |kept: &Kept| kept.command.as_ref().is_some_and(|command| command.not_after_us < now_us);
+        self.0.extract_if(.., |_, kept| late(kept)).filter_map(|(_, kept)| kept.command).collect()
+    }
 }
 
 impl Relay {
@@ -94,7 +135,12 @@ impl Relay {
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(command) => if self.fail(&command, "no executor on this node").await.is_err() { return },
+                    Some(signed) => {
+                        let command = v1::Command::decode(signed.command.as_slice()).ok();
+                        if self.fail(command.as_ref(), "no executor on this node").await.is_err() {
+                            return;
+                        }
+                    }
                     None => return,
                 },
                 () = self.stop.stopped() => return,
@@ -110,7 +156,7 @@ impl Relay {
             tokio::select! {
                 () = &mut pause => break,
                 command = self.commands.recv() => match command {
-                    Some(command) => self.keep(command),
+                    Some(command) => self.unanswered.keep(command, false),
                     None => return Err(LinkEnd::Stopped),
                 },
                 () = self.stop.stopped() => return Err(LinkEnd::Stopped),
@@ -119,7 +165,7 @@ impl Relay {
         self.fail_late().await
     }
 
-    /// One connection. What was asked before and not answered is asked again: the executor knows what it has done.
+    /// One connection.
     async fn exchange(&mut self, stream: UnixStream) -> LinkEnd {
         let (mut reader, mut writer) = stream.into_split();
         let (incoming, mut replies) = mpsc::channel::<Result<v1::ExecutorReply, FrameError>>(QUEUE);
@@ -153,8 +199,9 @@ impl Relay {
     ) -> Result<(), LinkEnd> {
         let status = executor_request::Request::Status(v1::StatusRequest {});
         send(writer, status).await?;
-        for command in self.unanswered.values() {
-            send(writer, executor_request::Request::Execute(command.clone())).await?;
+        for kept in self.unanswered.0.values_mut().filter(|kept| !kept.passed_on) {
+            kept.passed_on = true;
+            send(writer, executor_request::Request::Execute(kept.signed.clone())).await?;
         }
         let mut tick = interval(EXPIRY_TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,7 +214,7 @@ impl Relay {
                 },
                 command = self.commands.recv() => match command {
                     Some(command) => {
-                        self.keep(command.clone());
+                        self.unanswered.keep(command.clone(), true);
                         send(writer, executor_request::Request::Execute(command)).await?;
                     }
                     None => return Ok(()),
@@ -196,8 +243,7 @@ impl Relay {
 
     /// A receipt becomes rows, once: the executor sends it again until it is acknowledged.
     async fn seal_receipt(&mut self, receipt: &v1::Receipt) -> Result<(), LinkEnd> {
-        let answered = receipt.command.as_ref().map_or(&receipt.action_id, |command| &command.id);
-        self.unanswered.remove(answered);
+        self.unanswered.answer(receipt);
         let mark = ReceiptMark { time_us: receipt.time_us, number: receipt.number };
         // A journal begun anew counts from one again, but at a later time.
         if self.receipt.is_some_and(|last| mark.number <= last.number && mark.time_us <= last.time_us) {
@@ -211,38 +257,21 @@ impl Relay {
         Ok(())
     }
 
-    fn keep(&mut self, command: v1::SignedCommand) {
-        let id = decode(&command).map_or_else(|| crate::spool::record::hex(&command.signature), |command| command.id);
-        self.unanswered.insert(id, command);
-    }
-
     async fn fail_late(&mut self) -> Result<(), LinkEnd> {
-        let now_us = self.clock.wall_us();
-        // What cannot be read has no time, and the executor refuses it as soon as it is there.
-        let late: Vec<String> = self
-            .unanswered
-            .iter()
-            .filter(|(_, signed)| decode(signed).is_some_and(|command| command.not_after_us < now_us))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in late {
-            if let Some(command) = self.unanswered.remove(&id) {
-                self.fail(&command, "the executor did not answer before the command expired").await?;
-            }
+        for command in self.unanswered.take_late(self.clock.wall_us()) {
+            self.fail(Some(&command), "the executor did not answer before the command expired").await?;
         }
         Ok(())
     }
 
-    async fn fail(&self, signed: &v1::SignedCommand, detail: &str) -> Result<(), LinkEnd> {
-        let command = decode(signed);
-        let id = command.as_ref().map_or("", |command| command.id.as_str());
+    async fn fail(&self, command: Option<&v1::Command>, detail: &str) -> Result<(), LinkEnd> {
         let change = Change {
             time_us: self.clock.wall_us(),
-            action_id: acted_on(id, command.as_ref()),
+            action_id: command.map_or("", |command| &command.id),
             state: "failed",
             actor: "agent",
             detail,
-            command: command.as_ref(),
+            command,
             dry_run: false,
             lease_until_us: None,
             node: &self.node,
@@ -269,10 +298,6 @@ impl Relay {
 
 async fn send(writer: &mut OwnedWriteHalf, request: executor_request::Request) -> Result<(), LinkEnd> {
     Ok(frame::write(writer, &v1::ExecutorRequest { request: Some(request) }).await?)
-}
-
-fn decode(signed: &v1::SignedCommand) -> Option<v1::Command> {
-    v1::Command::decode(signed.command.as_slice()).ok()
 }
 
 #[cfg(test)]

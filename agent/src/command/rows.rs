@@ -35,7 +35,7 @@ impl<'a> Change<'a> {
     pub fn of_receipt(receipt: &'a v1::Receipt, node: &'a str) -> Option<Self> {
         Some(Self {
             time_us: receipt.time_us,
-            action_id: acted_on(&receipt.action_id, receipt.command.as_ref()),
+            action_id: &receipt.action_id,
             state: state(Step::try_from(receipt.step).ok()?)?,
             actor: "executor",
             detail: &receipt.detail,
@@ -44,16 +44,6 @@ impl<'a> Change<'a> {
             lease_until_us: (receipt.lease_until_us != 0).then_some(receipt.lease_until_us),
             node,
         })
-    }
-}
-
-/// A command to undo speaks of the action it undoes.
-pub fn acted_on<'a>(given: &'a str, command: Option<&'a Command>) -> &'a str {
-    match command {
-        Some(Command { action: Some(command::Action::Undo(undo)), .. }) if !undo.action_id.is_empty() => {
-            &undo.action_id
-        }
-        _ => given,
     }
 }
 
@@ -117,8 +107,8 @@ fn verb(command: Option<&Command>) -> (&'static str, String) {
         Some(command::Action::Throttle(throttle)) => {
             ("throttle", format!("cpu_millicores={} lease_s={lease}", throttle.cpu_millicores))
         }
-        // Undoing belongs to the action it undoes, and so far all of these throttle.
-        Some(command::Action::Undo(_)) | None => ("throttle", String::new()),
+        Some(command::Action::Undo(undo)) => ("undo", format!("action={}", undo.action_id)),
+        None => ("unknown", String::new()),
     }
 }
 
@@ -163,12 +153,6 @@ mod tests {
         assert_eq!(row.int("lease_until"), Some(65));
         let row = chunk::rows(&chunks[1]).next().unwrap();
         assert_eq!((row.text("step"), row.text("subject")), (Some("applied"), Some(receipt.action_id.as_str())));
-    }
-
-    #[test]
-    fn undoing_is_a_row_of_the_action_undone() {
-        let undo = command(command::Action::Undo(v1::Undo { action_id: "b".repeat(32) }));
-        assert_eq!(acted_on("x", Some(&undo)), "b".repeat(32));
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Store<S: Storage + Clone> {
     trouble: Option<String>,
     /// The last lane takes no more although it is on disk: its log failed.
     closed: bool,
+    /// The state file could not be written when it should have been.
+    unsaved: bool,
 }
 
 impl<S: Storage + Clone> Store<S> {
@@ -104,6 +106,7 @@ impl<S: Storage + Clone> Store<S> {
             correction: Correction::default(),
             trouble: None,
             closed: false,
+            unsaved: false,
         };
         store.open_streams(known.is_some(), now_us);
         if store.lanes.is_empty() {
@@ -137,7 +140,9 @@ impl<S: Storage + Clone> Store<S> {
                     self.state.receipt = self.state.receipt.max(recovery.receipt);
                     replaced.extend(recovery.replaced);
                     self.note_damage(recovery.damage, now_us);
-                    self.lanes.push(lane);
+                    // A stream keeps its newest batch for its number's sake. One without any was finished, or never
+                    // used: where its numbers stand is not known here, so it is not gone on with.
+                    if lane.is_empty() { lane.retire() } else { self.lanes.push(lane) }
                 }
                 Err(error) => self.complain(&error),
             }
@@ -164,6 +169,7 @@ impl<S: Storage + Clone> Store<S> {
             }
         }
         self.closed = false;
+        self.save_state();
         Ok(())
     }
 
@@ -248,6 +254,9 @@ impl<S: Storage + Clone> Store<S> {
 
     /// Makes everything appended durable; called once for many appends.
     pub fn sync(&mut self) {
+        if self.unsaved {
+            self.save_state();
+        }
         for at in 0..self.lanes.len() {
             let result = self.lanes[at].sync();
             if let Err(error) = result {
@@ -352,6 +361,10 @@ impl<S: Storage + Clone> Store<S> {
 
     /// Tries to bring batches in memory to disk again.
     pub fn retry_disk(&mut self) {
+        // A stream's name is written first, so that no batch lies in a folder that nobody looks into.
+        if !self.save_state() {
+            return;
+        }
         let segment_bytes = self.options.segment_bytes();
         for lane in self.lanes.iter_mut().filter(|lane| lane.is_in_memory()) {
             match lane.move_to_disk(self.storage.clone(), &self.options.dir, segment_bytes) {
@@ -362,7 +375,6 @@ impl<S: Storage + Clone> Store<S> {
                 Err(error) => tracing::debug!(error = %crate::error::chain(&error), "the spool stays in memory"),
             }
         }
-        self.save_state();
     }
 
     /// Whether new batches go to memory.
@@ -454,12 +466,15 @@ impl<S: Storage + Clone> Store<S> {
         self.lanes = kept;
     }
 
-    fn save_state(&mut self) {
-        let on_disk = self.lanes.iter().filter(|lane| !lane.is_in_memory());
-        self.state.streams = on_disk.map(|lane| (lane.stream.clone(), lane.reserved)).collect();
-        if let Err(error) = self.state.save(&self.storage, &self.options.dir) {
+    /// Returns whether it worked. Where it did not, the file is older than the truth, which opening allows for.
+    fn save_state(&mut self) -> bool {
+        self.state.streams = self.lanes.iter().map(|lane| (lane.stream.clone(), lane.reserved)).collect();
+        let saved = self.state.save(&self.storage, &self.options.dir);
+        if let Err(error) = &saved {
             tracing::debug!(%error, "cannot write the spool's state file");
         }
+        self.unsaved = saved.is_err();
+        saved.is_ok()
     }
 
     fn lane(&self, stream: &str) -> Option<&Lane<S>> {
