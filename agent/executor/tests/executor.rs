@@ -32,7 +32,7 @@ fn a_throttle_bites_is_verified_and_is_undone_on_request() {
     assert_eq!(improved.command.as_ref(), Some(&command));
     let after = busy.cores();
     assert!(after < 0.26 && after < before, "{before} cores before, {after} after");
-    assert_eq!(agent.status().active, [command.id.clone()]);
+    assert_eq!(agent.status().active, std::slice::from_ref(&command.id));
 
     let undo = executor.undo(&command.id);
     agent.execute(executor.sign(&undo));

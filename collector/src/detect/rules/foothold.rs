@@ -112,29 +112,23 @@ fn ends_in_shell(exec: &Exec<'_>, option: &str) -> bool {
 }
 
 fn grants_setuid(exec: &Exec<'_>) -> bool {
-    let chmod = exec.is_any(&["chmod"])
-        && exec.arguments().iter().any(|mode| {
-            let octal = mode.len() >= 4 && mode.bytes().all(|digit| digit.is_ascii_digit());
-            let special = mode.trim_start_matches('0').len() == 4 && mode.trim_start_matches('0').starts_with(['4', '6']);
-            let symbolic = mode.split(',').any(|part| {
-                part.split_once('+').is_some_and(|(who, what)| {
-                    who.bytes().all(|b| b"ugoa".contains(&b)) && what.contains('s') && what.bytes().all(|b| b"rwxXst".contains(&b))
-                })
-            });
-            octal && special || symbolic && !mode.starts_with('-')
-        })
-        // A folder with the group bit hands its group to new files: daily bread.
-        && !(exec.says("g+s") && !exec.says("u"));
-    let setcap = exec.is_any(&["setcap"])
-        && exec.says_any(&[
-            "cap_setuid",
-            "cap_setgid",
-            "cap_sys_admin",
-            "cap_dac_override",
-            "cap_sys_ptrace",
-            "cap_sys_module",
-        ]);
-    chmod || setcap
+    let chmod = exec.is_any(&["chmod"]) && exec.arguments().iter().any(|mode| sets_special_bit(mode));
+    let powers = ["cap_setuid", "cap_setgid", "cap_sys_admin", "cap_dac_override", "cap_sys_ptrace", "cap_sys_module"];
+    chmod || exec.is_any(&["setcap"]) && exec.says_any(&powers)
+}
+
+/// `4755`, `06755`, `u+s`, `g+xs`. Not `g+s` and not `2755`: a folder with the group bit hands its group to new files,
+/// which is daily bread.
+fn sets_special_bit(mode: &str) -> bool {
+    let octal = mode.trim_start_matches('0');
+    if octal.len() == 4 && octal.bytes().all(|digit| digit.is_ascii_digit()) {
+        return octal.starts_with(['4', '5', '6', '7']);
+    }
+    mode.split(',').any(|part| {
+        let Some((who, what)) = part.split_once('+') else { return false };
+        let plain = who.bytes().all(|b| b"ugoa".contains(&b)) && what.bytes().all(|b| b"rwxXst".contains(&b));
+        plain && what.contains('s') && (who, what) != ("g", "s")
+    })
 }
 
 /// Run by every program, at boot, or deciding who may become root.
@@ -187,8 +181,8 @@ fn writes_start_file(exec: &Exec<'_>) -> bool {
 }
 
 fn starts_from_volatile(exec: &Exec<'_>) -> bool {
-    let volatile = |argument: &&str| below(argument, VOLATILE) || below(argument, &["/dev/shm/"]);
-    let names = exec.arguments().iter().any(|argument| volatile(&argument));
+    let volatile = |argument: &str| below(argument, VOLATILE) || below(argument, &["/dev/shm/"]);
+    let names = exec.arguments().iter().any(|argument| volatile(argument));
     exec.is_any(&["crontab"]) && names
         || exec.is_any(&["systemctl"]) && (exec.has_argument("link") || exec.has_argument("enable")) && names
 }
