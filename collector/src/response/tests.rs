@@ -162,10 +162,8 @@ fn a_busy_workload_is_found_asked_about_throttled_and_undone() {
 fn words_that_make_no_sense_are_refused() {
     let mut responder = responder();
     let action = pending(&mut responder);
-    for (verb, state) in [(v1::Verb::Undo, "pending")] {
-        let refused = word(&mut responder, &action, verb, 0).unwrap_err();
-        assert_eq!(refused.to_string(), format!("cannot undo action {action}: it is {state}"));
-    }
+    let refused = word(&mut responder, &action, v1::Verb::Undo, 0).unwrap_err();
+    assert_eq!(refused.to_string(), format!("cannot undo action {action}: it is pending"));
     assert!(matches!(word(&mut responder, "feed", v1::Verb::Approve, 0), Err(Refusal::UnknownAction { .. })));
     assert!(matches!(word(&mut responder, &action[..3], v1::Verb::Approve, 0), Err(Refusal::UnknownAction { .. })));
     assert!(matches!(word(&mut responder, &action, v1::Verb::Unspecified, 0), Err(Refusal::UnknownVerb { .. })));
