@@ -181,15 +181,7 @@ pub fn send(pid: u32, signal: rustix::process::Signal) {
 
 /// Runs `skep` on a data folder.
 pub fn skep(data: &Path, args: &[&str]) -> Output {
-    let (command, rest) = args.split_first().expect("a command");
-    Command::new(binary("skep"))
-        .arg(command)
-        .arg("--data")
-        .arg(data)
-        .args(rest)
-        .stdin(Stdio::null())
-        .output()
-        .expect("skep runs")
+    Command::new(binary("skep")).args(args).arg("--data").arg(data).stdin(Stdio::null()).output().expect("skep runs")
 }
 
 /// Rows of a query on a data folder, collector running or not.

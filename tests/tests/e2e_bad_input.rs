@@ -120,12 +120,17 @@ fn an_impostor_is_not_believed_in_either_direction() {
 fn every_fault_of_a_config_is_told_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("config.toml");
-    for program in ["skep-agent", "skep-executor"] {
-        fs::write(&config, "no_such_key = 1\nalso_unknown = true\n").expect("a file");
-        let output = Command::new(binary(program)).arg("--config").arg(&config).output().expect("it runs");
+    fs::write(&config, "no_such_key = 1\nalso_unknown = true\n").expect("a file");
+    let executor = ["--socket", "s", "--state-dir", "d", "--trusted-key", "k", "--node", "n"];
+    for (program, arguments) in [("skep-agent", &[][..]), ("skep-executor", &executor), ("skep-collector", &["serve"])]
+    {
+        let output =
+            Command::new(binary(program)).args(arguments).arg("--config").arg(&config).output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{program}: {text}");
-        assert!(text.contains("no_such_key"), "{program}: {text}");
+        for key in ["no_such_key", "also_unknown"] {
+            assert!(text.contains(key), "{program} says nothing of {key}: {text}");
+        }
     }
 }
 
@@ -152,13 +157,11 @@ fn a_torn_wal_is_trimmed_and_a_missing_file_is_named() {
     let up = skep.parent();
     send(up, Signal::STOP);
     let before = skep.number(stored);
-    let (collector, agent) = (skep.pid("collector"), skep.pid("agent"));
-    send(collector, Signal::KILL);
+    for part in ["collector", "agent", "executor"] {
+        send(skep.pid(part), Signal::KILL);
+    }
     send(up, Signal::KILL);
     skep.forget();
-    eventually("the agent to follow its parent", PATIENCE, || {
-        (!Path::new(&format!("/proc/{agent}")).exists()).then_some(())
-    });
     let after = skep_tests::number(data.path(), stored);
     assert!(after >= before, "{after} rows after the kill, {before} before");
 
