@@ -44,7 +44,8 @@ fn layers() -> Result<()> {
             .output()
             .context("cannot run cargo tree")?;
         let tree = String::from_utf8_lossy(&tree.stdout);
-        let found = tree.lines().filter_map(|line| line.split_whitespace().next()).find(|name| forbidden.contains(name));
+        let found =
+            tree.lines().filter_map(|line| line.split_whitespace().next()).find(|name| forbidden.contains(name));
         if let Some(found) = found {
             bail!("{package} depends on {found}: {reason}");
         }

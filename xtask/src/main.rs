@@ -9,6 +9,7 @@ mod interop;
 mod lint;
 mod run;
 mod setup;
+mod tally;
 mod test;
 mod up;
 

@@ -13,7 +13,12 @@ pub(crate) fn checked(command: &mut Command) -> Result<()> {
 
 /// Whether a command runs and says yes; its output is dropped.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// The command as one would type it.

@@ -142,9 +142,7 @@ fn install(packages: &[(&str, &str)]) -> Result<()> {
         println!("setup: apt-get install {name} ({reason})");
     }
     checked(apt().args(["update", "-qq"])).context("cannot refresh apt's lists (are you root?)")?;
-    checked(
-        apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages.iter().map(|(name, _)| name)),
-    )
+    checked(apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages.iter().map(|(name, _)| name)))
 }
 
 fn apt() -> Command {

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::run::{checked, succeeds};
+use crate::tally::{self, Tally};
 use crate::{generate, lint, setup};
 
 /// Unit and component tests run side by side; kernel and end-to-end tests one at a time, because they share the kernel
@@ -14,9 +15,16 @@ pub(crate) fn run() -> Result<()> {
     setup::ensure()?;
     lint::run()?;
     generate::run(true)?;
-    step("cargo build --workspace --all-targets", cargo().args(["build", "--workspace", "--all-targets"]))?;
-    step("unit and component tests", cargo_test(&["--workspace", "--exclude", "skep-tests"], None))?;
-    step("kernel and end-to-end tests", cargo_test(&["--package", "skep-tests"], Some(1)))
+    println!("== cargo build --workspace --all-targets");
+    checked(cargo().args(["build", "--workspace", "--all-targets"]))?;
+    let mut tally = Tally::default();
+    println!("== unit and component tests");
+    tally.add(tally::run(&mut cargo_test(&["--workspace", "--exclude", "skep-tests"], None))?);
+    println!("== kernel and end-to-end tests");
+    tally.add(tally::run(&mut cargo_test(&["--package", "skep-tests"], Some(1)))?);
+    println!("{} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored);
+    ensure!(tally.is_green(), "the tests did not pass");
+    Ok(())
 }
 
 fn cargo() -> Command {
@@ -39,11 +47,6 @@ fn cargo_test(what: &[&str], threads: Option<u32>) -> Command {
         }
     }
     cargo
-}
-
-fn step(name: &str, mut command: impl std::borrow::BorrowMut<Command>) -> Result<()> {
-    println!("== {name}");
-    checked(command.borrow_mut())
 }
 
 fn is_root() -> bool {
