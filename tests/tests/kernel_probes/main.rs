@@ -7,6 +7,8 @@ mod cpu;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod privilege;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod support;

@@ -32,6 +32,20 @@ impl Watch {
         Self { probes, events: Vec::new(), readings: Vec::new(), _alone: alone }
     }
 
+    /// Loads only some probes and closes one epoch.
+    pub(crate) fn of_some(options: &ProbeOptions) -> Self {
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (probes, _) = Probes::load(options).expect("the probes load: run the tests as root");
+        let mut watch = Self { probes, events: Vec::new(), readings: Vec::new(), _alone: alone };
+        watch.flip();
+        watch
+    }
+
+    /// The reading of the epoch closed last.
+    pub(crate) fn last(&self) -> &Reading {
+        self.readings.last().expect("an epoch was closed")
+    }
+
     /// Drains events, as the agent does on its timer, until `done`; flips about once a second.
     pub(crate) fn until(&mut self, mut done: impl FnMut(&[Event]) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(120);

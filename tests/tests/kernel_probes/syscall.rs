@@ -104,6 +104,26 @@ fn forks_and_exits_miss_no_entry() {
     watch.assert_balanced();
 }
 
+/// The same numbers mean other calls there: they are not mixed up, and not forgotten.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn calls_through_the_32_bit_interface_are_a_loss_with_a_reason() {
+    const GETPID_32: i32 = 20;
+    let mut watch = Watch::start(&ProbeOptions::default());
+    for _ in 0..500 {
+        let mut pid = GETPID_32;
+        // SAFETY: the call takes no arguments and touches no memory.
+        unsafe { std::arch::asm!("int 0x80", inout("eax") pid) };
+        assert_eq!(u32::try_from(pid), Ok(std::process::id()));
+    }
+    watch.flip();
+    let lost = watch.ledger().filter(|row| row.probe == "syscall").flat_map(|row| &row.lost);
+    let compat: u64 = lost.filter(|(reason, _)| *reason == "compat_call").map(|(_, count)| count).sum();
+    assert_eq!(compat, 500);
+    assert_eq!(watch.syscalls(std::process::id(), "writev").count(), 0, "20 is writev in the 64-bit interface");
+    watch.assert_balanced();
+}
+
 fn missed(watch: &Watch) -> u64 {
     let lost = watch.ledger().filter(|row| row.probe == "syscall").flat_map(|row| &row.lost);
     lost.filter(|(reason, _)| *reason == "entry_missed").map(|(_, count)| count).sum()
