@@ -45,6 +45,6 @@ impl Source for crate::probe::Probes {
     }
 
     fn map_bytes(&self) -> u64 {
-        0
+        Self::map_bytes(self)
     }
 }

@@ -160,7 +160,3 @@ impl Taken<'_> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "tests/watch.rs"]
-mod tests;
