@@ -8,9 +8,11 @@
 //! | `CPU_*` | 2 x 16,384 | 152 | 5.0 MB |
 //! | `DELAYS_*` | 2 x 65,536 | 72 | 9.4 MB |
 //! | `TASKS` | 32,768 | 80 | 2.6 MB |
-//! | `CONNECTIONS` | 32,768 | 184 | 6.0 MB |
+//! | `CONNECTIONS` | 32,768 | 160 | 5.2 MB |
 //! | `EVENTS` | | | 8.4 MB |
-//! | `EXEC_SCRATCH` | one a CPU | 28,800 | 0.1 MB |
+//! | `EXEC_SCRATCH` | one a CPU | 29,064 | 0.1 MB |
+//!
+//! `Probes::map_bytes` says what the kernel itself makes of it.
 
 /// Process x system call x CPU x latency bucket in one epoch.
 pub const SYSCALL_ENTRIES: u32 = 65_536;

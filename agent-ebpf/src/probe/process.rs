@@ -3,7 +3,7 @@
 use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
     macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
+    maps::{LruHashMap, PerCpuArray},
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
@@ -40,6 +40,18 @@ const _: () = assert!(size_of::<Scratch>() <= 32_768);
 #[map]
 static EXEC_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// A process that was said to end.
+#[repr(C)]
+struct Ended {
+    start_ns: u64,
+    tgid: u32,
+    pad: u32,
+}
+
+/// Those that ended last; only used where the kernel does not say which thread is the last.
+#[map]
+static ENDED: LruHashMap<Ended, u32> = LruHashMap::with_max_entries(1_024, 0);
+
 /// `SIGNAL_GROUP_EXIT`: the whole group ends with the group's code.
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
@@ -73,7 +85,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let signal = load!(task, task_signal as Address);
     let last =
         if fact!(exit_has_last) != 0 { ctx.arg::<u64>(1) & 1 != 0 } else { load!(signal, signal_live as u32) == 0 };
-    if !last {
+    if !last || (fact!(exit_has_last) == 0 && !is_first_end(task)) {
         return 0;
     }
     let status = if load!(signal, signal_flags as u32) & SIGNAL_GROUP_EXIT != 0 {
@@ -92,6 +104,15 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         }
     });
     0
+}
+
+/// Whether this process has not been said to end yet. Where the kernel does not say who is last, two threads that end at
+/// once may both find that none is left.
+#[inline(always)]
+fn is_first_end(task: Address) -> bool {
+    const NO_EXIST: u64 = 1;
+    let key = Ended { start_ns: subject::start_ns(task), tgid: load!(task, task_tgid as u32), pad: 0 };
+    ENDED.insert(key, 0, NO_EXIST).is_ok()
 }
 
 /// Source: fs/exec.c `exec_binprm`, `(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.

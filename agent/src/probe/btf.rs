@@ -216,3 +216,52 @@ fn word_at(bytes: &[u8], at: usize) -> Option<u32> {
     let four = bytes.get(at..at + 4)?;
     Some(u32::from_ne_bytes(four.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::sys::BTF_PATH;
+
+    fn running_kernel() -> KernelBtf {
+        KernelBtf::parse(std::fs::read(BTF_PATH).expect("this kernel describes its types")).expect("it makes sense")
+    }
+
+    #[test]
+    fn members_are_found_where_the_kernel_has_them() {
+        let btf = running_kernel();
+        let pid = btf.member_bits("task_struct", "pid").expect("tasks have one");
+        assert_eq!(btf.member_bits("task_struct", "tgid"), Some(pid + 32));
+        // Inside an anonymous union, and through a nested struct.
+        assert!(btf.member_bits("inode", "i_nlink").is_some());
+        let remote = btf.member_bits("sock", "__sk_common.skc_daddr").expect("sockets have one");
+        assert_eq!(btf.member_bits("sock", "__sk_common.skc_rcv_saddr"), Some(remote + 32));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        let btf = running_kernel();
+        assert_eq!(btf.member_bits("task_struct", "no_such_member"), None);
+        assert_eq!(btf.member_bits("no_such_struct", "pid"), None);
+        assert_eq!(btf.member_bits("task_struct", "pid.deeper"), None);
+        assert_eq!(btf.hook_arguments("no_such_hook"), None);
+    }
+
+    #[test]
+    fn hooks_tell_their_arguments() {
+        let btf = running_kernel();
+        assert_eq!(btf.hook_arguments("sys_enter"), Some(2));
+        assert_eq!(btf.hook_arguments("inet_sock_set_state"), Some(3));
+        assert_eq!(btf.enumerator("sock_flags", "SOCK_DONE"), Some(1));
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let whole = std::fs::read(BTF_PATH).expect("this kernel describes its types");
+        assert!(matches!(KernelBtf::parse(Vec::new()), Err(ProbeError::DamagedBtf { offset: 0 })));
+        assert!(KernelBtf::parse(vec![0; 64]).is_err());
+        assert!(KernelBtf::parse(whole[..1_000].to_vec()).is_err());
+        let mut unknown_kind = whole;
+        unknown_kind[HEADER_BYTES + 7] = 0x1e;
+        assert!(KernelBtf::parse(unknown_kind).is_err());
+    }
+}

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use aya::{Ebpf, programs::ProgramFd, sys::Stats};
+use aya::{Ebpf, maps::Map, programs::ProgramFd, sys::Stats};
 use skep_common::ledger::probe;
 
 use super::{attach::Loaded, sys};
@@ -44,7 +44,7 @@ impl RunStatistics {
 #[derive(Debug)]
 pub(super) struct Programs {
     /// Dropping this detaches them.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     programs: Vec<Attached>,
 }
 
@@ -62,7 +62,7 @@ impl Programs {
             let fd = loaded.ebpf.program(program.name)?.fd().ok()?.try_clone().ok()?;
             Some(Attached { name: program.name, fd, misses: 0 })
         });
-        Self { programs: attached.collect(), _ebpf: loaded.ebpf }
+        Self { programs: attached.collect(), ebpf: loaded.ebpf }
     }
 
     /// Runs the kernel refused since the last call because the program was running on that CPU already, by probe.
@@ -76,6 +76,17 @@ impl Programs {
             program.misses = info.recursion_misses;
         }
         missed
+    }
+
+    /// Memory the kernel holds for the maps that only the programs use.
+    pub(super) fn map_bytes(&self) -> u64 {
+        let bytes = |map: &Map| match map {
+            Map::HashMap(map) | Map::LruHashMap(map) | Map::Array(map) | Map::PerCpuArray(map) => {
+                sys::map_bytes(map.fd().as_fd())
+            }
+            _ => 0,
+        };
+        self.ebpf.maps().map(|(_, map)| bytes(map)).sum()
     }
 
     pub(super) fn cost(&self) -> Vec<ProgramCost> {

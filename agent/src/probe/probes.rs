@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
@@ -168,6 +169,18 @@ impl Probes {
     /// [`RunStatistics`](super::RunStatistics)); zeroes otherwise.
     pub fn own_cost(&self) -> Vec<super::ProgramCost> {
         self.programs.cost()
+    }
+
+    /// Memory the kernel holds for the maps, in bytes, by its own account.
+    pub fn map_bytes(&self) -> u64 {
+        let side = |side: &Side| side.syscalls.bytes() + side.cpu.bytes() + side.delays.bytes();
+        self.sides.iter().map(side).sum::<u64>()
+            + self.control.bytes()
+            + self.ledger.bytes()
+            + self.running.bytes()
+            + self.tails.bytes()
+            + sys::map_bytes(self.ring.as_fd())
+            + self.programs.map_bytes()
     }
 
     /// Sums the counters of the quiet side over the CPUs and sets them to zero.

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use rustix::thread::{MembarrierCommand, membarrier};
+use rustix::thread::{CapabilitySet, MembarrierCommand, membarrier};
 
 /// Where the kernel describes its types.
 pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -63,16 +63,22 @@ pub(super) fn boot_ns() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// Which capabilities loading needs and this process does not have.
+/// Which capabilities loading needs and this thread does not have.
 pub(super) fn missing_capabilities() -> Vec<&'static str> {
-    const SYS_ADMIN: u32 = 21;
-    const NEEDED: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
-    let effective = procfs::process::Process::myself().and_then(|me| me.status()).map_or(0, |status| status.capeff);
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    if has(SYS_ADMIN) {
+    const NEEDED: [(CapabilitySet, &str); 2] =
+        [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
+    let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    if effective.contains(CapabilitySet::SYS_ADMIN) {
         return Vec::new();
     }
-    NEEDED.iter().filter(|(bit, _)| !has(*bit)).map(|(_, name)| *name).collect()
+    NEEDED.iter().filter(|(needed, _)| !effective.contains(*needed)).map(|(_, name)| *name).collect()
+}
+
+/// Memory the kernel holds for a map, in bytes; 0 when it does not say.
+pub(super) fn map_bytes(map: BorrowedFd<'_>) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Reads an element; `value` is what the kernel writes into, the right length for the map.

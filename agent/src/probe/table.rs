@@ -30,6 +30,11 @@ impl<K: Plain, V: Plain> Drain<K, V> {
         }
     }
 
+    /// Memory the kernel holds for it.
+    pub(super) fn bytes(&self) -> u64 {
+        sys::map_bytes(self.map.fd().as_fd())
+    }
+
     /// Hands out every entry and empties the map. Nobody may write it meanwhile.
     ///
     /// Cost: a system call for every [`BATCH`] entries.
@@ -80,6 +85,11 @@ impl<V: Plain> Slots<V> {
             Some(Map::PerCpuArray(map)) => Ok(Self { name, map, copies: cpus, records: PhantomData }),
             _ => Err(ProbeError::NoMap { name }),
         }
+    }
+
+    /// Memory the kernel holds for it.
+    pub(super) fn bytes(&self) -> u64 {
+        sys::map_bytes(self.map.fd().as_fd())
     }
 
     /// The value of an index, or one for each CPU.

@@ -32,11 +32,13 @@ impl Watch {
         Self { probes, events: Vec::new(), readings: Vec::new(), _alone: alone }
     }
 
-    /// Loads only some probes and closes one epoch.
+    /// Loads only some probes and closes an epoch of a tenth of a second.
     pub(crate) fn of_some(options: &ProbeOptions) -> Self {
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (probes, _) = Probes::load(options).expect("the probes load: run the tests as root");
         let mut watch = Self { probes, events: Vec::new(), readings: Vec::new(), _alone: alone };
+        let end = Instant::now() + Duration::from_millis(100);
+        watch.until(|_| Instant::now() >= end);
         watch.flip();
         watch
     }
