@@ -9,7 +9,7 @@ use std::time::Duration;
 use skep_runtime::clock::Clock;
 use skep_wire::envelope::{self, Origin};
 use skep_wire::v1::{self, down};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::buffer::Store;
 use crate::decide::Refusal;
@@ -85,18 +85,21 @@ pub struct Respond {
 struct Stopping;
 
 impl Respond {
-    /// Serves until nobody is left who could ask, then looks at the batches that are still there.
-    pub async fn run(mut self, mut batches: mpsc::Receiver<Observed>, mut asks: mpsc::Receiver<Ask>) {
+    /// Serves until `finish`, when no session is left and no batch is on its way; then looks at the batches that are
+    /// still there.
+    pub async fn run(
+        mut self,
+        mut batches: mpsc::Receiver<Observed>,
+        mut asks: mpsc::Receiver<Ask>,
+        finish: Arc<Notify>,
+    ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let handled = tokio::select! {
                 Some(batch) = batches.recv() => self.observe(batch).await,
-                ask = asks.recv() => match ask {
-                    Some(ask) => self.serve(ask).await,
-                    // Sessions ask too: with the last one gone, no batch is on its way any more.
-                    None => break,
-                },
+                Some(ask) = asks.recv() => self.serve(ask).await,
+                () = finish.notified() => break,
                 _ = tick.tick() => {
                     let output = self.responder.tick(self.now());
                     self.carry_out(output).await

@@ -197,6 +197,33 @@ async fn a_deleted_file_is_named_counted_once_and_the_rest_is_answered() {
 }
 
 #[tokio::test]
+async fn a_damaged_file_is_named_and_the_rest_is_answered() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 5).await.unwrap();
+    collector.flush().await;
+    uplink.deliver(6, 8).await.unwrap();
+    collector.flush().await;
+    let victim = ground.files("history/cpu", "parquet").remove(0);
+    let mut bytes = std::fs::read(&victim).unwrap();
+    for at in [200, 400, 600, 800, 1000, 1200, 1400, 1600, 1800, 2000] {
+        bytes[at..at + 60].fill(0xa5);
+    }
+    std::fs::write(&victim, bytes).unwrap();
+    let (rows, ended) =
+        collector.query("SELECT sum(on_cpu_ns), min(comm), min(start_ns), min(workload) FROM cpu").await;
+    let status = ended.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DataLoss, "{status:?}");
+    assert!(status.message().contains(victim.file_name().unwrap().to_str().unwrap()), "{}", status.message());
+    assert_eq!(support::number(&rows), (6..=8).sum::<i64>() * ROWS);
+    std::fs::write(&victim, b"short").unwrap();
+    let (rows, ended) = collector.query("SELECT sum(on_cpu_ns) FROM cpu").await;
+    assert!(ended.unwrap_err().message().contains("5 bytes"));
+    assert_eq!(support::number(&rows), (6..=8).sum::<i64>() * ROWS);
+}
+
+#[tokio::test]
 async fn events_come_as_they_become_durable() {
     let ground = Ground::new();
     let collector = ground.serve("");

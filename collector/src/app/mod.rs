@@ -18,6 +18,7 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use skep_runtime::clock::Clock;
 use skep_runtime::shutdown::{Shutdown, SignalError};
 use skep_seglog::LogError;
@@ -26,10 +27,12 @@ use skep_wire::v1::uplink_server::UplinkServer;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
 use crate::config::Config;
 use crate::console::ConsoleService;
+use crate::folder::{Announced, Folder};
 use crate::history::flusher::Flusher;
 use crate::ingest::publish::Publisher;
 use crate::ingest::registry::Registry;
@@ -37,10 +40,10 @@ use crate::ingest::session::Shared;
 use crate::ingest::uplink::UplinkService;
 use crate::missing::Missing;
 use crate::query::{Engine, QueryError};
-use crate::respond::{OwnStream, Respond};
+use crate::respond::{Ask, OwnStream, Respond};
 use crate::response::OWN_NODE;
 use crate::wal::writer::Limits;
-use crate::wal::{StreamKey, Wal, Writer};
+use crate::wal::{Command, StreamKey, Wal, Writer};
 
 pub use start::{StartError, Started};
 
@@ -62,8 +65,14 @@ const FLUSH_QUEUE: usize = 16;
 /// Largest message from an agent: a batch that compresses not at all, and some room.
 const MESSAGE_BYTES: usize = (skep_wire::envelope::MAX_PAYLOAD_BYTES as usize) + (1 << 20);
 
-/// How long sessions and statements have to end.
+/// A peer that does not answer for this long, twice, is gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How long sessions and the responder have to end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long peers have to close their connections.
+const HANG_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why the collector ended other than by request.
 #[derive(Debug, Error)]
@@ -117,8 +126,36 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         partitions: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
     })?);
     let started = start::start(&config, &engine, &clock).await?;
-    let Started { folder, identity, tls, history, store, log, offsets, responder, told, ledger } = started;
+    let running = wire(started, &config, Wiring { listener, engine, clock })?;
+    let announced = running.folder.announce(address).map_err(StartError::from)?;
+    tracing::info!("listening on {address}");
+    running.until_stopped(announced).await
+}
 
+/// What [`wire`] needs besides the state at start.
+struct Wiring {
+    listener: TcpListener,
+    engine: Arc<Engine>,
+    clock: Clock,
+}
+
+/// A collector with everything started.
+struct Running {
+    folder: Folder,
+    shutdown: Shutdown,
+    wal_ended: oneshot::Receiver<Result<(), LogError>>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    responding: JoinHandle<()>,
+    /// Ends the responder once no session is left.
+    finish: Arc<Notify>,
+    flushing: JoinHandle<()>,
+    flusher: Arc<Flusher>,
+}
+
+/// Makes the channels, the WAL's thread and the tasks.
+fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, AppError> {
+    let Started { folder, identity, tls, history, store, log, offsets, responder, told, ledger } = started;
+    let Wiring { listener, engine, clock } = wiring;
     let shutdown = Shutdown::new();
     let (wal, wal_commands) = mpsc::channel(WAL_QUEUE);
     let (observed, batches) = mpsc::channel(RESPONDER_QUEUE);
@@ -128,19 +165,12 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let due = Arc::new(Notify::new());
     let registry = Arc::new(Registry::default());
 
-    let own_key = StreamKey { node: OWN_NODE.to_owned(), stream: identity.stream.clone() };
+    let own_key = StreamKey { node: OWN_NODE.to_owned(), stream: identity.stream };
     let own_last = offsets.last(&own_key);
     let limits = Limits { rows: config.flush_rows, log_bytes: config.flush_wal_bytes };
     let publisher = Publisher::new(events.clone(), observed, Arc::clone(&due));
     let writer = Writer::new(Wal { log, offsets }, Arc::clone(&store), publisher, limits).map_err(AppError::Wal)?;
-    let (failed, wal_ended) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("wal".to_owned())
-        .spawn(move || {
-            // The receiver is gone only when the process is about to be.
-            let _gone = failed.send(writer.run(wal_commands)).is_err();
-        })
-        .map_err(AppError::Thread)?;
+    let wal_ended = spawn_writer(writer, wal_commands)?;
 
     let flusher =
         Arc::new(Flusher { wal: wal.clone(), store: Arc::clone(&store), history, interval: config.flush_interval });
@@ -148,84 +178,97 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         let flusher = Arc::clone(&flusher);
         async move { flusher.run(due, flush_requests).await }
     });
-    let respond = Respond {
-        responder,
-        own: OwnStream {
-            key: own_key,
-            last: own_last,
-            wal: wal.clone(),
-            store: Arc::clone(&store),
-            clock: clock.clone(),
-        },
-        registry: Arc::clone(&registry),
-    };
-    let responding = tokio::spawn(respond.run(batches, ask_receiver));
+    let own =
+        OwnStream { key: own_key, last: own_last, wal: wal.clone(), store: Arc::clone(&store), clock: clock.clone() };
+    let respond = Respond { responder, own, registry: Arc::clone(&registry) };
+    let finish = Arc::new(Notify::new());
+    let responding = tokio::spawn(respond.run(batches, ask_receiver, Arc::clone(&finish)));
     if let Some(rows) = ledger {
         // The queue is new and empty.
-        let _full = asks.try_send(crate::respond::Ask::Record(vec![rows])).is_err();
+        let _full = asks.try_send(Ask::Record(vec![rows])).is_err();
     }
-
-    let uplink = UplinkService::new(
-        Arc::new(Shared {
-            wal: wal.clone(),
-            store: Arc::clone(&store),
-            slots: Arc::new(Semaphore::new(RESPONDER_QUEUE)),
-            registry: Arc::clone(&registry),
-            quarantine: folder.quarantine(),
-            clock: clock.clone(),
-            window: config.window,
-        }),
-        asks.clone(),
-        shutdown.clone(),
-    );
-    let console = ConsoleService {
+    let shared = Shared {
+        wal,
         store: Arc::clone(&store),
-        engine,
-        missing: Arc::new(Missing::new(told, asks.clone(), clock)),
-        events,
-        responder: asks,
-        flush,
-        registry,
-        stop: shutdown.token(),
+        slots: Arc::new(Semaphore::new(RESPONDER_QUEUE)),
+        registry: Arc::clone(&registry),
+        quarantine: folder.quarantine(),
+        clock: clock.clone(),
+        window: config.window,
     };
+    let uplink = UplinkService::new(Arc::new(shared), asks.clone(), shutdown.clone());
+    let missing = Arc::new(Missing::new(told, asks.clone(), clock));
+    let stop = shutdown.token();
+    let console = ConsoleService { store, engine, missing, events, responder: asks, flush, registry, stop };
+    let serving = spawn_server(listener, tls, uplink, console, &shutdown);
+    Ok(Running { folder, shutdown, wal_ended, serving, responding, finish, flushing, flusher })
+}
+
+/// Starts the WAL's thread; the receiver gets how it ended.
+fn spawn_writer(
+    writer: Writer,
+    commands: mpsc::Receiver<Command>,
+) -> Result<oneshot::Receiver<Result<(), LogError>>, AppError> {
+    let (ended, wal_ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("wal".to_owned());
+    thread
+        .spawn(move || {
+            // The receiver is gone only when the process is about to be.
+            let _gone = ended.send(writer.run(commands)).is_err();
+        })
+        .map_err(AppError::Thread)?;
+    Ok(wal_ended)
+}
+
+fn spawn_server(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    uplink: UplinkService,
+    console: ConsoleService,
+    shutdown: &Shutdown,
+) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let mut stop = shutdown.token();
+    let connections = listen::accept(listener, tls.into(), shutdown.token());
     let server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(UplinkServer::new(uplink).max_decoding_message_size(MESSAGE_BYTES))
         .add_service(ConsoleServer::new(console).max_encoding_message_size(MESSAGE_BYTES))
-        .serve_with_incoming_shutdown(listen::accept(listener, tls.into(), shutdown.token()), async move {
-            stop.stopped().await;
-        });
-    let serving = tokio::spawn(server);
-    let announced = folder.announce(address).map_err(StartError::from)?;
-    tracing::info!("listening on {address}");
+        .serve_with_incoming_shutdown(connections, async move { stop.stopped().await });
+    tokio::spawn(server)
+}
 
-    let ended = tokio::select! {
-        signal = shutdown.on_signal() => signal.map_err(AppError::from),
-        failure = wal_ended => Err(AppError::Wal(match failure {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) | Err(_) => LogError::ReadOnly,
-        })),
-    };
-    shutdown.begin();
-    drop(announced);
-    if let Err(error @ AppError::Wal(_)) = ended {
-        return Err(error);
+impl Running {
+    async fn until_stopped(self, announced: Announced) -> Result<(), AppError> {
+        let Self { folder, shutdown, wal_ended, serving, responding, finish, flushing, flusher } = self;
+        let failed = tokio::select! {
+            signal = shutdown.on_signal() => signal.err().map(AppError::from),
+            ended = wal_ended => Some(AppError::Wal(ended.ok().and_then(Result::err).unwrap_or(LogError::ReadOnly))),
+        };
+        shutdown.begin();
+        drop(announced);
+        if let Some(error @ AppError::Wal(_)) = failed {
+            // Nothing more can be stored, and nothing more may be said to be.
+            return Err(error);
+        }
+        // Sessions say their last acknowledgements; they are what may still store something.
+        if let Err(late) = shutdown.drain(STOP_WITHIN).await {
+            tracing::warn!("{late}");
+        }
+        finish.notify_one();
+        if tokio::time::timeout(STOP_WITHIN, responding).await.is_err() {
+            tracing::warn!("the responder did not end in time");
+        }
+        // Connections that stay open now carry nothing but answers to statements.
+        match tokio::time::timeout(HANG_UP_WITHIN, serving).await {
+            Ok(Ok(Err(error))) => return Err(AppError::Serve(error)),
+            Ok(_) | Err(_) => {}
+        }
+        flushing.abort();
+        // A flush that was under way goes on in its thread; the history's locks put this one behind it.
+        let flushed = flusher.flush().await.map_err(|reason| AppError::LastFlush { reason })?;
+        tracing::info!(rows = flushed.rows, files = flushed.files, "stopped");
+        drop(folder);
+        failed.map_or(Ok(()), Err)
     }
-    match tokio::time::timeout(STOP_WITHIN, serving).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => return Err(AppError::Serve(error)),
-        Ok(Err(_)) | Err(_) => tracing::warn!("connections did not end in time"),
-    }
-    if let Err(late) = shutdown.drain(STOP_WITHIN).await {
-        tracing::warn!("{late}");
-    }
-    if tokio::time::timeout(STOP_WITHIN, responding).await.is_err() {
-        tracing::warn!("the responder did not end in time");
-    }
-    flushing.abort();
-    let flushed = flusher.flush().await.map_err(|reason| AppError::LastFlush { reason })?;
-    tracing::info!(rows = flushed.rows, files = flushed.files, "stopped");
-    ended
 }

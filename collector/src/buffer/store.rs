@@ -125,10 +125,10 @@ impl Store {
     }
 
     /// The oldest sealed segment that is not wholly in Parquet, with what is left of it.
-    pub fn oldest_frozen(&self) -> Option<(SegmentId, Vec<(&'static str, Vec<RecordBatch>)>)> {
+    pub fn oldest_frozen(&self) -> Option<(SegmentId, BTreeMap<&'static str, Vec<RecordBatch>>)> {
         let inner = self.lock();
         let oldest = inner.frozen.first()?;
-        Some((oldest.segment, oldest.tables.iter().map(|(name, batches)| (*name, batches.clone())).collect()))
+        Some((oldest.segment, oldest.tables.clone()))
     }
 
     /// The rows `table` has in `segment` are now in Parquet; `files` are all live files of the table.

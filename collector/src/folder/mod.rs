@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Announced, Endpoint};
 pub use identity::Identity;
 pub use lock::Lock;
 
@@ -143,7 +143,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`FolderError::Io`].
-    pub fn announce(&self, grpc: std::net::SocketAddr) -> Result<endpoint::Announced, FolderError> {
+    pub fn announce(&self, grpc: std::net::SocketAddr) -> Result<Announced, FolderError> {
         endpoint::announce(&self.path, grpc)
     }
 }

@@ -178,6 +178,8 @@ pub struct Txn {
 #[derive(Debug, Clone, Default)]
 pub struct DeltaLog {
     dir: PathBuf,
+    /// Who commits, in the names of files that are not commits yet.
+    writer: String,
     /// The next version that is not read.
     next: u64,
     /// Live files by path.
@@ -191,12 +193,12 @@ pub struct DeltaLog {
 }
 
 impl DeltaLog {
-    /// Reads the log of the table in `folder`; a folder without one is a new table.
+    /// Reads the log of the table in `folder`; a folder without one is a new table. `writer` must be one process's own.
     ///
     /// # Errors
     /// [`DeltaError`]; nothing may be written to this table before somebody has looked.
-    pub fn open(folder: &Path) -> Result<Self, DeltaError> {
-        let mut log = Self { dir: folder.join("_delta_log"), ..Self::default() };
+    pub fn open(folder: &Path, writer: &str) -> Result<Self, DeltaError> {
+        let mut log = Self { dir: folder.join("_delta_log"), writer: writer.to_owned(), ..Self::default() };
         log.refresh()?;
         log.check_no_hole()?;
         Ok(log)
@@ -244,7 +246,7 @@ impl DeltaLog {
             text.push_str(&line);
             text.push('\n');
         }
-        let temporary = self.dir.join(format!(".commit-{}.tmp", std::process::id()));
+        let temporary = self.dir.join(format!(".commit-{}.tmp", self.writer));
         write_synced(&temporary, text.as_bytes()).map_err(|source| io_error("write", &temporary, source))?;
         let linked = loop {
             let path = self.commit_path(self.next);

@@ -106,6 +106,9 @@ fn sorting(table: &'static Table) -> Vec<SortingColumn> {
 }
 
 /// Makes a folder and its missing parents so that they stay after a power loss.
+///
+/// # Errors
+/// As the file system says.
 pub fn create_dir_durably(folder: &Path) -> std::io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -122,6 +125,9 @@ pub fn create_dir_durably(folder: &Path) -> std::io::Result<()> {
 }
 
 /// `fsync` of a folder.
+///
+/// # Errors
+/// As the file system says.
 pub fn sync_dir(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }

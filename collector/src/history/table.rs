@@ -130,7 +130,8 @@ impl History {
 impl TableHistory {
     fn open(root: &Path, table: &'static Table, collector: &str) -> Result<Self, HistoryError> {
         let folder = root.join(table.name);
-        let log = DeltaLog::open(&folder).map_err(|source| HistoryError::Delta { table: table.name, source })?;
+        let log =
+            DeltaLog::open(&folder, collector).map_err(|source| HistoryError::Delta { table: table.name, source })?;
         Ok(Self { table, folder, collector: collector.to_owned(), log })
     }
 

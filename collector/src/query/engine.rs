@@ -1,6 +1,6 @@
 //! A statement to a stream of rows.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::error::QueryError;
 use super::files::{Unreadable, Verifier};
-use super::provider::{Faults, Provider};
+use super::provider::{Provider, Reading};
 use super::quantile::HistQuantile;
 use super::{readonly, suggest};
 use crate::buffer::Snapshot;
@@ -46,8 +46,9 @@ pub struct Engine {
 /// The rows of one statement.
 pub struct Answer {
     schema: SchemaRef,
+    first: Option<RecordBatch>,
     stream: SendableRecordBatchStream,
-    faults: Faults,
+    reading: Reading,
     deadline: Instant,
     limit: Duration,
 }
@@ -73,27 +74,54 @@ impl Engine {
         Ok(Self { runtime, verifier: Arc::default(), limits })
     }
 
-    /// Plans `sql` over `snapshot` and begins to run it. `timeout` shortens the engine's own limit.
+    /// Plans `sql` over `snapshot` and runs it up to its first rows. `timeout` shortens the engine's own limit.
+    ///
+    /// If it breaks there, the files it reads are searched for damage, and it is run again without those.
     ///
     /// # Errors
     /// [`QueryError`].
     pub async fn ask(&self, snapshot: Snapshot, sql: &str, timeout: Option<Duration>) -> Result<Answer, QueryError> {
         let limit = timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout));
         let deadline = Instant::now() + limit;
-        let faults = Faults::default();
-        let planned = tokio::time::timeout_at(deadline, self.plan(snapshot, sql, &faults)).await;
-        let stream = planned.map_err(|_| QueryError::Timeout { limit })??;
-        Ok(Answer { schema: stream.schema(), stream, faults, deadline, limit })
+        let answered = tokio::time::timeout_at(deadline, async {
+            let reading = Reading::default();
+            match self.begin(snapshot.clone(), sql, &reading).await {
+                Err(QueryError::Failed { .. }) if self.found_damage(&reading).await => {
+                    let reading = Reading::default();
+                    self.begin(snapshot, sql, &reading).await.map(|begun| (begun, reading))
+                }
+                begun => begun.map(|begun| (begun, reading)),
+            }
+        });
+        let ((stream, first), reading) = answered.await.map_err(|_| QueryError::Timeout { limit })??;
+        Ok(Answer { schema: stream.schema(), first, stream, reading, deadline, limit })
+    }
+
+    async fn begin(
+        &self,
+        snapshot: Snapshot,
+        sql: &str,
+        reading: &Reading,
+    ) -> Result<(SendableRecordBatchStream, Option<RecordBatch>), QueryError> {
+        let mut stream = self.plan(snapshot, sql, reading).await?;
+        let first = stream.next().await.transpose().map_err(|error| QueryError::from_engine(&error))?;
+        Ok((stream, first))
+    }
+
+    /// Whether one of the files read is damaged; later statements leave it out.
+    async fn found_damage(&self, reading: &Reading) -> bool {
+        let (verifier, files) = (Arc::clone(&self.verifier), reading.files());
+        tokio::task::spawn_blocking(move || verifier.search(&files) > 0).await.unwrap_or(false)
     }
 
     async fn plan(
         &self,
         snapshot: Snapshot,
         sql: &str,
-        faults: &Faults,
+        reading: &Reading,
     ) -> Result<SendableRecordBatchStream, QueryError> {
         let engine = |error: DataFusionError| QueryError::from_engine(&error);
-        let context = self.context(snapshot, faults)?;
+        let context = self.context(snapshot, reading)?;
         let state = context.state();
         let statement = readonly::parse(&state, sql)?;
         for reference in state.resolve_table_references(&statement).map_err(engine)? {
@@ -110,7 +138,7 @@ impl Engine {
         frame.execute_stream().await.map_err(engine)
     }
 
-    fn context(&self, mut snapshot: Snapshot, faults: &Faults) -> Result<SessionContext, QueryError> {
+    fn context(&self, mut snapshot: Snapshot, reading: &Reading) -> Result<SessionContext, QueryError> {
         let mut config = SessionConfig::new()
             .with_information_schema(true)
             .with_target_partitions(self.limits.partitions)
@@ -125,7 +153,7 @@ impl Engine {
         context.register_udaf(AggregateUDF::from(HistQuantile::new()));
         for table in TABLES {
             let rows = snapshot.tables.remove(table.name).unwrap_or_default();
-            let provider = Provider::new(table, rows, Arc::clone(&self.verifier), Arc::clone(faults));
+            let provider = Provider::new(table, rows, Arc::clone(&self.verifier), reading.clone());
             context.register_table(table.name, Arc::new(provider)).map_err(|error| QueryError::from_engine(&error))?;
         }
         Ok(context)
@@ -143,6 +171,9 @@ impl Answer {
     /// # Errors
     /// [`QueryError`]; what came before is good.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
         match tokio::time::timeout_at(self.deadline, self.stream.next()).await {
             Err(_) => Err(QueryError::Timeout { limit: self.limit }),
             Ok(None) => Ok(None),
@@ -153,7 +184,7 @@ impl Answer {
 
     /// Files whose rows are not in the answer; known once there are no more rows.
     pub fn unreadable(&self) -> Vec<Unreadable> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reading.faults()
     }
 
     /// All rows.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use crate::history::DataFile;
@@ -64,11 +65,19 @@ impl Verifier {
         (good, unreadable)
     }
 
-    /// Notes that the file, though its footer is whole, broke while it was read.
-    pub fn condemn(&self, path: &Path, reason: &str) {
-        let Ok(meta) = std::fs::metadata(path) else { return };
-        let seen = Seen { bytes: meta.len(), modified: meta.modified().ok(), fault: Some(reason.to_owned()) };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), seen);
+    /// Reads every page of `files` and remembers those that break, whatever their footer says. Returns how many did.
+    /// Blocks, and reads the files whole: for when a statement broke while it read them.
+    pub fn search(&self, files: &[(&'static str, DataFile)]) -> usize {
+        let mut broken = 0;
+        for (_, file) in files {
+            let Some(reason) = page_fault(&file.path) else { continue };
+            broken += 1;
+            tracing::error!(file = %file.path.display(), %reason, "a file of history is damaged");
+            let Ok(meta) = std::fs::metadata(&file.path) else { continue };
+            let seen = Seen { bytes: meta.len(), modified: meta.modified().ok(), fault: Some(reason) };
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(file.path.clone(), seen);
+        }
+        broken
     }
 
     fn fault(&self, file: &DataFile) -> Option<String> {
@@ -97,6 +106,20 @@ impl Verifier {
         known.insert(file.path.clone(), Seen { bytes, modified, fault: fault.clone() });
         fault
     }
+}
+
+/// What breaks when the whole file is read.
+fn page_fault(path: &Path) -> Option<String> {
+    let read = || -> Result<(), String> {
+        let file = File::open(path).map_err(|error| error.to_string())?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
+        for batch in builder.build().map_err(|error| error.to_string())? {
+            batch.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    };
+    // Decoders have been known to panic on bytes no encoder writes.
+    std::panic::catch_unwind(read).unwrap_or_else(|_| Err("its pages do not decode".to_owned())).err()
 }
 
 fn footer_fault(file: &DataFile, bytes: u64) -> Option<String> {

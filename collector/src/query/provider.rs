@@ -21,8 +21,35 @@ use super::prune::Span;
 use crate::buffer::{TableSnapshot, schema};
 use crate::history::DataFile;
 
-/// Files a statement could not read, filled while it is planned.
-pub type Faults = Arc<Mutex<Vec<Unreadable>>>;
+/// Which files a statement reads and which it cannot, filled while it is planned.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    faults: Arc<Mutex<Vec<Unreadable>>>,
+    files: Arc<Mutex<Vec<(&'static str, DataFile)>>>,
+}
+
+impl Reading {
+    /// Files that cannot be read.
+    pub fn faults(&self) -> Vec<Unreadable> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Files that are read.
+    pub fn files(&self) -> Vec<(&'static str, DataFile)> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, table: &'static str, good: &[DataFile], bad: Vec<Unreadable>) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        for fault in bad {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.extend(good.iter().map(|file| (table, file.clone())));
+    }
+}
 
 /// One table at one moment.
 #[derive(Debug)]
@@ -30,13 +57,13 @@ pub struct Provider {
     table: &'static Table,
     snapshot: TableSnapshot,
     verifier: Arc<Verifier>,
-    faults: Faults,
+    reading: Reading,
 }
 
 impl Provider {
-    /// Reads `snapshot`; what cannot be read goes to `faults`.
-    pub fn new(table: &'static Table, snapshot: TableSnapshot, verifier: Arc<Verifier>, faults: Faults) -> Self {
-        Self { table, snapshot, verifier, faults }
+    /// Reads `snapshot`; `reading` hears which files.
+    pub fn new(table: &'static Table, snapshot: TableSnapshot, verifier: Arc<Verifier>, reading: Reading) -> Self {
+        Self { table, snapshot, verifier, reading }
     }
 
     /// The files to read: those a filter can touch and that are whole.
@@ -49,12 +76,7 @@ impl Provider {
         let (verifier, table) = (Arc::clone(&self.verifier), self.table.name);
         let split = tokio::task::spawn_blocking(move || verifier.split(table, wanted)).await;
         let (good, bad) = split.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        for fault in bad {
-            if !faults.contains(&fault) {
-                faults.push(fault);
-            }
-        }
+        self.reading.add(table, &good, bad);
         Ok(good)
     }
 

@@ -1,7 +1,13 @@
 //! A real collector process with certificates of its own, and agents that talk to it.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support fails by panicking")]
-#![allow(dead_code, unreachable_pub, missing_debug_implementations, clippy::allow_attributes, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::allow_attributes,
+    reason = "each test file uses its own part"
+)]
 
 pub mod agent;
 
