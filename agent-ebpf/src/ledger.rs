@@ -1,7 +1,7 @@
 //! What was attempted and what was lost, per CPU and side.
 //!
 //! A counter is only ever written by one program, and the kernel does not let a program interrupt itself on a CPU, so
-//! plain additions are exact. (`column::ATTEMPTED` of a probe with several programs is written by one of them.)
+//! plain additions are exact.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use skep_common::ledger::{Counters, column};

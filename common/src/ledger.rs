@@ -2,7 +2,7 @@
 
 use core::mem::size_of;
 
-/// Probes, as indices of [`Counters`].
+/// Probes, as rows of [`Counters`].
 pub mod probe {
     /// Slices on a CPU.
     pub const CPU: usize = 0;
@@ -20,6 +20,12 @@ pub mod probe {
     pub const EXIT: usize = 6;
     /// How many.
     pub const LEN: usize = 7;
+
+    /// Row of [`super::Counters`] for connection events that another program than [`TCP`]'s own sends: the one may
+    /// interrupt the other, so they must not share counters. User space adds it to [`TCP`].
+    pub const TCP_ACCEPTED: usize = LEN;
+    /// Rows of [`super::Counters`].
+    pub const ROWS: usize = LEN + 1;
 
     /// Names, by index.
     pub const NAMES: [&str; LEN] = ["cpu", "run_queue", "syscall", "tcp", "fork", "exec", "exit"];
@@ -61,7 +67,7 @@ pub const UNEXPLAINED: &str = "unexplained";
 #[repr(C)]
 pub struct Counters {
     /// By probe, then by column.
-    pub counts: [[u64; column::LEN]; probe::LEN],
+    pub counts: [[u64; column::LEN]; probe::ROWS],
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * column::LEN * probe::LEN);
+const _: () = assert!(size_of::<Counters>() == 8 * column::LEN * probe::ROWS);

@@ -98,7 +98,7 @@ fn established(sock: Address, old: u32, now_ns: u64) {
             (*known).established_ns = now_ns;
             (*known).announced = 1;
         }
-        emit(sock, known, connection::OPEN, now_ns);
+        emit(sock, known, probe::TCP, connection::OPEN, now_ns);
     } else if old == state::SYN_RECV {
         // Whoever accepts it announces it.
         let mut made = new_connection(direction::ACCEPT, now_ns);
@@ -109,7 +109,7 @@ fn established(sock: Address, old: u32, now_ns: u64) {
     } else {
         let mut made = new_connection(direction::CONNECT, now_ns);
         made.established_ns = now_ns;
-        emit(sock, &raw mut made, connection::OPEN, now_ns);
+        emit(sock, &raw mut made, probe::TCP, connection::OPEN, now_ns);
     }
 }
 
@@ -142,18 +142,18 @@ fn closed(sock: Address, old: u32, now_ns: u64) {
             return;
         }
         let mut made = new_connection(direction::UNKNOWN, now_ns);
-        emit(sock, &raw mut made, if failed { connection::FAIL } else { connection::CLOSE }, now_ns);
+        emit(sock, &raw mut made, probe::TCP, if failed { connection::FAIL } else { connection::CLOSE }, now_ns);
         return;
     };
     // SAFETY: the map gave the pointer.
     let (announced, established_ns) = unsafe { ((*known).announced, (*known).established_ns) };
     if failed {
-        emit(sock, known, connection::FAIL, now_ns);
+        emit(sock, known, probe::TCP, connection::FAIL, now_ns);
     } else {
         if announced == 0 {
-            emit(sock, known, connection::OPEN, established_ns);
+            emit(sock, known, probe::TCP, connection::OPEN, established_ns);
         }
-        emit(sock, known, connection::CLOSE, now_ns);
+        emit(sock, known, probe::TCP, connection::CLOSE, now_ns);
     }
     _ = CONNECTIONS.remove(sock as u64);
 }
@@ -180,7 +180,7 @@ pub fn accepted(fd: u64) {
         }
         (*known).announced = 1;
         subject::describe(&raw mut (*known).owner, task, kernel::now_ns());
-        emit(sock, known, connection::OPEN, (*known).established_ns);
+        emit(sock, known, probe::TCP_ACCEPTED, connection::OPEN, (*known).established_ns);
     }
 }
 
@@ -199,10 +199,10 @@ fn lose(error: i32) {
     ledger.refused(probe::TCP, error);
 }
 
-/// Sends an event about `known`, which happened at `at_ns`.
-#[inline(never)]
-fn emit(sock: Address, known: *const Connection, event: u32, at_ns: u64) {
-    ring::emit::<ConnectionRecord>(Epoch::now(), probe::TCP, kind::CONNECTION, |record| {
+/// Sends an event about `known`, which happened at `at_ns`, and counts it in a row of the ledger.
+#[inline(always)]
+fn emit(sock: Address, known: *const Connection, row: usize, event: u32, at_ns: u64) {
+    ring::emit::<ConnectionRecord>(Epoch::now(), row, kind::CONNECTION, |record| {
         // SAFETY: the ring gave the room and the map the connection; every field is written.
         unsafe {
             (*record).subject = (*known).owner;

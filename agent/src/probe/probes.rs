@@ -185,12 +185,14 @@ impl Probes {
 
     /// Sums the counters of the quiet side over the CPUs and sets them to zero.
     fn take_counters(&self, quiet: usize) -> Result<Counters, ProbeError> {
-        let mut sum = Counters { counts: [[0; column::LEN]; probe::LEN] };
+        let mut sum = Counters { counts: [[0; column::LEN]; probe::ROWS] };
         for one in self.ledger.read(quiet as u32)? {
             let pairs = sum.counts.iter_mut().flatten().zip(one.counts.iter().flatten());
             pairs.for_each(|(sum, one)| *sum += one);
         }
-        self.ledger.write(quiet as u32, &Counters { counts: [[0; column::LEN]; probe::LEN] })?;
+        let accepted = std::mem::replace(&mut sum.counts[probe::TCP_ACCEPTED], [0; column::LEN]);
+        sum.counts[probe::TCP].iter_mut().zip(accepted).for_each(|(sum, one)| *sum += one);
+        self.ledger.write(quiet as u32, &Counters { counts: [[0; column::LEN]; probe::ROWS] })?;
         Ok(sum)
     }
 

@@ -80,6 +80,21 @@ fn a_program_in_dev_shm_is_on_tmpfs() {
     assert_eq!(exec.flags, flag::TMPFS);
 }
 
+/// Deeper than the walk goes: the end of the path is there, its beginning is not, and it says so.
+#[test]
+fn a_path_that_is_too_deep_is_cut_and_flagged() {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
+    let deep: std::path::PathBuf = (0..limit::PATH_DEPTH).map(|i| format!("d{i}")).collect();
+    let place = folder.path().join(&deep);
+    fs::create_dir_all(&place).expect("made");
+    let program = place.join("deep-true");
+    fs::copy("/bin/true", &program).expect("copied");
+    let exec = exec_of(Command::new(&program).current_dir(&place));
+    assert_eq!(exec.flags, flag::EXE_TRUNCATED | flag::CWD_TRUNCATED);
+    assert!(text(&exec.exe).starts_with(".../d") && text(&exec.exe).ends_with("/deep-true"), "{}", text(&exec.exe));
+    assert_eq!(text(&exec.filename), program.to_str().expect("text"));
+}
+
 #[test]
 fn a_deleted_program_is_flagged() {
     let folder = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
