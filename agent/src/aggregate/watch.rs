@@ -54,7 +54,6 @@ impl<S: Source> Watch<S> {
         loop {
             let boundary_us = self.aggregator.boundary_us();
             let left_us = u64::try_from(boundary_us - self.clock.wall_us()).unwrap_or(0);
-            // The clock was set back: no window is longer than two.
             std::thread::sleep(PULSE.min(Duration::from_micros(left_us)));
             if self.stop.is_stopping() {
                 return self.finish();

@@ -34,6 +34,8 @@ pub struct Lane<S: Storage + Clone> {
     pub reserved: u64,
     /// Highest number that is synced, so that it may be sent.
     pub synced: u64,
+    /// Reads in a row that the disk refused.
+    pub refusals: u32,
     log: Option<Log<S>>,
     index: BTreeMap<u64, Entry>,
     /// Records of a segment that are still wanted.
@@ -54,6 +56,17 @@ pub struct Recovery {
     pub trimmed_bytes: u64,
 }
 
+/// Why a record could not be read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// Damage, to be handed to [`Lane::set_aside`].
+    Damaged(Fault),
+    /// Its file is gone.
+    Gone,
+    /// The disk refused; it may do better later.
+    Refused,
+}
+
 /// A segment with damage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -72,6 +85,7 @@ impl<S: Storage + Clone> Lane<S> {
             sent: 0,
             reserved: 0,
             synced: 0,
+            refusals: 0,
             log: None,
             index: BTreeMap::new(),
             live: BTreeMap::new(),
@@ -181,11 +195,11 @@ impl<S: Storage + Clone> Lane<S> {
         self.index.get(&seq).map_or(0, |entry| entry.bytes)
     }
 
-    /// Reads a record back; `Err` holds the segment that cannot be read.
+    /// Reads a record back; `None` for a number that is not held.
     ///
     /// # Errors
-    /// The damage, to be handed to [`Lane::set_aside`]; `None` where the disk refused and may do better later.
-    pub fn read(&self, seq: u64) -> Result<Option<Record>, Option<Fault>> {
+    /// [`Unread`].
+    pub fn read(&self, seq: u64) -> Result<Option<Record>, Unread> {
         let Some(entry) = self.index.get(&seq) else { return Ok(None) };
         let position = match &entry.slot {
             Slot::Memory(bytes) => return Ok(Record::decode(bytes)),
@@ -193,14 +207,26 @@ impl<S: Storage + Clone> Lane<S> {
         };
         let Some(log) = &self.log else { return Ok(None) };
         match log.read(position).next() {
-            Some(Ok(entry)) if entry.position == position => match Record::decode(&entry.payload) {
-                Some(record) if record.envelope.seq == seq => Ok(Some(record)),
-                _ => Err(Some(not_a_record(&entry, Path::new("")))),
+            Some(Ok(entry)) => match Record::decode(&entry.payload) {
+                Some(record) if entry.position == position && record.envelope.seq == seq => Ok(Some(record)),
+                _ => Err(Unread::Damaged(not_a_record(&entry, Path::new("")))),
             },
-            Some(Err(ReadError::Damaged(fault))) => Err(Some(fault)),
-            Some(Err(_)) => Err(None),
-            Some(Ok(_)) | None => Ok(None),
+            Some(Err(ReadError::Damaged(fault))) => Err(Unread::Damaged(fault)),
+            Some(Err(ReadError::Io { source, .. })) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(Unread::Refused)
+            }
+            Some(Err(_)) | None => Err(Unread::Gone),
         }
+    }
+
+    /// Lets go of everything in the segment that holds `seq`: it cannot be read. Returns the numbers.
+    pub fn give_up(&mut self, seq: u64) -> Vec<u64> {
+        let Some(Slot::Disk(position)) = self.index.get(&seq).map(|entry| &entry.slot) else { return Vec::new() };
+        let seqs: Vec<u64> = self.live.remove(&position.segment).into_iter().flatten().collect();
+        for seq in &seqs {
+            self.index.remove(seq);
+        }
+        seqs
     }
 
     /// Everything up to `durable` is stored: lets go of it, and of the segments that hold nothing else.

@@ -9,7 +9,7 @@ use skep_wire::v1;
 use thiserror::Error;
 
 use super::correction::Correction;
-use super::lane::{Damage, Lane};
+use super::lane::{Damage, Lane, Unread};
 use super::record::{ReceiptMark, Record, Replaced, hex, is_stream};
 use super::state::State;
 use crate::ledger::{LossRow, SPOOL_CORRUPT};
@@ -19,6 +19,9 @@ const RESERVE: u64 = 64;
 
 /// Memory for batches while the disk refuses.
 const MEMORY_BYTES: u64 = 8 << 20;
+
+/// Reads the disk may refuse before what is there is given up: about half a minute of trying.
+const REFUSALS: u32 = 100;
 
 /// Smallest and largest segment. Small ones let a small spool evict in small steps.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (16 << 10)..=(8 << 20);
@@ -177,9 +180,15 @@ impl<S: Storage + Clone> Store<S> {
     ///
     /// # Errors
     /// [`SpoolError`]: the batch is not taken; its deliveries are in the ledger of the next one.
-    pub fn append(&mut self, batch: &v1::Batch, receipt: Option<ReceiptMark>) -> Result<(), SpoolError> {
+    pub fn append(&mut self, batch: v1::Batch, receipt: Option<ReceiptMark>) -> Result<(), SpoolError> {
         self.flush_correction(batch.sealed_us, None)?;
-        self.append_batch(batch, receipt, None)
+        match self.append_record(&batch, receipt, None) {
+            Ok(bytes) => self.make_room(bytes, batch.sealed_us),
+            Err(error) => {
+                self.correction.evict(batch);
+                Err(error)
+            }
+        }
     }
 
     /// What is to be told and has no batch of its own to come with.
@@ -193,16 +202,6 @@ impl<S: Storage + Clone> Store<S> {
             self.append_record(&batch, None, replaced)?;
         }
         Ok(())
-    }
-
-    fn append_batch(
-        &mut self,
-        batch: &v1::Batch,
-        receipt: Option<ReceiptMark>,
-        replaced: Option<Replaced>,
-    ) -> Result<(), SpoolError> {
-        let bytes = self.append_record(batch, receipt, replaced)?;
-        self.make_room(bytes, batch.sealed_us)
     }
 
     fn append_record(
@@ -305,17 +304,16 @@ impl<S: Storage + Clone> Store<S> {
                 break;
             }
             match self.lanes[at].read(next) {
-                Ok(Some(record)) => found.push(record.envelope),
-                Ok(None) | Err(None) => break,
-                Err(Some(fault)) => {
-                    let quarantine = self.options.dir.join("quarantine").join(stream);
-                    let damage = self.lanes[at].set_aside(vec![fault], &quarantine);
-                    let moved = damage.iter().all(|damage| damage.kept.is_some());
-                    self.note_damage(damage, now_us);
-                    if !moved {
-                        self.lanes[at].forget_range(next, next);
+                Ok(Some(record)) => {
+                    self.lanes[at].refusals = 0;
+                    found.push(record.envelope);
+                }
+                Ok(None) => break,
+                Err(unread) => {
+                    if self.pass_over(at, next, unread, now_us) {
+                        continue;
                     }
-                    continue;
+                    break;
                 }
             }
             seq = next;
@@ -324,6 +322,31 @@ impl<S: Storage + Clone> Store<S> {
             self.note_sent(at, last);
         }
         found
+    }
+
+    /// A record cannot be read. Returns whether it is out of the way now.
+    fn pass_over(&mut self, at: usize, seq: u64, unread: Unread, now_us: i64) -> bool {
+        let lane = &mut self.lanes[at];
+        if let Unread::Damaged(fault) = unread {
+            let quarantine = self.options.dir.join("quarantine").join(&lane.stream);
+            let damage = lane.set_aside(vec![fault], &quarantine);
+            if damage.iter().any(|damage| damage.kept.is_none()) {
+                lane.forget_range(seq, seq);
+            }
+            self.note_damage(damage, now_us);
+            return true;
+        }
+        lane.refusals += 1;
+        if unread == Unread::Refused && lane.refusals < REFUSALS {
+            return false;
+        }
+        lane.refusals = 0;
+        let lost = lane.give_up(seq);
+        let (first, last) = (lost.first().copied().unwrap_or(seq), lost.last().copied().unwrap_or(seq));
+        let detail = format!("batches {first} to {last} of stream {}: their file cannot be read", lane.stream);
+        tracing::error!("{detail}");
+        self.correction.note(LossRow::uncounted((now_us, now_us), SPOOL_CORRUPT, detail));
+        true
     }
 
     fn note_sent(&mut self, at: usize, seq: u64) {

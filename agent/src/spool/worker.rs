@@ -124,7 +124,7 @@ pub fn run<S: Storage + Clone>(
         for request in waiting.drain(..) {
             match request {
                 Request::Append(append) => {
-                    if let Err(error) = store.append(&append.batch, append.receipt) {
+                    if let Err(error) = store.append(append.batch, append.receipt) {
                         tracing::error!(error = %crate::error::chain(&error), "a batch is lost");
                     }
                     watched = watched.max(append.watched_until_us);

@@ -38,7 +38,7 @@ fn batch(at_us: i64, count: u64, padding: usize) -> v1::Batch {
 }
 
 fn append(store: &mut Store<SimDisk>, at_us: i64, count: u64, padding: usize) {
-    store.append(&batch(at_us, count, padding), None).unwrap();
+    store.append(batch(at_us, count, padding), None).unwrap();
     store.sync();
 }
 
@@ -127,7 +127,7 @@ fn what_was_not_synced_is_not_sent_and_a_crash_may_take_it() {
     let mut store = open(&disk, 1 << 20);
     append(&mut store, 1, 1, 100);
     let stream = store.stream_to_send().unwrap().to_owned();
-    store.append(&batch(2, 1, 100), None).unwrap();
+    store.append(batch(2, 1, 100), None).unwrap();
     assert_eq!(store.read(&stream, 0, 9, 1 << 20, 1).len(), 1);
     disk.crash(|unsynced| unsynced / 2);
     let mut store = open(&disk, 1 << 20);
@@ -295,6 +295,37 @@ fn damage_that_is_met_while_reading_is_set_aside_too() {
 }
 
 #[test]
+fn a_segment_somebody_deleted_is_told_and_the_rest_arrives() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    for at in 1..=40 {
+        append(&mut store, at, 1, 10_000);
+    }
+    let stream = store.stream_to_send().unwrap().to_owned();
+    skep_seglog::Storage::remove(&disk, &SegmentId(2).path(&Path::new(DIR).join(&stream))).unwrap();
+    let mut received = Received::default();
+    received.drain(&mut store);
+    append(&mut store, 41, 1, 10);
+    received.drain(&mut store);
+    assert!(received.stored < 41 && received.stored + received.gaps as i64 == 41, "{received:?}");
+    assert_eq!(received.delivered, received.stored);
+    assert!(received.reasons.contains(SPOOL_CORRUPT));
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_in_the_ledger_of_the_next() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    let mut large = batch(1, 3, 1);
+    large.chunks.push(v1::Chunk { table: "x".repeat(65 << 20), rows: 0, columns: Vec::new() });
+    assert!(matches!(store.append(large, None), Err(SpoolError::Seal(_))));
+    append(&mut store, 2, 1, 1);
+    let mut received = Received::default();
+    received.drain(&mut store);
+    assert_eq!((received.stored, received.delivered, received.lost), (1, 1, 2 + 2 + 3));
+}
+
+#[test]
 fn a_collector_that_has_more_than_was_made_gets_a_new_stream() {
     let disk = SimDisk::default();
     let mut store = open(&disk, 1 << 20);
@@ -320,7 +351,7 @@ fn without_its_state_file_the_spool_is_still_found_and_all_of_it_counts_as_sent(
     let on_disk = || SpoolOptions { dir: dir.path().join("spool"), ..options(1 << 20) };
     let open = || Store::open(skep_seglog::Disk, on_disk(), 1).unwrap();
     let mut store = open().store;
-    store.append(&batch(1, 1, 100), None).unwrap();
+    store.append(batch(1, 1, 100), None).unwrap();
     store.sync();
     store.set_watched(55);
     let stream = store.stream_to_send().unwrap().to_owned();
@@ -338,7 +369,7 @@ fn the_newest_receipt_is_known_after_a_restart() {
     let disk = SimDisk::default();
     let mut store = open(&disk, 1 << 20);
     let mark = ReceiptMark { time_us: 9, number: 4 };
-    store.append(&batch(1, 0, 10), Some(mark)).unwrap();
+    store.append(batch(1, 0, 10), Some(mark)).unwrap();
     store.sync();
     drop(store);
     assert_eq!(open(&disk, 1 << 20).receipt(), Some(mark));
