@@ -90,14 +90,17 @@ pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
 
     let (notices, mut heard) = Notices::channel(NOTICES);
     let mut screen = Screen::new(args.quiet);
-    leftover::clear(&folder, &notices).await;
     if !ensured.made.is_empty() {
         screen.line(&format!("made certificates: {} (in {})", ensured.made.join(", "), folder.tls("").display()));
     }
     let mut children = Children::default();
     let began_us = now_us();
+    let starting = async {
+        leftover::clear(&folder, &notices).await;
+        start_all(&args, &folder, &ensured.node, &notices, &mut children).await
+    };
     let started = tokio::select! {
-        started = start_all(&args, &folder, &ensured.node, &notices, &mut children) => started,
+        started = telling(starting, &mut heard, &mut screen) => started,
         () = ends.next() => {
             children.stop_all().await;
             return Ok(());
@@ -106,10 +109,7 @@ pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
     let listen = match started {
         Ok(listen) => listen,
         Err(error) => {
-            children.stop_all().await;
-            while let Ok(notice) = heard.try_recv() {
-                screen.notice(&notice);
-            }
+            telling(children.stop_all(), &mut heard, &mut screen).await;
             return Err(error);
         }
     };
@@ -119,19 +119,32 @@ pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
     screen.close();
     screen.line("stopping");
     let finished = tokio::select! {
-        () = finish(&mut children, folder.root(), began_us, &mut screen) => true,
-        () = ends.next() => false,
+        summary = telling(finish(&mut children, folder.root(), began_us), &mut heard, &mut screen) => Some(summary),
+        () = ends.next() => None,
     };
-    while let Ok(notice) = heard.try_recv() {
-        screen.notice(&notice);
-    }
-    if !finished {
+    let Some(summary) = finished else {
         for keeper in [children.agent, children.executor, children.collector].iter_mut().flatten() {
             keeper.kill().await;
         }
         return Err(UpError::StoppedHard);
-    }
+    };
+    screen.always(&format!("\n{summary}"));
     Ok(())
+}
+
+/// Works, and shows what is said meanwhile and just before.
+async fn telling<T>(work: impl Future<Output = T>, heard: &mut mpsc::Receiver<Notice>, screen: &mut Screen) -> T {
+    tokio::pin!(work);
+    let result = loop {
+        tokio::select! {
+            result = &mut work => break result,
+            Some(notice) = heard.recv() => screen.notice(&notice),
+        }
+    };
+    while let Ok(notice) = heard.try_recv() {
+        screen.notice(&notice);
+    }
+    result
 }
 
 /// Collector, executor, agent, each when the one before is ready. Returns where the collector listens.
@@ -229,15 +242,12 @@ fn is_live(source: &Source) -> bool {
 }
 
 /// Stops the feeders, takes stock, stops the collector.
-async fn finish(children: &mut Children, data: &Path, began_us: i64, screen: &mut Screen) {
+async fn finish(children: &mut Children, data: &Path, began_us: i64) -> String {
     children.stop_feeders().await;
     let summary = match Source::open(&Place::Data(data.to_owned())).await {
         Ok(source) => summary::gather(&source, began_us).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     children.stop_all().await;
-    match summary {
-        Ok(summary) => screen.always(&format!("\n{}", summary.text(data))),
-        Err(reason) => screen.always(&format!("no summary: {reason}")),
-    }
+    summary.map_or_else(|reason| format!("no summary: {reason}"), |summary| summary.text(data))
 }

@@ -187,7 +187,8 @@ impl Running {
             drop(timeout(Duration::from_secs(1), pump).await);
         }
         let said = self.last.get();
-        if said.is_empty() { "it said nothing".to_owned() } else { said }
+        let reason = ["error: ", "Error: "].iter().fold(said.as_str(), |line, prefix| line.trim_start_matches(prefix));
+        if reason.is_empty() { "it said nothing".to_owned() } else { reason.to_owned() }
     }
 
     /// Asks it to end, and makes it when it does not in time.
