@@ -119,14 +119,12 @@ impl Skep {
         })
     }
 
-    /// Waits for the newest window to be stored that starts after this call.
+    /// Waits until two more windows are stored: the second of them began after this call.
     pub fn next_window(&self) {
-        let before = self.number("SELECT max(arrow_cast(time, 'Int64')) FROM cpu");
+        let newest = "SELECT max(arrow_cast(time, 'Int64')) FROM cpu";
+        let mut last = self.number(newest);
         for _ in 0..2 {
-            eventually("another window", PATIENCE, || {
-                let newest = self.try_number("SELECT max(arrow_cast(time, 'Int64')) FROM cpu")?;
-                (newest > before).then_some(())
-            });
+            last = eventually("another window", PATIENCE, || self.try_number(newest).filter(|&time| time > last));
         }
     }
 
