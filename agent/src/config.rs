@@ -16,6 +16,9 @@ use crate::ship::credentials::CredentialPaths;
 /// The default file, as `skep-agent config --default` prints it.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
 
+/// Where the spool is if nothing else is said.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/skep/agent";
+
 /// Windows shorter than this would cost more than they show.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
@@ -94,10 +97,10 @@ pub fn load(file: Option<(&Path, &str)>, overrides: &Overrides) -> Result<Config
     let mut given = Overrides::default();
     let mut rest = FileOnly::default();
     if let Some((path, text)) = file {
-        match read_file(text) {
-            Ok((in_file, only)) => (given, rest) = (in_file, only),
-            Err(Faults(lines)) => faults.extend(lines.into_iter().map(|line| format!("{}: {line}", path.display()))),
-        }
+        // What is right in a file with faults is used, so that the faults behind it are told too.
+        let lines;
+        (given, rest, lines) = read_file(text);
+        faults.extend(lines.into_iter().map(|line| format!("{}: {line}", path.display())));
     }
     let config = validate(overlay(given, overrides), rest, &mut faults);
     match config {
@@ -119,8 +122,12 @@ impl Default for FileOnly {
     }
 }
 
-fn read_file(text: &str) -> Result<(Overrides, FileOnly), Faults> {
-    let (mut top, noted) = settings::parse(text)?;
+/// What the file says, and all that is wrong with it.
+fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
+    let (mut top, noted) = match settings::parse(text) {
+        Ok(parsed) => parsed,
+        Err(Faults(lines)) => return (Overrides::default(), FileOnly::default(), lines),
+    };
     let mut only = FileOnly::default();
     let max_bytes = |section: &mut Section, key: &str| section.integer(key, 0..=i64::MAX).map(|n| n.to_string());
     let mut spool = top.section("spool");
@@ -145,8 +152,8 @@ fn read_file(text: &str) -> Result<(Overrides, FileOnly), Faults> {
     for section in [spool, log, probes, top] {
         section.finish();
     }
-    noted.into_result()?;
-    Ok((given, only))
+    let faults = noted.into_result().err().map(|Faults(lines)| lines);
+    (given, only, faults.unwrap_or_default())
 }
 
 fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
@@ -241,7 +248,7 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
     Some(Config {
         collector: collector?,
         credentials: CredentialPaths { ca: ca?.into(), cert: cert?.into(), key: key?.into() },
-        state_dir: given.state_dir.unwrap_or_else(|| "/var/lib/skep/agent".to_owned()).into(),
+        state_dir: given.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.to_owned()).into(),
         window: window?,
         spool_max_bytes: spool_max_bytes?,
         executor_socket: given.executor_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
@@ -327,6 +334,18 @@ mod tests {
             "key: not set",
             "window: \"100ms\" is not between 1s and 1h",
             "log.format: log format \"xml\" is neither human nor json",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn values_of_a_file_with_faults_are_looked_at_too() {
+        let text = "windwo = 1\nwindow = \"5ms\"\n[spool]\nmax_bytes = 5\n";
+        let Faults(lines) = load(Some((Path::new("agent.toml"), text)), &flags()).unwrap_err();
+        let expected = [
+            "agent.toml: windwo: unknown key",
+            "window: \"5ms\" is not between 1s and 1h",
+            "spool.max_bytes: 5 is less than 1048576",
         ];
         assert_eq!(lines, expected);
     }

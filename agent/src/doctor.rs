@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use skep_runtime::clock::Clock;
 
 use crate::aggregate::cgroup::Hierarchy;
+use crate::config::{Config, DEFAULT_STATE_DIR};
 use crate::probe::{Feature, probe_feature_report};
+use crate::ship::Credentials;
 
 /// Free space below which the spool is in danger.
 const LITTLE_SPACE_BYTES: u64 = 512 << 20;
@@ -23,13 +27,19 @@ pub struct Check {
     pub detail: String,
 }
 
-/// Looks at everything. Cost: loads and unloads the probes.
-pub fn run(state_dir: &Path) -> Vec<Check> {
+/// Looks at everything, and at the settings if there are any. Cost: loads and unloads the probes.
+pub fn run(config: Option<&Config>, state_dir: Option<&str>) -> Vec<Check> {
+    let state_dir = match (config, state_dir) {
+        (Some(config), _) => config.state_dir.clone(),
+        (None, dir) => PathBuf::from(dir.unwrap_or(DEFAULT_STATE_DIR)),
+    };
     let mut checks = vec![kernel(), lockdown()];
     let features = probe_feature_report();
     let any_probe = features.iter().any(|feature| feature.ok && PROBES.contains(&feature.name));
     checks.extend(features.into_iter().map(|feature| of_feature(feature, any_probe)));
-    checks.extend([cgroups(), procfs(), state(state_dir), space(state_dir), clock(), btf_size()].into_iter().flatten());
+    checks.extend([cgroups(), procfs(), state(&state_dir)]);
+    checks.extend([space(&state_dir), clock()].into_iter().flatten());
+    checks.extend(config.map(certificate));
     checks
 }
 
@@ -119,46 +129,63 @@ fn lockdown() -> Check {
     }
 }
 
-fn btf_size() -> Option<Check> {
-    let size = fs::metadata("/sys/kernel/btf/vmlinux").ok()?.len();
-    Some(check("btf_size", size > 0, false, format!("{} KiB of type information", size >> 10)))
-}
-
-fn cgroups() -> Option<Check> {
-    Some(match Hierarchy::of_host() {
+fn cgroups() -> Check {
+    match Hierarchy::of_host() {
         Some(hierarchy) => {
             let version = if hierarchy.unified { "2" } else { "1" };
             let mount = hierarchy.mount.display();
             check("cgroup", true, false, format!("cpu is controlled by version {version}, mounted at {mount}"))
         }
         None => check("cgroup", false, false, "no hierarchy controls cpu: every workload is the host"),
-    })
+    }
 }
 
-fn procfs() -> Option<Check> {
-    Some(match fs::read_link("/proc/1/exe") {
-        Ok(_) => check("proc", true, false, "executables of other users' processes are readable"),
-        Err(error) => {
-            let detail = format!("/proc/1/exe: {error}; names of executables need CAP_SYS_PTRACE");
+fn procfs() -> Check {
+    let others = procfs::process::all_processes().into_iter().flatten().flatten();
+    // Kernel threads have no executable, so the first process with a command line is asked.
+    let sample = others.filter(|process| process.cmdline().is_ok_and(|words| !words.is_empty())).find(|process| {
+        let own = rustix::process::getuid().as_raw();
+        process.uid().is_ok_and(|uid| uid != own) || own == 0
+    });
+    match sample.map(|process| (process.pid, process.exe())) {
+        None => check("proc", true, false, "no other user's process to try on"),
+        Some((_, Ok(_))) => check("proc", true, false, "executables of other users' processes are readable"),
+        Some((pid, Err(error))) => {
+            let detail = format!("/proc/{pid}/exe: {error}; names of executables need CAP_SYS_PTRACE");
             check("proc", false, false, detail)
         }
-    })
+    }
 }
 
-fn state(dir: &Path) -> Option<Check> {
+fn state(dir: &Path) -> Check {
     let probe = dir.join("doctor.tmp");
     let write = || {
         fs::create_dir_all(dir)?;
         fs::write(&probe, b"x")?;
         fs::remove_file(&probe)
     };
-    Some(match write() {
+    match write() {
         Ok(()) => check("state", true, false, format!("{} can be written", dir.display())),
         Err(error) => {
             let detail = format!("{}: {error}; batches would be kept in memory only", dir.display());
             check("state", false, false, detail)
         }
-    })
+    }
+}
+
+fn certificate(config: &Config) -> Check {
+    let now_s = Clock::system().wall_us() / 1_000_000;
+    let usable = Credentials::load(&config.credentials).and_then(|credentials| {
+        credentials.check_expiry(&config.credentials.cert, now_s)?;
+        Ok(credentials)
+    });
+    match usable {
+        Ok(credentials) => {
+            let days = (credentials.not_after_s - now_s) / 86_400;
+            check("certificate", true, true, format!("node {}, valid for {days} days", credentials.node))
+        }
+        Err(error) => check("certificate", false, true, crate::error::chain(&error)),
+    }
 }
 
 fn space(dir: &Path) -> Option<Check> {
@@ -171,7 +198,7 @@ fn space(dir: &Path) -> Option<Check> {
 fn clock() -> Option<Check> {
     let source = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
     // Whether it is synchronised is not in /proc; a wrong year is.
-    let wall_us = skep_runtime::clock::Clock::system().wall_us();
+    let wall_us = Clock::system().wall_us();
     let plausible = wall_us > 1_700_000_000_000_000;
     let detail = if plausible { source.trim().to_owned() } else { "the wall clock is years behind".to_owned() };
     Some(check("clock", plausible, false, detail))

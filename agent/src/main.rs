@@ -7,13 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use skep_agent::config::{self, Overrides};
-use skep_agent::{app, doctor};
+use skep_agent::config::{Config, Overrides};
+use skep_agent::{app, config, doctor};
 use skep_runtime::telemetry;
 
-/// Failed.
 const FAILED: u8 = 1;
-/// Wrong usage or wrong settings.
 const USAGE: u8 = 2;
 
 /// Watches this host from inside the kernel and sends what it sees to a collector.
@@ -63,19 +61,15 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Task::Config { .. }) => print(config::DEFAULT_FILE, ExitCode::SUCCESS),
-        Some(Task::Doctor { format }) => examine(&cli.overrides, format),
+        Some(Task::Doctor { format }) => examine(cli.config, &cli.overrides, matches!(format, DoctorFormat::Json)),
         None | Some(Task::Run) => run(cli.config, &cli.overrides),
     }
 }
 
 fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
-    let text = match file.as_ref().map(std::fs::read_to_string).transpose() {
-        Ok(text) => text,
-        Err(error) => return fail(USAGE, &format!("{}: {error}", file.unwrap_or_default().display())),
-    };
-    let config = match config::load(file.as_deref().zip(text.as_deref()), overrides) {
+    let config = match load(file, overrides) {
         Ok(config) => config,
-        Err(faults) => return fail(USAGE, &faults.0.join("\n")),
+        Err(lines) => return fail(USAGE, &lines),
     };
     if let Err(error) = telemetry::init(&config.log, config.log_format) {
         return fail(USAGE, &skep_agent::error::chain(&error));
@@ -83,31 +77,36 @@ fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail(FAILED, "another cryptography provider is installed");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(FAILED, &format!("cannot start the runtime: {error}")),
-    };
-    match runtime.block_on(app::run(config)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &skep_agent::error::chain(&error)),
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => match runtime.block_on(app::run(config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(FAILED, &skep_agent::error::chain(&error)),
+        },
+        Err(error) => fail(FAILED, &format!("cannot start the runtime: {error}")),
     }
 }
 
-fn examine(overrides: &Overrides, format: DoctorFormat) -> ExitCode {
-    let state_dir = overrides.state_dir.as_deref().unwrap_or("/var/lib/skep/agent");
-    let checks = doctor::run(state_dir.as_ref());
-    let text = match format {
-        DoctorFormat::Human => doctor::human(&checks),
-        DoctorFormat::Json => doctor::json(&checks),
+/// Settings, or every fault of them, a line each.
+fn load(file: Option<PathBuf>, overrides: &Overrides) -> Result<Config, String> {
+    let text = file.as_ref().map(std::fs::read_to_string).transpose();
+    let text = text.map_err(|error| format!("{}: {error}", file.clone().unwrap_or_default().display()))?;
+    config::load(file.as_deref().zip(text.as_deref()), overrides).map_err(|faults| faults.0.join("\n"))
+}
+
+fn examine(file: Option<PathBuf>, overrides: &Overrides, json: bool) -> ExitCode {
+    // A host is looked at before it has settings, too; with a file that is wrong there is no telling what was meant.
+    let config = match (load(file.clone(), overrides), file) {
+        (Ok(config), _) => Some(config),
+        (Err(lines), Some(_)) => return fail(USAGE, &lines),
+        (Err(_), None) => None,
     };
+    let checks = doctor::run(config.as_ref(), overrides.state_dir.as_deref());
+    let text = if json { doctor::json(&checks) } else { doctor::human(&checks) };
     print(&text, if doctor::is_unfit(&checks) { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 fn print(text: &str, code: ExitCode) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => code,
-        Err(_) => ExitCode::from(FAILED),
-    }
+    std::io::stdout().write_all(text.as_bytes()).map_or(ExitCode::from(FAILED), |()| code)
 }
 
 /// One line each on stderr, with the program's name.

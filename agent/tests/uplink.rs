@@ -1,6 +1,6 @@
 //! The agent against a collector over real TLS: resume, repeat, acknowledge, reset, and every way to be turned away.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use skep_agent::app::{self, AppError};
 use skep_agent::config::{self, Overrides};
 use skep_agent::probe::ProbeReport;
+use skep_agent::ship::credentials::CredentialPaths;
+use skep_agent::ship::{Credentials, connect};
 use skep_runtime::shutdown::Shutdown;
 use support::collector::{Collector, Shelf};
 use support::eventually;
@@ -194,17 +196,18 @@ async fn a_restarted_agent_goes_on_with_its_stream_and_owns_up_to_the_time_betwe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_impostor_gets_nothing() {
-    let (pki, other, dir, shelf) = (Pki::new(), Pki::new(), tempfile::tempdir().unwrap(), shelf());
-    let impostor = Collector::start(&other, "collector", 0, Arc::clone(&shelf)).await;
+async fn an_impostor_gets_nothing_and_the_real_one_everything() {
+    let (pki, other, dir) = (Pki::new(), Pki::new(), tempfile::tempdir().unwrap());
+    let (trap, shelf) = (shelf(), shelf());
+    let impostor = Collector::start(&other, "collector", 0, Arc::clone(&trap)).await;
     let agent = Agent::start(&pki, impostor.port, dir.path());
     agent.script.exec(4_000_001, "a");
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert!(shelf.lock().unwrap().hellos.is_empty());
+    eventually("a spool", || (spooled_bytes(dir.path()) > 0).then_some(())).await;
     let port = impostor.kill().await;
     let collector = Collector::start(&pki, "collector", port, Arc::clone(&shelf)).await;
     eventually("the exec at the real one", || (execs(&shelf).len() == 1).then_some(())).await;
     agent.stop().await;
+    assert!(trap.lock().unwrap().hellos.is_empty());
     drop(collector);
 }
 
@@ -215,11 +218,44 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     let collector = Collector::start(&pki, "collector", 0, Arc::clone(&shelf)).await;
     let agent = Agent::start(&pki, collector.port, dir.path());
     agent.script.exec(4_000_001, "a");
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    eventually("a spool", || (spooled_bytes(dir.path()) > 0).then_some(())).await;
     assert!(shelf.lock().unwrap().hellos.is_empty());
     pki.issue("node-1", "agent", false);
     eventually("the exec", || (execs(&shelf).len() == 1).then_some(())).await;
     agent.stop().await;
+}
+
+/// What an operator reads when the agent with `credentials_of` cannot connect to the port.
+async fn trouble(credentials_of: &Pki, port: u16) -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let paths = CredentialPaths {
+        ca: credentials_of.path("ca.pem"),
+        cert: credentials_of.path("node-1.pem"),
+        key: credentials_of.path("node-1.key"),
+    };
+    let credentials = Credentials::load(&paths).unwrap();
+    let uri = format!("https://127.0.0.1:{port}").parse().unwrap();
+    let error = connect::connect(&uri, &credentials).await.expect_err("no connection");
+    let line = connect::explain(&uri, &error);
+    assert!(!line.contains('\n'), "{line}");
+    line.strip_prefix(&format!("127.0.0.1:{port}: ")).expect("the place in front").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_to_be_turned_away_has_its_own_line() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let expired = Pki::new();
+    expired.issue("collector", "collector", true);
+
+    let impostor = Collector::start(&other, "collector", 0, shelf()).await;
+    assert_eq!(
+        trouble(&pki, impostor.port).await,
+        "this is not our collector: its certificate is not from our authority"
+    );
+    let late = Collector::start(&expired, "collector", 0, shelf()).await;
+    assert_eq!(trouble(&expired, late.port).await, "the collector's certificate has expired");
+    let port = late.kill().await;
+    assert_eq!(trouble(&pki, port).await, "collector is not reachable: Connection refused (os error 111)");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -268,10 +268,29 @@ impl<S: Storage + Clone> Store<S> {
         }
     }
 
-    /// Everything up to now is watched and sealed.
+    /// Everything up to `until_us` is watched and sealed. While batches are in memory this is not written down: should
+    /// they be lost, the time since the last one on disk counts as not watched.
     pub fn set_watched(&mut self, until_us: i64) {
+        if self.lanes.iter().any(|lane| lane.is_in_memory() && !lane.is_empty()) {
+            return;
+        }
         self.state.watched_until_us = Some(until_us);
         self.save_state();
+    }
+
+    /// The process ends: a last try to bring batches to disk, and a word about those that stay in memory.
+    pub fn close(mut self) {
+        if self.lanes.iter().any(Lane::is_in_memory) {
+            self.retry_disk();
+        }
+        self.sync();
+        let lost: u64 = self.lanes.iter().filter(|lane| lane.is_in_memory()).map(Lane::len).sum();
+        if lost > 0 {
+            tracing::error!(
+                batches = lost,
+                "batches that were in memory only are lost; the time they span will count as not watched"
+            );
+        }
     }
 
     /// The newest receipt of the executor that is in a batch.

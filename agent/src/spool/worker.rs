@@ -161,6 +161,7 @@ pub fn run<S: Storage + Clone>(
             reply(Some(done), ());
         }
     }
+    store.close();
 }
 
 /// Whoever asked may have gone away meanwhile, and then needs no answer.

@@ -224,6 +224,25 @@ fn a_full_disk_is_outlived_in_memory_and_left_when_there_is_room() {
 }
 
 #[test]
+fn what_is_in_memory_only_does_not_count_as_watched() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    append(&mut store, 1, 1, 10);
+    store.set_watched(10);
+    disk.set_free(Some(0));
+    append(&mut store, 2, 1, 10);
+    disk.set_free(Some(1000));
+    store.set_watched(20);
+    drop(store);
+    assert_eq!(Store::open(disk.clone(), options(1 << 20), 1).unwrap().watched_until_us, Some(10));
+    disk.set_free(None);
+    let mut store = open(&disk, 1 << 20);
+    append(&mut store, 3, 1, 10);
+    store.set_watched(30);
+    assert_eq!(Store::open(disk, options(1 << 20), 1).unwrap().watched_until_us, Some(30));
+}
+
+#[test]
 fn memory_is_bounded_and_what_it_drops_is_counted() {
     let disk = SimDisk::default();
     disk.set_free(Some(0));
