@@ -13,6 +13,8 @@
 
 mod listen;
 
+mod remember;
+
 mod start;
 
 use std::sync::Arc;
@@ -260,9 +262,8 @@ impl Running {
             tracing::warn!("the responder did not end in time");
         }
         // Connections that stay open now carry nothing but answers to statements.
-        match tokio::time::timeout(HANG_UP_WITHIN, serving).await {
-            Ok(Ok(Err(error))) => return Err(AppError::Serve(error)),
-            Ok(_) | Err(_) => {}
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(HANG_UP_WITHIN, serving).await {
+            return Err(AppError::Serve(error));
         }
         flushing.abort();
         // A flush that was under way goes on in its thread; the history's locks put this one behind it.

@@ -11,12 +11,12 @@ use skep_runtime::clock::Clock;
 use skep_runtime::settings::Faults;
 use skep_seglog::{Disk, Log, LogError, Options, SegmentId};
 use skep_wire::chunk::{Builder, ChunkError};
-use skep_wire::envelope::Origin;
-use skep_wire::tables::{self, LOSS};
+use skep_wire::tables::LOSS;
 use skep_wire::v1;
 use thiserror::Error;
 
-use crate::buffer::{Snapshot, Store, restore};
+use super::remember;
+use crate::buffer::{Snapshot, Store};
 use crate::config::Config;
 use crate::decide::Policy;
 use crate::folder::{Folder, FolderError, Identity};
@@ -24,12 +24,9 @@ use crate::history::{History, HistoryError};
 use crate::ingest::{quarantine, substitute};
 use crate::missing;
 use crate::query::Engine;
-use crate::response::{OWN_NODE, Responder, Setup};
+use crate::response::{Responder, Setup};
 use crate::tls::{self, TlsError};
 use crate::wal::{self, Offsets, Replayed, replay::ReplayError};
-
-/// How far back the responder is told of actions and findings.
-const REMEMBERED: &str = "30 days";
 
 /// Why the collector did not start.
 #[derive(Debug, Error)]
@@ -126,7 +123,7 @@ pub(super) async fn start(config: &Config, engine: &Engine, clock: &Clock) -> Re
     let store = Arc::new(Store::new(config.buffer_bytes, history.files()));
     let mut responder = Responder::new(setup);
     let now_us = clock.wall_us();
-    restore_from_history(&mut responder, engine, &store.snapshot(), &identity, now_us).await;
+    remember::remember(&mut responder, engine, &store.snapshot(), now_us).await;
     let replayed = wal::replay(&log, &progress, |durable| responder.restore(&durable.origin, &durable.batch, now_us))?;
     let ledger = report_damage(&replayed, &folder, now_us);
     let rows: usize = replayed.memtables.iter().map(|memtable| memtable.rows).sum();
@@ -153,47 +150,6 @@ fn setup(config: &Config) -> Result<Setup, StartError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(StartError::Random)?;
     Ok(Setup { policy, key, seed })
-}
-
-/// Tells the responder of recent findings and actions that are in Parquet. What cannot be read is said and left out:
-/// a collector that does not start helps nobody.
-async fn restore_from_history(
-    responder: &mut Responder,
-    engine: &Engine,
-    snapshot: &Snapshot,
-    identity: &Identity,
-    now_us: i64,
-) {
-    for table in [&tables::FINDINGS, &tables::ACTIONS] {
-        let sql = format!("SELECT * FROM {} WHERE time > now() - INTERVAL '{REMEMBERED}' ORDER BY time", table.name);
-        let batches = match engine.ask(snapshot.clone(), &sql, None).await {
-            Ok(mut answer) => answer.collect().await,
-            Err(error) => Err(error),
-        };
-        let batches = match batches {
-            Ok(batches) => batches,
-            Err(error) => {
-                tracing::error!(table = table.name, %error, "what was decided before cannot be read");
-                continue;
-            }
-        };
-        for batch in &batches {
-            match restore::chunk(table, batch) {
-                Ok(Some(chunk)) => {
-                    let origin = Origin {
-                        node: OWN_NODE.to_owned(),
-                        boot: String::new(),
-                        stream: identity.stream.clone(),
-                        seq: 0,
-                    };
-                    let batch = v1::Batch { sealed_us: now_us, chunks: vec![chunk], deliveries: Vec::new() };
-                    responder.restore(&origin, &batch, now_us);
-                }
-                Ok(None) => {}
-                Err(error) => tracing::error!(table = table.name, %error, "what was decided before does not read"),
-            }
-        }
-    }
 }
 
 /// Says what of the WAL could not be read, keeps a copy of it, and makes the ledger's rows.

@@ -123,7 +123,7 @@ impl Engine {
         let engine = |error: DataFusionError| QueryError::from_engine(&error);
         let context = self.context(snapshot, reading)?;
         let state = context.state();
-        let statement = readonly::parse(&state, sql)?;
+        let statement = readonly::parse(sql)?;
         for reference in state.resolve_table_references(&statement).map_err(engine)? {
             let known = tables::find(reference.table()).is_some() || reference.schema() == Some("information_schema");
             if !known {
