@@ -81,10 +81,13 @@ pub(super) async fn run(args: ExplainArgs) -> Result<(), Failure> {
         // Rows may have aged out or a statement of another version may not run here; the rest is still worth saying.
         sql => Part::ask(&source, sql).await.map_err(|failure| one_line(&failure)),
     };
+    // People get what is enough to type, programs the whole id.
+    let people = args.format == ExplainFormat::Table;
+    let action = if people { "substr(action, 1, 12) AS action" } else { "action" };
     let actions = Part::ask(
         &source,
         &format!(
-            "SELECT time, action, state, actor, verb, parameters, dry_run, detail FROM actions \
+            "SELECT time, {action}, state, actor, verb, parameters, dry_run, detail FROM actions \
              WHERE finding = {literal} ORDER BY time, stream, seq"
         ),
     )
@@ -140,6 +143,9 @@ fn for_people(id: &str, finding: &Part, evidence: &Result<Part, String>, actions
         text.push_str("  nothing: no policy asks for an action\n");
     } else {
         text.push_str(&render(&actions.schema, &actions.batches, layout));
+        if let Some(action) = waiting(actions) {
+            text.push_str(&format!("it waits for you: skep actions approve {action}\n"));
+        }
     }
     Ok(print(&text)?)
 }
@@ -190,12 +196,22 @@ fn coverage_in_words(coverage: Option<f64>) -> String {
     }
 }
 
+/// Start of the id of an action that nobody has decided on yet.
+fn waiting(actions: &Part) -> Option<String> {
+    let last = rows(&actions.batches).last()?;
+    let id = last.text("action")?;
+    (last.text("state").as_deref() == Some("pending")).then(|| id.chars().take(12).collect())
+}
+
 /// Without the columns that say nothing here: those of the envelope, and those that are empty in every row.
 fn telling(part: &Part) -> Result<Part, Failure> {
     let empty = |at: usize| part.batches.iter().all(|batch| batch.column(at).null_count() == batch.num_rows());
+    // Of rows the collector made, `node` is the collector itself.
+    let made_here = part.schema.field_with_name("target_node").is_ok();
+    let hidden = if made_here { &["boot", "stream", "seq", "node"][..] } else { &["boot", "stream", "seq"][..] };
     let fields = part.schema.fields().iter().enumerate();
     let kept: Vec<usize> = fields
-        .filter(|(at, field)| !["boot", "stream", "seq"].contains(&field.name().as_str()) && !empty(*at))
+        .filter(|(at, field)| !hidden.contains(&field.name().as_str()) && !empty(*at))
         .map(|(at, _)| at)
         .collect();
     let schema = part.schema.project(&kept).map_err(OutputError::Arrow)?;

@@ -240,17 +240,21 @@ fn connection(kind: &str, row: &impl Fields) -> String {
         _ => "--",
     };
     let mut text = format!("{local} {arrow} {remote}");
-    if kind == "open" {
-        if let Some(ns) = row.int("connect_latency_ns") {
-            text.push_str(&format!(" in {}", duration_ns(ns as f64)));
+    match kind {
+        "open" => {
+            if let Some(ns) = row.int("connect_latency_ns") {
+                text.push_str(&format!(" in {}", duration_ns(ns as f64)));
+            }
         }
-    } else {
-        if let (Some(sent), Some(received)) = (row.int("sent_bytes"), row.int("received_bytes")) {
-            text.push_str(&format!(" {sent} B out {received} B in"));
+        "close" => {
+            if let (Some(sent), Some(received)) = (row.int("sent_bytes"), row.int("received_bytes")) {
+                text.push_str(&format!(" {sent} B out {received} B in"));
+            }
+            if let Some(ns) = row.int("duration_ns") {
+                text.push_str(&format!(" after {}", duration_ns(ns as f64)));
+            }
         }
-        if let Some(ns) = row.int("duration_ns") {
-            text.push_str(&format!(" after {}", duration_ns(ns as f64)));
-        }
+        _ => {}
     }
     text
 }

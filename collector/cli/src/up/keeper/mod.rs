@@ -16,7 +16,7 @@ use super::folder::write_with_mode;
 use super::log::{LastLine, Notices, pump};
 use super::parts::Part;
 
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(100);
 
 /// Starts again this soon at first; somebody who kills a child expects it back at once.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
