@@ -224,6 +224,67 @@ async fn a_damaged_file_is_named_and_the_rest_is_answered() {
 }
 
 #[tokio::test]
+async fn a_statement_that_takes_too_long_is_ended() {
+    let ground = Ground::new();
+    let collector = ground.serve("[query]\ntimeout_s = 1\n");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 60).await.unwrap();
+    let (_, ended) = collector.query("SELECT sum(a.pid * b.pid * c.pid) FROM cpu a, cpu b, cpu c").await;
+    let status = ended.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 60 * ROWS);
+}
+
+#[tokio::test]
+async fn a_wal_cut_short_is_trimmed_and_the_rest_is_there() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    for seq in 1..=5 {
+        uplink.deliver(seq, seq).await.unwrap();
+    }
+    collector.kill();
+    let wal = ground.files("wal", "seg").pop().unwrap();
+    let length = wal.metadata().unwrap().len();
+    std::fs::File::options().write(true).open(&wal).unwrap().set_len(length - 3).unwrap();
+    assert_eq!(ground.offline_number("SELECT count(*) FROM cpu"), 4 * ROWS);
+    assert_eq!(wal.metadata().unwrap().len(), length - 3, "reading changes nothing");
+    let collector = ground.serve("");
+    assert!(ground.log().contains("trimmed a torn end of the WAL"), "{}", ground.log());
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    assert_eq!(uplink.durable_seq, 4);
+    uplink.deliver(5, 6).await.unwrap();
+    assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 6 * ROWS);
+}
+
+#[tokio::test]
+async fn a_damaged_wal_is_kept_aside_and_the_ledger_says_so() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    for seq in 1..=5 {
+        uplink.deliver(seq, seq).await.unwrap();
+    }
+    collector.kill();
+    let wal = ground.files("wal", "seg").pop().unwrap();
+    let mut bytes = std::fs::read(&wal).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&wal, &bytes).unwrap();
+    let collector = ground.serve("");
+    assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 4 * ROWS);
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while collector.number("SELECT count(*) FROM loss WHERE reason = 'collector_lost'").await == 0 {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    let kept = ground.files("quarantine", "seg");
+    assert_eq!(std::fs::read(&kept[0]).unwrap(), bytes);
+    assert!(ground.log().contains("the WAL is damaged and acknowledged rows may be lost"), "{}", ground.log());
+    let uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    assert_eq!(uplink.durable_seq, 5);
+}
+
+#[tokio::test]
 async fn events_come_as_they_become_durable() {
     let ground = Ground::new();
     let collector = ground.serve("");

@@ -52,8 +52,8 @@ pub use start::{StartError, Started};
 /// Commands that may wait for the WAL's thread.
 const WAL_QUEUE: usize = 1024;
 
-/// Batches the responder may have before it; sessions wait for a place.
-const RESPONDER_QUEUE: usize = 512;
+/// Batches between the wire and the responder; sessions wait for a place. A busy host's batch is a few MiB decoded.
+const RESPONDER_QUEUE: usize = 128;
 
 /// Requests to the responder that may wait.
 const ASK_QUEUE: usize = 64;

@@ -178,12 +178,11 @@ impl Listener {
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
             missed += published.events_before - self.seen.unwrap_or(published.events_before);
-            self.seen = Some(published.events_before + published.durable.events());
-            let durable = &published.durable;
-            let chosen = durable.batch.chunks.iter().filter_map(|chunk| self.filter.apply(chunk));
-            let mut replies: Vec<_> = chosen
-                .map(|chunk| v1::EventsReply { node: durable.origin.node.clone(), chunk: Some(chunk), missed: 0 })
-                .collect();
+            self.seen = Some(published.events_before + published.events);
+            let node = published.node.to_string();
+            let chosen = published.chunks.iter().filter_map(|chunk| self.filter.apply(chunk));
+            let mut replies: Vec<_> =
+                chosen.map(|chunk| v1::EventsReply { node: node.clone(), chunk: Some(chunk), missed: 0 }).collect();
             if let Some(first) = replies.first_mut() {
                 first.missed = missed;
                 return Some(replies);

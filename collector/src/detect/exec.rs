@@ -97,7 +97,10 @@ impl<'a> Exec<'a> {
     /// The script file an interpreter was given: its first argument that is no option, unless code came with `-c` or
     /// `-e`. A relative path comes back as it is.
     pub fn script_file(&self) -> Option<&'a str> {
-        if !self.is_any(INTERPRETERS) || self.shell_script().is_some() {
+        // By what runs, not by what it is called: a script may be called after an interpreter.
+        let interpreter =
+            INTERPRETERS.contains(&plain_name(self.path())) || INTERPRETERS.contains(&base_name(self.path()));
+        if !interpreter || self.shell_script().is_some() {
             return None;
         }
         if self.arguments().iter().any(|argument| matches!(*argument, "-c" | "-e" | "-m" | "-r")) {
@@ -159,5 +162,7 @@ mod tests {
         assert_eq!(exec("/usr/bin/bash", &["bash", "-x", "/tmp/x.sh"]).script_file(), Some("/tmp/x.sh"));
         assert_eq!(exec("/usr/bin/python3.11", &["python3", "-c", "pass"]).script_file(), None);
         assert_eq!(exec("/usr/bin/cat", &["cat", "/tmp/x.sh"]).script_file(), None);
+        let shim = Exec { filename: "/shims/python3", ..exec("/usr/bin/env", &["env", "bash", "/shims/python3"]) };
+        assert_eq!(shim.script_file(), None);
     }
 }

@@ -180,8 +180,11 @@ mod tests {
         drop(announced);
         assert!(!path.join("endpoint.json").exists());
         drop(collector);
-        let (_one, _two) = (Folder::open_shared(&path).unwrap(), Folder::open_shared(&path).unwrap());
-        assert!(matches!(Folder::open_exclusive(&path), Err(FolderError::InUse { endpoint: None, .. })));
+        let (one, two) = (Folder::open_shared(&path).unwrap(), Folder::open_shared(&path).unwrap());
+        let waiting = std::thread::spawn(move || Folder::open_exclusive(&path));
+        drop(one);
+        drop(two);
+        assert!(waiting.join().unwrap().is_ok(), "a collector waits for readers");
     }
 
     #[test]

@@ -13,12 +13,3 @@ pub struct Durable {
     /// Wall clock when it came, microseconds since the epoch.
     pub received_us: i64,
 }
-
-impl Durable {
-    /// How many rows [`crate::console::events`] would show of it.
-    pub fn events(&self) -> u64 {
-        let shown =
-            self.batch.chunks.iter().filter(|chunk| crate::console::events::TABLES.contains(&chunk.table.as_str()));
-        shown.map(|chunk| u64::from(chunk.rows)).sum()
-    }
-}

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use skep_wire::v1;
 use tokio::sync::{Notify, OwnedSemaphorePermit, broadcast, mpsc};
 
 use super::durable::Durable;
+use crate::console::events;
 
 /// A place in the responder's queue, given back when the batch was looked at.
 pub type Slot = OwnedSemaphorePermit;
@@ -15,10 +17,14 @@ pub type Slot = OwnedSemaphorePermit;
 /// What event listeners get.
 #[derive(Debug, Clone)]
 pub struct Published {
-    /// The batch.
-    pub durable: Arc<Durable>,
-    /// Events published before it since the start, so that a listener can tell what it missed.
+    /// Node the events come from.
+    pub node: Arc<str>,
+    /// The chunks of one batch whose rows are events.
+    pub chunks: Arc<[v1::Chunk]>,
+    /// Events published before these since the start, so that a listener can tell what it missed.
     pub events_before: u64,
+    /// Events in these chunks.
+    pub events: u64,
 }
 
 /// What the responder gets.
@@ -47,16 +53,28 @@ impl Publisher {
 
     /// Tells everybody of a durable batch.
     pub fn publish(&mut self, durable: Arc<Durable>, slot: Option<Slot>) {
-        let events_before = self.published;
-        self.published += durable.events();
-        // No listener is not an error.
-        let _listeners = self.events.send(Published { durable: Arc::clone(&durable), events_before }).unwrap_or(0);
+        self.publish_events(&durable);
         if let Some(slot) = slot
             && let Err(error) = self.responder.try_send(Observed { durable, slot })
         {
             // Only while stopping: the queue has a place for every slot.
             tracing::debug!(%error, "the responder is gone");
         }
+    }
+
+    /// A queue of whole batches would hold far more than listeners want: only the events go in.
+    fn publish_events(&mut self, durable: &Durable) {
+        let is_event = |chunk: &&v1::Chunk| events::TABLES.contains(&chunk.table.as_str());
+        let rows = durable.batch.chunks.iter().filter(is_event).map(|chunk| u64::from(chunk.rows));
+        let (events_before, events) = (self.published, rows.sum());
+        self.published += events;
+        if events == 0 || self.events.receiver_count() == 0 {
+            return;
+        }
+        let chunks = durable.batch.chunks.iter().filter(is_event).cloned().collect();
+        let node = durable.origin.node.as_str().into();
+        // A listener that has just gone is not an error.
+        let _listeners = self.events.send(Published { node, chunks, events_before, events }).unwrap_or(0);
     }
 
     /// The segment being written is full enough to be flushed.

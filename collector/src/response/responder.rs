@@ -1,8 +1,8 @@
 //! Detect, decide, dispatch as one state machine: durable rows in, rows to store and commands to send out.
 //!
-//! [`Responder`] does no IO and reads no clock: whoever owns it passes the time in, writes [`Output::chunks`] to the WAL
-//! and sends [`Output::commands`] down the nodes' sessions. Chunks are to be durable before the commands leave, so that
-//! no host is ever changed by an action that history does not know.
+//! [`Responder`] does no IO and reads no clock: whoever owns it passes the time in, writes [`Output::chunks`] to the
+//! WAL and sends [`Output::commands`] down the nodes' sessions. Chunks are to be durable before the commands leave, so
+//! that no host is ever changed by an action that history does not know.
 
 use std::collections::HashMap;
 
@@ -184,7 +184,7 @@ impl Responder {
                 self.ledger.afford(now_us)?;
                 out.rows.audit(now_us, operator, "approve", &action.id, &action.node, reason);
                 self.send(&action.id, cause, now_us, &mut out);
-                format!("sent to {}: {}", action.node, action.parameters())
+                format!("{} on {}", action.parameters(), action.node)
             }
             v1::Verb::Reject => {
                 self.may(&action, "reject", action.state == State::Pending)?;

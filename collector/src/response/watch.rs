@@ -1,5 +1,7 @@
 //! Rows to findings.
 
+use std::collections::HashMap;
+
 use skep_wire::chunk::{self, Row};
 use skep_wire::envelope::Origin;
 use skep_wire::v1;
@@ -24,6 +26,9 @@ const MAX_EVIDENCE: usize = 2_000;
 pub(super) struct Watch {
     series: Series,
     hold: Hold,
+    /// Node to the share of its execs that arrived, by its last ledger: events come ahead of the ledger of their
+    /// window.
+    exec_coverage: HashMap<String, f64>,
 }
 
 impl Watch {
@@ -36,13 +41,14 @@ impl Watch {
         draw: &mut Draw,
         rows: &mut Rows,
     ) -> Vec<Finding> {
+        if let Some(coverage) = exec_coverage(batch) {
+            self.exec_coverage.insert(origin.node.clone(), coverage);
+        }
+        let coverage = self.exec_coverage.get(&origin.node).copied().unwrap_or(1.0);
         let mut found = Found { origin, now_us, draw, rows, hold: &mut self.hold, findings: Vec::new() };
         for chunk in &batch.chunks {
             match chunk.table.as_str() {
-                "processes" => {
-                    let coverage = exec_coverage(batch);
-                    chunk::rows(chunk).for_each(|row| found.exec(&row, coverage));
-                }
+                "processes" => chunk::rows(chunk).for_each(|row| found.exec(&row, coverage)),
                 "cpu" => {
                     for window in usage::windows(chunk) {
                         let scored = self.series.window(&origin.node, &origin.boot, &window);
@@ -106,8 +112,8 @@ impl Watch {
     }
 }
 
-/// What a batch's own ledger says of its execs: delivered over attempted.
-fn exec_coverage(batch: &v1::Batch) -> f64 {
+/// What a batch's own ledger says of execs, delivered over attempted; `None` when it says nothing.
+fn exec_coverage(batch: &v1::Batch) -> Option<f64> {
     let (mut attempted, mut lost) = (0, 0);
     for row in batch.chunks.iter().filter(|chunk| chunk.table == "loss").flat_map(chunk::rows) {
         if row.text("probe") == Some("exec") {
@@ -115,7 +121,7 @@ fn exec_coverage(batch: &v1::Batch) -> f64 {
             lost += row.int("lost").unwrap_or(0);
         }
     }
-    if attempted > 0 { (1.0 - lost as f64 / attempted as f64).clamp(0.0, 1.0) } else { 1.0 }
+    (attempted > 0).then(|| (1.0 - lost as f64 / attempted as f64).clamp(0.0, 1.0))
 }
 
 fn programs(exe: &str, parent: &str) -> String {

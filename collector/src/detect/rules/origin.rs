@@ -62,7 +62,7 @@ pub static RULES: &[Rule] = &[
         severity: Severity::Medium,
         attack: &["T1059"],
         looks_at: &["exe", "argv", "cwd", "parent_exe"],
-        benign: "provisioning and CI tools that copy a step's script to /tmp; build tools among the ancestors are left out",
+        benign: "provisioning and CI tools that copy a script to /tmp; build tools among the ancestors are left out",
         matches: script_in_volatile_folder,
     },
 ];

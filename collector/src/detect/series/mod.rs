@@ -1,9 +1,9 @@
 //! What is abnormal in a workload's numbers: one online robust score a series.
 //!
 //! A series is (node, workload, signal). Each window's value is compared with the median of the windows before it, in
-//! units of their spread (scaled median absolute deviation, never below a floor). For cpu a window in which the workload
-//! did not exist while its node was watched counts as zero, so a new busy workload stands out against the nothing it used
-//! before; for waiting times such a window says nothing and is left out.
+//! units of their spread (scaled median absolute deviation, never below a floor). For cpu a window in which the
+//! workload did not exist while its node was watched counts as zero, so a new busy workload stands out against the
+//! nothing it used before; for waiting times such a window says nothing and is left out.
 //!
 //! A value is abnormal when it is far out, when the difference matters at all, and when hardly any earlier window came
 //! near it. Two abnormal windows in a row are a finding: one is noise.
