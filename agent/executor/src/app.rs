@@ -24,6 +24,9 @@ use crate::verify::key::{KeyError, Trusted};
 /// Requests that wait for the engine.
 const ASKS: usize = 64;
 
+/// Timers do not run while the host sleeps and leases do: what is due is looked at this often at least.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
 /// What the executor is started with.
 #[derive(Debug)]
 pub struct Options {
@@ -162,7 +165,10 @@ async fn watch(measure: Measure, clock: Clock) -> (String, Usage) {
 
 async fn until(clock: &Clock, due_ns: Option<u64>) {
     match due_ns {
-        Some(due_ns) => tokio::time::sleep(Duration::from_nanos(due_ns.saturating_sub(clock.boot_ns()))).await,
+        Some(due_ns) => {
+            let left = Duration::from_nanos(due_ns.saturating_sub(clock.boot_ns()));
+            tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+        }
         None => std::future::pending().await,
     }
 }

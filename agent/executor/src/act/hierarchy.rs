@@ -141,7 +141,8 @@ impl Hierarchy {
 fn choose(mountinfo: &str, controllers: impl Fn(&Path) -> String) -> Option<Hierarchy> {
     let mut v1 = None;
     for line in mountinfo.lines() {
-        // Fields before " - ": id, parent, device, root, mount point, options, optional fields. After: type, source, options.
+        // Fields before " - ": id, parent, device, root, mount point, options, optional fields. After: type, source,
+        // options.
         let Some((before, after)) = line.split_once(" - ") else { continue };
         let mut before = before.split(' ').skip(3);
         let (Some("/"), Some(mount_point)) = (before.next(), before.next()) else { continue };

@@ -153,7 +153,7 @@ fn read_file(path: &Path) -> Result<String, LimitError> {
 
 fn write_file(path: &Path, text: &str) -> Result<(), LimitError> {
     // Never creates: a file that is not there belongs to a cgroup that is gone.
-    let written = fs::OpenOptions::new().write(true).open(path).and_then(|mut file| {
+    let written = fs::OpenOptions::new().write(true).truncate(true).open(path).and_then(|mut file| {
         use std::io::Write;
         file.write_all(text.as_bytes())
     });

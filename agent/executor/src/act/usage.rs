@@ -1,7 +1,7 @@
 //! How much cpu a cgroup uses, and how much it would use if it got it.
 //!
-//! Used: the kernel's own account of the cgroup where the hierarchy has one (v2 `cpu.stat`, v1 `cpuacct.usage` where it is
-//! mounted together with cpu), else the sum over its tasks. Wanted: used plus the time its tasks waited for a CPU.
+//! Used: the kernel's own account of the cgroup where the hierarchy has one (v2 `cpu.stat`, v1 `cpuacct.usage` where it
+//! is mounted together with cpu), else the sum over its tasks. Wanted: used plus the time its tasks waited for a CPU.
 //! Source: Documentation/scheduler/sched-stats.rst (`/proc/PID/schedstat`: time on cpu, time waiting, both ns).
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! The bytes of an entry: protobuf, in a frame of `skep-seglog`.
 //!
-//! Fields are only added. A program that meets a change it does not know refuses the journal: guessing what stands on the
-//! host is not its business.
+//! Fields are only added. A program that meets a change it does not know refuses the journal: guessing what stands on
+//! the host is not its business.
 
 use skep_wire::v1;
 

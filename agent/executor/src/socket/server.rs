@@ -1,7 +1,7 @@
 //! Listens, checks who connects, passes requests in and receipts out.
 //!
-//! Every connection first gets all receipts that nobody acknowledged, then each new one. A connection that does not take
-//! them is only slow for itself.
+//! Every connection first gets all receipts that nobody acknowledged, then each new one. A connection that does not
+//! take them is only slow for itself.
 
 use std::fs;
 use std::io;

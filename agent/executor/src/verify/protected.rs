@@ -62,8 +62,8 @@ fn protects(pid: u32) -> Option<String> {
     PROGRAMS.contains(&name.as_str()).then(|| format!("it holds {name} (pid {pid})"))
 }
 
-/// Name of the executable. Without the right to see that, the task name: a process that gives itself a protected name is
-/// left alone, which is the safe way to be wrong.
+/// Name of the executable. Without the right to see that, the task name: a process that gives itself a protected name
+/// is left alone, which is the safe way to be wrong.
 fn program(pid: u32) -> Option<String> {
     if let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) {
         let name = exe.file_name()?.to_string_lossy().into_owned();

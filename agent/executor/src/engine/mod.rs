@@ -1,8 +1,8 @@
 //! Carries a command through check, journal, apply, verify and undo. It owns all state; one task calls it.
 //!
-//! Every step is idempotent by the command's id and written to the journal before it is taken. Measurements take time, so
-//! they are handed out as [`Measure`] and come back by [`Engine::measured`]; meanwhile other commands, leases and stops
-//! are served.
+//! Every step is idempotent by the command's id and written to the journal before it is taken. Measurements take time,
+//! so they are handed out as [`Measure`] and come back by [`Engine::measured`]; meanwhile other commands, leases and
+//! stops are served.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -155,7 +155,8 @@ impl<S: Storage + Clone> Engine<S> {
             return Ok(None);
         }
         self.setup.clock.reanchor();
-        // Read before it is verified, so that the refusal of a bad signature names its action; nothing else uses it then.
+        // Read before it is verified, so that the refusal of a bad signature names its action; nothing else uses it
+        // then.
         let decoded = v1::Command::decode(signed.command.as_slice());
         let command = decoded.as_ref().ok();
         match self.admit(signed, command) {
@@ -501,3 +502,6 @@ enum Admitted {
     Throttle(v1::Command, Cgroup),
     Undo(v1::Command, String),
 }
+
+#[cfg(test)]
+mod tests;

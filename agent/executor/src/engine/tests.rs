@@ -1,0 +1,240 @@
+//! The engine over a folder that looks like a v2 hierarchy, a disk in memory and a clock that is moved by hand.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use ed25519_dalek::{Signer, SigningKey};
+use skep_seglog::sim::SimDisk;
+use skep_wire::COMMAND_CONTEXT;
+use skep_wire::v1::command::Action;
+
+use super::*;
+use crate::act::hierarchy::Version;
+use crate::verify::key::key_id;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+const START_US: i64 = 1_000_000_000_000;
+
+const BUSY: Usage = Usage { used_cores: 1.0, wanted_cores: 1.0 };
+
+struct Bench {
+    root: tempfile::TempDir,
+    disk: SimDisk,
+    clock: Clock,
+    key: SigningKey,
+    issued: u32,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("busy")).unwrap();
+        fs::write(root.path().join("busy/cpu.max"), "max 100000").unwrap();
+        let clock = Clock::manual(SECOND_NS, START_US);
+        Self { root, disk: SimDisk::default(), clock, key: SigningKey::from_bytes(&[4; 32]), issued: 0 }
+    }
+
+    fn start(&self) -> Engine<SimDisk> {
+        let journal = Journal::open(self.disk.clone(), Path::new("/journal"), self.clock.wall_us()).unwrap();
+        let mut trusted = Trusted::default();
+        trusted.add(self.key.verifying_key());
+        let setup = Setup {
+            node: "n".to_owned(),
+            boot: "b".to_owned(),
+            trusted,
+            config: Config::parse("act = true\n").unwrap(),
+            hierarchy: Hierarchy { root: self.root.path().to_owned(), version: Version::V2 },
+            clock: self.clock.clone(),
+        };
+        Engine::start(setup, journal).unwrap()
+    }
+
+    fn limit(&self) -> String {
+        fs::read_to_string(self.root.path().join("busy/cpu.max")).unwrap()
+    }
+
+    fn set_limit(&self, text: &str) {
+        fs::write(self.root.path().join("busy/cpu.max"), text).unwrap();
+    }
+
+    fn throttle(&mut self, lease_s: u32) -> v1::SignedCommand {
+        self.issued += 1;
+        let cgroup_id = fs::metadata(self.root.path().join("busy")).unwrap().ino() as i64;
+        let target = v1::Target { workload: "w".to_owned(), cgroup: "/busy".to_owned(), cgroup_id };
+        let command = v1::Command {
+            id: format!("{:032x}", self.issued),
+            nonce: format!("{:032x}", self.issued + 1000),
+            node: "n".to_owned(),
+            boot: "b".to_owned(),
+            target: Some(target),
+            action: Some(Action::Throttle(v1::Throttle { cpu_millicores: 250 })),
+            issued_us: self.clock.wall_us(),
+            not_after_us: self.clock.wall_us() + 60_000_000,
+            lease_s,
+            ..Default::default()
+        };
+        let command = command.encode_to_vec();
+        let signature = self.key.sign(&[COMMAND_CONTEXT, &command].concat()).to_bytes().to_vec();
+        v1::SignedCommand { command, signature, key_id: key_id(&self.key.verifying_key()) }
+    }
+
+    /// An engine with one action that stands.
+    fn applied(&mut self, lease_s: u32) -> (Engine<SimDisk>, String) {
+        let mut engine = self.start();
+        let signed = self.throttle(lease_s);
+        let measure = engine.execute(&signed).unwrap().expect("it is measured first");
+        let after = engine.measured(&measure.action, BUSY).unwrap().expect("and afterwards");
+        assert_eq!((after.settle, after.watch), (SETTLE, AFTER));
+        assert_eq!(self.limit(), "25000 100000");
+        (engine, measure.action)
+    }
+}
+
+fn steps(engine: &Engine<SimDisk>) -> Vec<Step> {
+    engine.receipts().borrow().iter().map(v1::Receipt::step).collect()
+}
+
+#[test]
+fn a_lease_ends_on_the_boot_clock() {
+    let mut bench = Bench::new();
+    let (mut engine, _) = bench.applied(60);
+    assert_eq!(engine.next_due_ns(), Some(61 * SECOND_NS));
+    bench.clock.advance_ns(59 * SECOND_NS);
+    engine.run_due().unwrap();
+    assert_eq!(bench.limit(), "25000 100000");
+    bench.clock.advance_ns(SECOND_NS);
+    engine.run_due().unwrap();
+    assert_eq!(bench.limit(), "max 100000");
+    assert_eq!(steps(&engine), [Step::Applied, Step::Undone]);
+    assert_eq!(engine.next_due_ns(), None);
+}
+
+#[test]
+fn what_makes_it_worse_is_undone_at_once() {
+    let mut bench = Bench::new();
+    let (mut engine, action) = bench.applied(60);
+    let worse = Usage { used_cores: 1.4, wanted_cores: 1.4 };
+    assert_eq!(engine.measured(&action, worse).unwrap(), None);
+    assert_eq!(bench.limit(), "max 100000");
+    assert_eq!(steps(&engine), [Step::Applied, Step::Worse, Step::Undone]);
+}
+
+#[test]
+fn what_does_not_help_stands_until_its_lease_ends() {
+    let mut bench = Bench::new();
+    let (mut engine, action) = bench.applied(60);
+    engine.measured(&action, BUSY).unwrap();
+    assert_eq!(steps(&engine), [Step::Applied, Step::Unchanged]);
+    assert_eq!(bench.limit(), "25000 100000");
+}
+
+#[test]
+fn nothing_is_changed_before_the_journal_has_it() {
+    let mut bench = Bench::new();
+    let mut engine = bench.start();
+    let measure = engine.execute(&bench.throttle(60)).unwrap().unwrap();
+    bench.disk.fail_sync(true);
+    assert!(engine.measured(&measure.action, BUSY).is_err());
+    assert_eq!(bench.limit(), "max 100000");
+}
+
+#[test]
+fn a_crash_at_any_moment_leaves_nothing_standing_after_the_next_start() {
+    let mut bench = Bench::new();
+    let (engine, action) = bench.applied(600);
+    drop(engine);
+    bench.disk.crash(|_| 0);
+    let engine = bench.start();
+    assert_eq!(bench.limit(), "max 100000");
+    assert_eq!(steps(&engine), [Step::Applied, Step::Undone]);
+    assert!(engine.status().active.is_empty());
+    // Between the journal and the host: the journal says it stands, the host was never changed.
+    drop(engine);
+    let mut journal = Journal::open(bench.disk.clone(), Path::new("/journal"), 0).unwrap();
+    let command = v1::Command { id: action, ..Default::default() };
+    let target = v1::Target { cgroup: "/busy".to_owned(), cgroup_id: 0, ..Default::default() };
+    let standing = Standing {
+        command: Some(v1::Command { target: Some(target), ..command }),
+        boot: "b".to_owned(),
+        previous: "max 100000".to_owned(),
+        ours: "25000 100000".to_owned(),
+        lease_until_us: 0,
+    };
+    journal.write(Entry::of([What::Standing(standing)]), 0).unwrap();
+    drop(journal);
+    let engine = bench.start();
+    assert!(engine.status().active.is_empty());
+    assert_eq!(bench.limit(), "max 100000");
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_limit_standing() {
+    let mut bench = Bench::new();
+    let (mut engine, _) = bench.applied(60);
+    bench.disk.set_free(Some(0));
+    assert!(engine.stop().is_err(), "it says that it could not be written");
+    assert_eq!(bench.limit(), "max 100000");
+    drop(engine);
+    // Nor the next life, which closes it when there is room again.
+    let journal = Journal::open(bench.disk.clone(), Path::new("/journal"), 0).unwrap();
+    assert_eq!(journal.state().standing.len(), 1);
+    drop(journal);
+    bench.disk.set_free(None);
+    let engine = bench.start();
+    assert_eq!(steps(&engine), [Step::Applied, Step::Undone]);
+    assert!(engine.receipts().borrow()[1].detail.contains("stands already"));
+}
+
+#[test]
+fn an_undo_that_fails_is_told_once_and_tried_again() {
+    let mut bench = Bench::new();
+    let (mut engine, _) = bench.applied(60);
+    bench.set_limit("nonsense");
+    bench.clock.advance_ns(60 * SECOND_NS);
+    for _ in 0..3 {
+        engine.run_due().unwrap();
+        bench.clock.advance_ns(RETRY_NS);
+    }
+    assert_eq!(steps(&engine), [Step::Applied, Step::Failed]);
+    bench.set_limit("25000 100000");
+    engine.run_due().unwrap();
+    assert_eq!(bench.limit(), "max 100000");
+    assert_eq!(steps(&engine), [Step::Applied, Step::Failed, Step::Undone]);
+}
+
+#[test]
+fn with_a_damaged_journal_commands_of_before_are_refused() {
+    let mut bench = Bench::new();
+    let (engine, _) = bench.applied(60);
+    let segment = Path::new("/journal/00000000000000000001.seg");
+    drop(engine);
+    assert!(bench.disk.size(segment).is_some());
+    bench.disk.flip(segment, 24 + 12 + 1);
+    let old = bench.throttle(60);
+    bench.clock.advance_ns(SECOND_NS);
+    let mut engine = bench.start();
+    assert_eq!(bench.limit(), "max 100000", "the rest of the journal is believed");
+    assert_eq!(engine.execute(&old).unwrap(), None);
+    let receipts = engine.receipts();
+    let last = receipts.borrow().last().cloned().unwrap();
+    assert_eq!((last.step(), last.detail.as_str()), (Step::Refused, "the command was carried out or refused before"));
+    assert!(last.action_id.starts_with("replay:"));
+    bench.clock.advance_ns(SECOND_NS);
+    assert!(engine.execute(&bench.throttle(60)).unwrap().is_some(), "later ones are taken");
+}
+
+#[test]
+fn an_agent_that_takes_no_receipts_cannot_fill_the_disk() {
+    let mut bench = Bench::new();
+    let mut engine = bench.start();
+    let mut signed = bench.throttle(60);
+    signed.signature[0] ^= 1;
+    for _ in 0..MAX_RECEIPTS + 10 {
+        assert_eq!(engine.execute(&signed).unwrap(), None);
+    }
+    assert_eq!(engine.receipts().borrow().len(), MAX_RECEIPTS);
+    engine.acknowledge(MAX_RECEIPTS as u64).unwrap();
+    assert!(engine.execute(&bench.throttle(60)).unwrap().is_some());
+}
