@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use skep_collector::config::{self, Flags};
+use skep_collector::decide::Policy;
 use skep_collector::query::engine::Limits;
 use skep_collector::query::ipc::Pieces;
 use skep_collector::query::{Engine, QueryError, offline};
@@ -29,6 +31,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "Examples:
   skep-collector config --default > collector.toml
+  skep-collector policy > policy.toml
   skep-collector serve --config collector.toml
   skep-collector serve --data /var/lib/skep --ca ca.pem --cert collector.pem --key collector.key --command-key command.key
   skep-collector query --data /var/lib/skep \"SELECT node, count(*) FROM cpu GROUP BY node\" > answer.arrows";
@@ -50,6 +53,12 @@ enum Command {
         /// Print the default file with every key
         #[arg(long, required = true)]
         default: bool,
+    },
+    /// Print the built-in policy, or check a policy file
+    Policy {
+        /// Say what is wrong with this file and print nothing else
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
     },
 }
 
@@ -76,9 +85,11 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => fail(&format!("{fault:#}"), 1),
         },
-        Command::Config { .. } => match std::io::stdout().write_all(config::DEFAULT_FILE.as_bytes()) {
+        Command::Config { .. } => print(config::DEFAULT_FILE),
+        Command::Policy { check: None } => print(Policy::default_text()),
+        Command::Policy { check: Some(path) } => match check_policy(&path) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => fail(&error::chain(&fault), 1),
+            Err(fault) => fail(&format!("{fault:#}"), 2),
         },
     };
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -101,6 +112,19 @@ async fn query(data: &std::path::Path, sql: &str) -> anyhow::Result<()> {
     stdout.flush()?;
     let files = answer.unreadable();
     if files.is_empty() { Ok(()) } else { Err(QueryError::Incomplete { files }.into()) }
+}
+
+fn check_policy(path: &std::path::Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Policy::parse(&text).with_context(|| format!("{} is not usable", path.display()))?;
+    Ok(())
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => fail(&error::chain(&fault), 1),
+    }
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {

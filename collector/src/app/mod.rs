@@ -36,7 +36,7 @@ use crate::config::Config;
 use crate::console::ConsoleService;
 use crate::folder::{Announced, Folder};
 use crate::history::flusher::Flusher;
-use crate::ingest::publish::Publisher;
+use crate::ingest::publish::{Events, Publisher};
 use crate::ingest::registry::Registry;
 use crate::ingest::session::Shared;
 use crate::ingest::uplink::UplinkService;
@@ -163,7 +163,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let (observed, batches) = mpsc::channel(RESPONDER_QUEUE);
     let (asks, ask_receiver) = mpsc::channel(ASK_QUEUE);
     let (flush, flush_requests) = mpsc::channel(FLUSH_QUEUE);
-    let (events, _) = broadcast::channel(EVENT_QUEUE);
+    let events = Events::new(broadcast::channel(EVENT_QUEUE).0);
     let due = Arc::new(Notify::new());
     let registry = Arc::new(Registry::default());
 

@@ -14,7 +14,7 @@ use super::events::{Filter, KINDS};
 use crate::buffer::Store;
 use crate::history::flusher;
 use crate::ingest::peer::{self, Role};
-use crate::ingest::publish::Published;
+use crate::ingest::publish::{Events, Published};
 use crate::ingest::registry::Registry;
 use crate::missing::Missing;
 use crate::query::ipc::Pieces;
@@ -34,7 +34,7 @@ pub struct ConsoleService {
     /// Files found missing.
     pub missing: Arc<Missing>,
     /// Durable batches.
-    pub events: broadcast::Sender<Published>,
+    pub events: Events,
     /// The responder's task.
     pub responder: mpsc::Sender<Ask>,
     /// The flusher's task.
@@ -77,7 +77,8 @@ impl Console for ConsoleService {
         let filter = Filter::parse(request.into_inner().kinds).map_err(|kind| {
             Status::invalid_argument(format!("there is no kind {kind}; there are {}", KINDS.join(", ")))
         })?;
-        let listener = Listener { events: self.events.subscribe(), filter, seen: None, stop: self.stop.clone() };
+        let (events, seen) = self.events.subscribe();
+        let listener = Listener { events, filter, seen, stop: self.stop.clone() };
         let replies = stream::unfold(listener, |mut listener| async move {
             let replies = listener.next().await?;
             Some((stream::iter(replies.into_iter().map(Ok)), listener))
@@ -158,7 +159,7 @@ struct Listener {
     events: broadcast::Receiver<Published>,
     filter: Filter,
     /// Events published up to and with the last batch seen.
-    seen: Option<u64>,
+    seen: u64,
     stop: skep_runtime::shutdown::Token,
 }
 
@@ -177,8 +178,8 @@ impl Listener {
                 Err(broadcast::error::RecvError::Lagged(_)) => continue,
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
-            missed += published.events_before - self.seen.unwrap_or(published.events_before);
-            self.seen = Some(published.events_before + published.events);
+            missed += published.events_before.saturating_sub(self.seen);
+            self.seen = published.events_before + published.events;
             let node = published.node.to_string();
             let chosen = published.chunks.iter().filter_map(|chunk| self.filter.apply(chunk));
             let mut replies: Vec<_> =

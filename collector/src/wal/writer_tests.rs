@@ -11,6 +11,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::*;
 use crate::ingest::arrival;
+use crate::ingest::publish::Events;
 use crate::wal::{Replayed, replay};
 
 const DIR: &str = "/wal";
@@ -57,7 +58,8 @@ fn found(disk: &SimDisk) -> (Log<SimDisk>, Replayed) {
 fn bench(disk: &SimDisk) -> Bench {
     let (log, replayed) = found(disk);
     let store = Arc::new(Store::new(1 << 20, BTreeMap::new()));
-    let publisher = Publisher::new(broadcast::channel(4).0, tokio::sync::mpsc::channel(1).0, Arc::new(Notify::new()));
+    let publisher =
+        Publisher::new(Events::new(broadcast::channel(4).0), tokio::sync::mpsc::channel(1).0, Arc::new(Notify::new()));
     let limits = Limits { rows: 1000, log_bytes: 1 << 20 };
     let wal = Wal { log, offsets: replayed.offsets };
     let writer = Writer::new(wal, Arc::clone(&store), publisher, limits).unwrap();
