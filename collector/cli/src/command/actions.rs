@@ -150,7 +150,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     let source = super::open(&args.place).await?;
     let newer = span::newer_than(args.since, span::now_us());
     let columns = if args.format == ListFormat::Table {
-        "time, substr(action, 1, 12) AS action, state, mode, verb, parameters, target_node AS node, workload, lease_until, dry_run, detail"
+        "date_trunc('second', time) AS changed, substr(action, 1, 12) AS action, state, mode, verb, parameters, target_node AS node, workload, lease_until, dry_run, detail"
     } else {
         "time, action, finding, target_node, workload, cgroup, cgroup_id, verb, parameters, mode, state, actor, detail, \
          lease_until, dry_run"

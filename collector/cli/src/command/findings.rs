@@ -72,7 +72,7 @@ pub(super) async fn run(args: FindingsArgs) -> Result<(), Failure> {
     let newer = span::newer_than(args.since, span::now_us());
     // People get what tells findings apart; programs get everything.
     let columns = if args.format == ListFormat::Table {
-        "time, substr(finding, 1, 12) AS finding, severity, target_node AS node, workload, title, coverage"
+        "date_trunc('second', time) AS raised, substr(finding, 1, 12) AS finding, severity, target_node AS node, workload, title, coverage"
     } else {
         "*"
     };

@@ -1,7 +1,7 @@
 //! Rows as text: aligned columns where they fit, one block a row where they do not.
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::cell;
@@ -38,6 +38,8 @@ impl Layout {
 pub struct TextColumn {
     name: String,
     right: bool,
+    /// A cut number or time is a wrong one.
+    whole: bool,
     cells: Vec<String>,
     width: usize,
 }
@@ -47,7 +49,7 @@ impl TextColumn {
     pub fn new(name: &str, right: bool, cells: Vec<String>) -> Self {
         let widest = cells.iter().map(|cell| cell.width()).max().unwrap_or(0);
         let width = widest.max(name.width());
-        Self { name: name.to_owned(), right, cells, width }
+        Self { name: name.to_owned(), right, whole: right, cells, width }
     }
 }
 
@@ -58,7 +60,9 @@ pub fn render(schema: &Schema, batches: &[RecordBatch], layout: Layout) -> Strin
             .iter()
             .flat_map(|batch| (0..batch.num_rows()).map(move |row| cell::text(batch.column(at), row)))
             .collect();
-        TextColumn::new(field.name(), cell::is_number(field.data_type()), cells)
+        let kind = field.data_type();
+        let column = TextColumn::new(field.name(), cell::is_number(kind), cells);
+        TextColumn { whole: column.whole || matches!(kind, DataType::Timestamp(_, _)), ..column }
     });
     render_columns(columns.collect(), layout)
 }
@@ -80,8 +84,7 @@ fn fit(columns: &mut [TextColumn], width: Option<usize>) -> bool {
         if total <= room {
             return true;
         }
-        // Numbers are never cut: a cut number is a wrong number.
-        let Some(widest) = columns.iter_mut().filter(|column| !column.right).max_by_key(|column| column.width) else {
+        let Some(widest) = columns.iter_mut().filter(|column| !column.whole).max_by_key(|column| column.width) else {
             return false;
         };
         if widest.width <= NARROWEST {

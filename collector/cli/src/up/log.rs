@@ -93,12 +93,13 @@ pub(super) async fn pump(
     }
 }
 
-/// Whether a line is for the terminal, and as what: the level stands right after the time.
+/// Whether a line is for the terminal, and as what: the level stands right after the time. The line a program dies with
+/// has none; whoever looks after the program says it.
 fn weight(line: &str) -> Option<bool> {
     let mut words = line.split_whitespace().take(3);
     words.find_map(|word| match word {
-        "ERROR" | "error:" | "Error:" => Some(true),
-        "WARN" | "warning:" => Some(false),
+        "ERROR" => Some(true),
+        "WARN" => Some(false),
         _ => None,
     })
 }
@@ -137,7 +138,7 @@ mod tests {
     fn warnings_and_errors_are_for_the_terminal() {
         assert_eq!(weight("2026-11-21T10:00:00Z  WARN spool: nearly full"), Some(false));
         assert_eq!(weight("2026-11-21T10:00:00Z ERROR wal: disk full"), Some(true));
-        assert_eq!(weight("error: no such file"), Some(true));
+        assert_eq!(weight("error: no such file"), None);
         assert_eq!(weight("2026-11-21T10:00:00Z  INFO wal: no ERROR here"), None);
     }
 
