@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 use skep_collector::config::{self, Flags};
 use skep_collector::decide::Policy;
@@ -54,12 +53,8 @@ enum Command {
         #[arg(long, required = true)]
         default: bool,
     },
-    /// Print the built-in policy, or check a policy file
-    Policy {
-        /// Say what is wrong with this file and print nothing else
-        #[arg(long, value_name = "FILE")]
-        check: Option<PathBuf>,
-    },
+    /// Print the policy that holds where no file is given
+    Policy,
 }
 
 fn main() -> ExitCode {
@@ -86,11 +81,7 @@ fn main() -> ExitCode {
             Err(fault) => fail(&format!("{fault:#}"), 1),
         },
         Command::Config { .. } => print(config::DEFAULT_FILE),
-        Command::Policy { check: None } => print(Policy::default_text()),
-        Command::Policy { check: Some(path) } => match check_policy(&path) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => fail(&format!("{fault:#}"), 2),
-        },
+        Command::Policy => print(Policy::default_text()),
     };
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
@@ -112,12 +103,6 @@ async fn query(data: &std::path::Path, sql: &str) -> anyhow::Result<()> {
     stdout.flush()?;
     let files = answer.unreadable();
     if files.is_empty() { Ok(()) } else { Err(QueryError::Incomplete { files }.into()) }
-}
-
-fn check_policy(path: &std::path::Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Policy::parse(&text).with_context(|| format!("{} is not usable", path.display()))?;
-    Ok(())
 }
 
 fn print(text: &str) -> ExitCode {
