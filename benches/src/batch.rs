@@ -42,8 +42,7 @@ pub(crate) fn run() -> Result<Map<String, Value>> {
     }
     let mut figures = Map::new();
     figures.insert("rows".to_owned(), json!(PROCESSES));
-    for (name, readings) in
-        [("build_us", build), ("seal_us", seal), ("append_us", append), ("open_and_check_us", open)]
+    for (name, readings) in [("build_us", build), ("seal_us", seal), ("append_us", append), ("open_and_check_us", open)]
     {
         figures.insert(format!("{name}_per_row"), json!(best(&readings)));
     }
