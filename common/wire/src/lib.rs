@@ -18,7 +18,16 @@ pub mod envelope;
 pub mod tables;
 
 /// Generated from `proto/skep/v1`.
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
+    clippy::large_enum_variant,
+    clippy::missing_errors_doc,
+    clippy::too_many_lines,
+    reason = "generated code"
+)]
 #[rustfmt::skip]
 #[path = "gen/skep.v1.rs"]
 pub mod v1;
