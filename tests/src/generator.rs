@@ -38,10 +38,10 @@ pub fn response_bytes(i: u64) -> u64 {
 /// Argument vector of exec `i`; every third has an empty argument in the middle and every fifth a long one.
 pub fn argv(i: u64) -> Vec<String> {
     let mut argv = vec!["/bin/true".to_owned(), format!("exec-{i}")];
-    if i % 3 == 0 {
+    if i.is_multiple_of(3) {
         argv.push(String::new());
     }
-    if i % 5 == 0 {
+    if i.is_multiple_of(5) {
         argv.push("x".repeat(500 + i as usize));
     }
     argv.push("last one".to_owned());
@@ -96,7 +96,7 @@ fn connections(count: u64) -> std::io::Result<(u64, u64)> {
             let mut request = vec![0; request_bytes(i) as usize];
             stream.read_exact(&mut request)?;
             stream.write_all(&vec![b'r'; response_bytes(i) as usize])?;
-            if i % 2 == 0 {
+            if i.is_multiple_of(2) {
                 // The caller closes first; wait for it.
                 stream.read_to_end(&mut Vec::new())?;
             }

@@ -2,7 +2,7 @@
 //!
 //! The tests run the real binaries as root on the real kernel. `cargo xtask test` builds the binaries first.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "test support fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,5 +1,7 @@
 //! A busy cgroup is found, throttled on approval, seen to be better, and let go again. Needs root and cgroups.
 
+#![expect(clippy::expect_used, reason = "tests fail by panicking")]
+
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};

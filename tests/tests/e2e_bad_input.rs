@@ -2,6 +2,8 @@
 //!
 //! Needs root and the real kernel.
 
+#![expect(clippy::expect_used, reason = "tests fail by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,7 @@
 //! From an exec to a line on the operator's screen and a finding. Needs root and the real kernel.
 
+#![expect(clippy::expect_used, reason = "tests fail by panicking")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -2,6 +2,8 @@
 //!
 //! Needs root and the real kernel.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

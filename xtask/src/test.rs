@@ -19,9 +19,9 @@ pub(crate) fn run() -> Result<()> {
     checked(cargo().args(["build", "--workspace", "--all-targets"]))?;
     let mut tally = Tally::default();
     println!("== unit and component tests");
-    tally.add(tally::run(&mut cargo_test(&["--workspace", "--exclude", "skep-tests"], None))?);
+    tally.add(tally::run(&mut side_by_side())?);
     println!("== kernel and end-to-end tests");
-    tally.add(tally::run(&mut cargo_test(&["--package", "skep-tests"], Some(1)))?);
+    tally.add(tally::run(&mut one_at_a_time())?);
     println!("{} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored);
     ensure!(tally.is_green(), "the tests did not pass");
     Ok(())
@@ -33,20 +33,39 @@ fn cargo() -> Command {
     cargo
 }
 
-fn cargo_test(what: &[&str], threads: Option<u32>) -> Command {
+/// Both halves select the whole workspace, and only then tests: a smaller selection would be other features of the same
+/// dependencies, and all of them compiled again.
+fn side_by_side() -> Command {
     let mut cargo = cargo();
-    if succeeds(Command::new("cargo").args(["nextest", "--version"])) {
-        cargo.args(["nextest", "run", "--no-fail-fast", "--no-tests=pass"]).args(what);
-        if let Some(threads) = threads {
-            cargo.arg(format!("--test-threads={threads}"));
-        }
+    if has_nextest() {
+        cargo.args(["nextest", "run", "--no-fail-fast", "--workspace", "-E", "not package(skep-tests)"]);
     } else {
-        cargo.args(["test", "--no-fail-fast"]).args(what);
-        if let Some(threads) = threads {
-            cargo.arg("--").arg(format!("--test-threads={threads}"));
-        }
+        cargo.args(["test", "--no-fail-fast", "--workspace", "--exclude", "skep-tests"]);
     }
     cargo
+}
+
+fn one_at_a_time() -> Command {
+    let mut cargo = cargo();
+    if has_nextest() {
+        cargo.args([
+            "nextest",
+            "run",
+            "--no-fail-fast",
+            "--workspace",
+            "-E",
+            "package(skep-tests)",
+            "--test-threads=1",
+        ]);
+    } else {
+        cargo.args(["test", "--no-fail-fast", "--workspace", "--test", "e2e_*", "--test", "kernel_*"]);
+        cargo.args(["--", "--test-threads=1"]);
+    }
+    cargo
+}
+
+fn has_nextest() -> bool {
+    succeeds(Command::new("cargo").args(["nextest", "--version"]))
 }
 
 fn is_root() -> bool {
