@@ -24,10 +24,11 @@ pub fn cgroup_id(task: Address) -> u64 {
     load!(node, node_id as u64)
 }
 
-/// Copies the task name of `task`.
+/// Copies the task name of the process of `task`: its leader's, whatever the thread calls itself.
 #[inline(always)]
 pub fn copy_comm(task: Address, comm: *mut [u8; 16]) {
-    let source = task.wrapping_add(offset!(task_comm) as usize);
+    let leader = load!(task, task_leader as Address);
+    let source = leader.wrapping_add(offset!(task_comm) as usize);
     // SAFETY: the helper checks the source; the destination is 16 bytes.
     unsafe { bpf_probe_read_kernel(comm.cast(), 16, source.cast()) };
 }

@@ -44,7 +44,7 @@ pub struct Reading {
 pub struct CpuReading {
     /// Who.
     pub process: ProcessKey,
-    /// Task name of the last thread seen, not yet checked for UTF-8.
+    /// Task name of the thread group leader, not yet checked for UTF-8.
     pub comm: [u8; 16],
     /// Inode of its cgroup directory in the unified hierarchy when last seen.
     pub cgroup_id: u64,
@@ -113,7 +113,7 @@ pub struct Subject {
     pub process: ProcessKey,
     /// Parent.
     pub parent: ProcessKey,
-    /// Task name.
+    /// Task name of the thread group leader.
     pub comm: [u8; 16],
     /// Inode of the cgroup directory in the unified hierarchy.
     pub cgroup_id: u64,

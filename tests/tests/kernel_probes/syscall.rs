@@ -128,3 +128,22 @@ fn missed(watch: &Watch) -> u64 {
     let lost = watch.ledger().filter(|row| row.probe == "syscall").flat_map(|row| &row.lost);
     lost.filter(|(reason, _)| *reason == "entry_missed").map(|(_, count)| count).sum()
 }
+
+#[test]
+fn rows_carry_the_name_of_the_process_not_of_the_thread() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    let worker = std::thread::Builder::new().name("another-name".to_owned()).spawn(|| {
+        for _ in 0..1000 {
+            std::hint::black_box(rustix::process::getppid());
+            std::thread::yield_now();
+        }
+    });
+    worker.expect("a thread starts").join().expect("it ends");
+    watch.flip();
+    let name = std::fs::read_to_string("/proc/self/comm").expect("this process has a name");
+    let pid = std::process::id();
+    let comms = watch.syscalls(pid, "getppid").map(|row| row.comm).chain(watch.cpu(pid).map(|row| row.comm));
+    let comms: Vec<_> = comms.map(|comm| String::from_utf8_lossy(&comm).trim_end_matches('\0').to_owned()).collect();
+    assert!(!comms.is_empty());
+    assert!(comms.iter().all(|comm| comm == name.trim_end()), "{comms:?}, not {name}");
+}
