@@ -9,7 +9,7 @@ use crate::setup;
 
 /// Runs one benchmark of `benches/`.
 pub(crate) fn run(name: &str, json: bool) -> Result<()> {
-    setup::ensure()?;
+    setup::ensure_build()?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(setup::repository());
     cargo.args(["run", "--quiet", "--profile", "bench-run", "--package", "skep-benches", "--", name]);

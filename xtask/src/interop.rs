@@ -28,7 +28,7 @@ pub(crate) fn prepare(target: &Path) -> Result<()> {
 }
 
 /// Whether the environment is there.
-pub(crate) fn is_prepared(target: &Path) -> bool {
+fn is_prepared(target: &Path) -> bool {
     let folder = target.join("interop");
     folder.join("bin/python").exists()
         && std::fs::read_to_string(folder.join("packages")).is_ok_and(|found| found == PACKAGES.join("\n"))

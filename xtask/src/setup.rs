@@ -11,14 +11,17 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::interop;
 use crate::run::{checked, succeeds};
 
-/// Debian packages and what each is for.
-const TOOLS: [(&str, &str); 7] = [
+/// Debian packages for building and what each is for.
+const TOOLS: [(&str, &str); 3] = [
     ("ca-certificates", "package downloads"),
     ("gcc", "C parts of zstd and ring, and linking"),
     ("libc6-dev", "linking"),
+];
+
+/// What the tests want on top.
+const TEST_TOOLS: [(&str, &str); 3] = [
     ("python3-venv", "interop tests read the Parquet files with DuckDB"),
-    ("procps", "tests"),
-    ("util-linux", "tests drop capabilities with setpriv and mount small disks"),
+    ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),
 ];
 
@@ -45,26 +48,35 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_BPF_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
 
-/// Installs whatever is missing, saying each step first. Running it again changes nothing.
+/// Installs whatever building and testing lack, saying each step first. Running it again changes nothing.
 pub(crate) fn run() -> Result<()> {
-    install(&missing(&TOOLS))?;
-    if prebuilt_object() {
-        println!("setup: SKEP_EBPF_OBJECT is set, no BPF toolchain is needed");
-    } else {
-        prepare_bpf()?;
-    }
-    interop::prepare(&target_folder()?)?;
+    ensure_build()?;
+    ensure_tests()?;
     println!("setup: everything is there");
     Ok(())
 }
 
-/// Runs [`run`] when a quick look says that something is missing.
-pub(crate) fn ensure() -> Result<()> {
-    let bpf_ready = prebuilt_object() || (bpf_linker().is_some() && (nightly_has_source() || debian_has_bpf()));
-    if bpf_ready && missing(&TOOLS).is_empty() && interop::is_prepared(&target_folder()?) {
+/// Installs what building lacks, if anything.
+pub(crate) fn ensure_build() -> Result<()> {
+    install(&missing(&TOOLS))?;
+    if prebuilt_object() {
+        println!("setup: SKEP_EBPF_OBJECT is set, no BPF toolchain is needed");
         return Ok(());
     }
-    run()
+    prepare_bpf()
+}
+
+/// Installs what the tests lack on top of [`ensure_build`], if anything.
+pub(crate) fn ensure_tests() -> Result<()> {
+    install(&missing(&TEST_TOOLS))?;
+    for component in ["rustfmt", "clippy"] {
+        let tool = if component == "clippy" { "clippy" } else { "fmt" };
+        ensure!(
+            succeeds(Command::new("cargo").args([tool, "--version"])),
+            "cargo {tool} is missing: run `rustup component add {component}`"
+        );
+    }
+    interop::prepare(&target_folder()?)
 }
 
 fn prepare_bpf() -> Result<()> {

@@ -12,7 +12,8 @@ use crate::{generate, lint, setup};
 /// and measure time.
 pub(crate) fn run() -> Result<()> {
     ensure!(is_root(), "the kernel tests load eBPF programs: run `cargo xtask test` as root");
-    setup::ensure()?;
+    setup::ensure_build()?;
+    setup::ensure_tests()?;
     lint::run()?;
     generate::run(true)?;
     println!("== cargo build --workspace --all-targets");

@@ -10,7 +10,7 @@ use crate::setup;
 
 /// Replaces this process by `skep up` with `arguments`; without `--data` the data lies in the target folder.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    setup::ensure()?;
+    setup::ensure_build()?;
     checked(Command::new("cargo").arg("build").current_dir(setup::repository()))?;
     let target = setup::target_folder()?;
     let mut skep = Command::new(target.join("debug/skep"));
