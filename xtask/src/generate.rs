@@ -32,6 +32,13 @@ fn generate(wire: &Path) -> Result<PathBuf> {
     let out = std::env::temp_dir().join(format!("skep-generate-{}", std::process::id()));
     fs::create_dir_all(&out)?;
     let descriptors = protox::compile(PROTOS, [wire.join("proto")]).context("the .proto files do not compile")?;
-    tonic_prost_build::configure().out_dir(&out).compile_fds(descriptors).context("cannot generate")?;
+    // Only those who speak over the network compile the services.
+    let services = "#[cfg(feature = \"grpc\")]";
+    tonic_prost_build::configure()
+        .client_mod_attribute(".", services)
+        .server_mod_attribute(".", services)
+        .out_dir(&out)
+        .compile_fds(descriptors)
+        .context("cannot generate")?;
     Ok(out)
 }

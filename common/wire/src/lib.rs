@@ -18,15 +18,17 @@ pub mod envelope;
 pub mod tables;
 
 /// Generated from `proto/skep/v1`.
-#[expect(
-    missing_docs,
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    clippy::large_enum_variant,
-    clippy::missing_errors_doc,
-    clippy::too_many_lines,
-    reason = "generated code"
+#[expect(missing_docs, clippy::large_enum_variant, reason = "generated code")]
+#[cfg_attr(
+    feature = "grpc",
+    expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        clippy::missing_errors_doc,
+        clippy::too_many_lines,
+        reason = "generated code"
+    )
 )]
 #[rustfmt::skip]
 #[path = "gen/skep.v1.rs"]

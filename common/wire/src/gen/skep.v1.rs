@@ -469,6 +469,7 @@ impl Verb {
     }
 }
 /// Generated client implementations.
+#[cfg(feature = "grpc")]
 pub mod console_client {
     #![allow(
         unused_variables,
@@ -662,6 +663,7 @@ pub mod console_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "grpc")]
 pub mod console_server {
     #![allow(
         unused_variables,
@@ -1161,6 +1163,7 @@ pub struct Heartbeat {
     pub spooled_bytes: u64,
 }
 /// Generated client implementations.
+#[cfg(feature = "grpc")]
 pub mod uplink_client {
     #![allow(
         unused_variables,
@@ -1276,6 +1279,7 @@ pub mod uplink_client {
     }
 }
 /// Generated server implementations.
+#[cfg(feature = "grpc")]
 pub mod uplink_server {
     #![allow(
         unused_variables,
