@@ -95,13 +95,15 @@ pub struct CpuValue {
     pub delay_min_ns: u64,
     /// Longest wait, nanoseconds.
     pub delay_max_ns: u64,
-    /// Inode of the cgroup directory in the unified hierarchy.
+    /// When the last slice ended, nanoseconds of `CLOCK_BOOTTIME`: which CPU knows the name and the cgroup best.
+    pub last_ns: u64,
+    /// Inode of the cgroup directory in the unified hierarchy at the last slice.
     pub cgroup_id: u64,
     /// Task name at the last slice.
     pub comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<CpuValue>() == 88 && offset_of!(CpuValue, comm) == 72);
+const _: () = assert!(size_of::<CpuValue>() == 96 && offset_of!(CpuValue, comm) == 80);
 
 /// Key of the map `DELAYS_*`: run-queue delay of one process on one CPU in one bucket. The value is a `u64` count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

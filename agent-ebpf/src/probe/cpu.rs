@@ -252,6 +252,7 @@ fn close_slice(switch: &Switch, ended: &Running, epoch: Epoch, cpu: u32) {
         } else {
             (*value).voluntary += 1;
         }
+        (*value).last_ns = switch.now_ns;
         (*value).cgroup_id = subject::cgroup_id(switch.prev);
         subject::copy_comm(switch.prev, &raw mut (*value).comm);
     }
@@ -305,6 +306,7 @@ const EMPTY: CpuValue = CpuValue {
     delay_sum_ns: 0,
     delay_min_ns: u64::MAX,
     delay_max_ns: 0,
+    last_ns: 0,
     cgroup_id: 0,
     comm: [0; 16],
 };

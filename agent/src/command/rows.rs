@@ -4,8 +4,8 @@ use skep_wire::chunk::{Builder, ChunkError};
 use skep_wire::v1::{self, Step, command};
 use skep_wire::{tables, v1::Command};
 
-/// The mode of an action is not in its command; whoever let it pass was asked.
-const MODE: &str = "ask";
+/// What a command without a mode is taken for.
+const DEFAULT_MODE: &str = "ask";
 
 /// One change of state of an action.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub fn chunks(changes: &[Change<'_>]) -> Result<Vec<v1::Chunk>, ChunkError> {
             .maybe_int("cgroup_id", target.map(|target| target.cgroup_id))
             .text("verb", verb)
             .text("parameters", &parameters)
-            .text("mode", MODE)
+            .text("mode", mode(command))
             .text("state", change.state)
             .text("actor", change.actor)
             .text("detail", change.detail)
@@ -99,6 +99,10 @@ pub fn chunks(changes: &[Change<'_>]) -> Result<Vec<v1::Chunk>, ChunkError> {
             .end_row()?;
     }
     Ok([actions.finish(), audit.finish()].into_iter().flatten().collect())
+}
+
+fn mode(command: Option<&Command>) -> &str {
+    command.map(|command| command.mode.as_str()).filter(|mode| !mode.is_empty()).unwrap_or(DEFAULT_MODE)
 }
 
 fn verb(command: Option<&Command>) -> (&'static str, String) {

@@ -16,7 +16,8 @@ use super::{
 /// Rows of one epoch while its maps are read.
 #[derive(Debug)]
 pub(super) struct Merge {
-    cpu: HashMap<ProcessKey, CpuReading>,
+    /// With the time at which name and cgroup were read.
+    cpu: HashMap<ProcessKey, (u64, CpuReading)>,
     syscalls: HashMap<(ProcessKey, u32), SyscallReading>,
     /// An empty histogram, to copy.
     empty: Histogram<u64>,
@@ -49,9 +50,12 @@ impl Merge {
     /// Adds what a process did on one CPU.
     pub(super) fn add_cpu(&mut self, key: &CpuKey, value: &CpuValue) {
         self.slices += value.slices;
-        let row = self.cpu_row(ProcessKey { pid: key.tgid, start_ns: key.start_ns });
-        row.comm = value.comm;
-        row.cgroup_id = value.cgroup_id;
+        let (read_ns, row) = self.cpu_row(ProcessKey { pid: key.tgid, start_ns: key.start_ns });
+        if value.last_ns >= *read_ns {
+            *read_ns = value.last_ns;
+            row.comm = value.comm;
+            row.cgroup_id = value.cgroup_id;
+        }
         row.on_cpu_ns += value.on_cpu_ns;
         row.slices += value.slices;
         row.voluntary_switches += value.voluntary;
@@ -64,7 +68,7 @@ impl Merge {
     /// Adds waits of one bucket.
     pub(super) fn add_delay(&mut self, key: &DelayKey, count: u64) {
         self.delays += count;
-        let row = self.cpu_row(ProcessKey { pid: key.tgid, start_ns: key.start_ns });
+        let (_, row) = self.cpu_row(ProcessKey { pid: key.tgid, start_ns: key.start_ns });
         record(&mut row.run_queue_delay.histogram, bucket_of(key.cpu_bucket), count);
     }
 
@@ -72,7 +76,7 @@ impl Merge {
     pub(super) fn add_head(&mut self, head: &Head, comm_of: impl FnOnce(u32) -> [u8; 16]) {
         self.slices += 1;
         self.heads += 1;
-        let row = self.cpu_row(head.process);
+        let (_, row) = self.cpu_row(head.process);
         row.on_cpu_ns += head.on_cpu_ns;
         row.slices += 1;
         row.cgroup_id = head.cgroup_id;
@@ -105,26 +109,29 @@ impl Merge {
     pub(super) fn into_rows(self) -> (Vec<CpuReading>, Vec<SyscallReading>) {
         let mut syscalls: Vec<_> = self.syscalls.into_values().collect();
         for row in &mut syscalls {
-            if let Some(process) = self.cpu.get(&row.process) {
+            if let Some((_, process)) = self.cpu.get(&row.process) {
                 row.comm = process.comm;
             }
         }
-        let mut cpu: Vec<_> = self.cpu.into_values().collect();
+        let mut cpu: Vec<_> = self.cpu.into_values().map(|(_, row)| row).collect();
         cpu.sort_unstable_by_key(|row| row.process);
         syscalls.sort_unstable_by_key(|row| (row.process, row.nr));
         (cpu, syscalls)
     }
 
-    fn cpu_row(&mut self, process: ProcessKey) -> &mut CpuReading {
-        self.cpu.entry(process).or_insert_with(|| CpuReading {
-            process,
-            comm: [0; 16],
-            cgroup_id: 0,
-            on_cpu_ns: 0,
-            slices: 0,
-            voluntary_switches: 0,
-            involuntary_switches: 0,
-            run_queue_delay: nothing(&self.empty),
+    fn cpu_row(&mut self, process: ProcessKey) -> &mut (u64, CpuReading) {
+        self.cpu.entry(process).or_insert_with(|| {
+            let row = CpuReading {
+                process,
+                comm: [0; 16],
+                cgroup_id: 0,
+                on_cpu_ns: 0,
+                slices: 0,
+                voluntary_switches: 0,
+                involuntary_switches: 0,
+                run_queue_delay: nothing(&self.empty),
+            };
+            (0, row)
         })
     }
 }
@@ -189,5 +196,28 @@ mod tests {
         merge.add_head(&head, |_| *b"busy\0\0\0\0\0\0\0\0\0\0\0\0");
         let (rows, _) = merge.into_rows();
         assert_eq!((rows[0].on_cpu_ns, rows[0].slices, &rows[0].comm[..4]), (500, 1, &b"busy"[..]));
+    }
+
+    #[test]
+    fn the_cpu_that_saw_a_process_last_names_it() {
+        let mut merge = Merge::new().expect("bounds are good");
+        let key = |cpu| CpuKey { start_ns: 1, tgid: 3, cpu };
+        let value = |last_ns, comm| CpuValue {
+            on_cpu_ns: 10,
+            slices: 1,
+            voluntary: 1,
+            involuntary: 0,
+            delays: 0,
+            delay_sum_ns: 0,
+            delay_min_ns: u64::MAX,
+            delay_max_ns: 0,
+            last_ns,
+            cgroup_id: last_ns,
+            comm,
+        };
+        merge.add_cpu(&key(0), &value(200, [b'n'; 16]));
+        merge.add_cpu(&key(1), &value(100, [b'o'; 16]));
+        let (rows, _) = merge.into_rows();
+        assert_eq!((rows[0].on_cpu_ns, rows[0].cgroup_id, rows[0].comm), (20, 200, [b'n'; 16]));
     }
 }

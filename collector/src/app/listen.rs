@@ -51,6 +51,9 @@ pub(super) fn accept(
                         // The server is gone only while stopping.
                         let _stopping = ready.send(Ok(stream)).await.is_err();
                     }
+                    Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                        tracing::debug!(%peer, "hung up before the handshake was over");
+                    }
                     Ok(Err(error)) => tracing::warn!(%peer, %error, "refused a connection"),
                     Err(_) => tracing::warn!(%peer, "refused a connection that did not shake hands"),
                 }

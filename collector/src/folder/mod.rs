@@ -86,7 +86,7 @@ impl Folder {
     pub fn open_exclusive(path: &Path) -> Result<Self, FolderError> {
         std::fs::create_dir_all(path).map_err(|source| io("create", path, source))?;
         let lock = Lock::exclusive(path)?;
-        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+        Ok(Self { path: absolute(path)?, _lock: Some(lock) })
     }
 
     /// Takes the folder for reading, beside other readers. Changes nothing in it.
@@ -98,7 +98,7 @@ impl Folder {
             return Err(FolderError::Absent { path: path.to_owned() });
         }
         let lock = Lock::shared(path)?;
-        let folder = Self { path: path.to_owned(), _lock: lock };
+        let folder = Self { path: absolute(path)?, _lock: lock };
         if !folder.wal().is_dir() && !folder.history().is_dir() {
             return Err(FolderError::Empty { path: path.to_owned() });
         }
@@ -163,6 +163,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     crate::history::parquet_file::sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// The query engine names files by whole paths only.
+fn absolute(path: &Path) -> Result<PathBuf, FolderError> {
+    path.canonicalize().map_err(|source| io("resolve", path, source))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +200,7 @@ mod tests {
         let made = folder.identity_or_new().unwrap();
         assert_eq!(folder.identity_or_new().unwrap(), made);
         assert_eq!((made.collector.len(), made.stream.len()), (12, 32));
+        assert!(folder.wal().is_absolute());
     }
 
     #[test]

@@ -338,6 +338,7 @@ impl Responder {
             nonce: self.draw.hex(),
             finding: action.finding.clone(),
             approved_by: approved_by.to_owned(),
+            mode: action.mode.as_str().to_owned(),
             ..v1::Command::default()
         }
     }

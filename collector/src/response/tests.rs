@@ -239,6 +239,7 @@ fn modes_protection_coverage_and_budgets_hold() {
     let found = until_found(&mut responder_with(&rule("auto")), 1.0);
     assert_eq!(column(&found, "actions", "state"), ["pending", "sent"]);
     assert_eq!(command(&found).approved_by, "policy");
+    assert_eq!(command(&found).mode, "auto");
 
     let found = until_found(&mut responder_with(&rule("observe")), 1.0);
     assert_eq!(column(&found, "actions", "state"), ["observed"]);

@@ -186,6 +186,9 @@ pub struct Command {
     pub finding: ::prost::alloc::string::String,
     #[prost(string, tag = "12")]
     pub approved_by: ::prost::alloc::string::String,
+    /// The policy's mode for this action: ask or auto. Unset means ask.
+    #[prost(string, tag = "13")]
+    pub mode: ::prost::alloc::string::String,
     #[prost(oneof = "command::Action", tags = "10, 11")]
     pub action: ::core::option::Option<command::Action>,
 }
