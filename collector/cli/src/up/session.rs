@@ -39,18 +39,31 @@ impl Children {
     /// The two that feed the collector.
     async fn stop_feeders(&mut self) {
         for keeper in [&mut self.agent, &mut self.executor] {
-            if let Some(mut keeper) = keeper.take() {
-                keeper.stop().await;
-            }
+            stop(keeper).await;
         }
     }
 
     async fn stop_all(&mut self) {
         self.stop_feeders().await;
-        if let Some(mut keeper) = self.collector.take() {
-            keeper.stop().await;
-        }
+        stop(&mut self.collector).await;
     }
+
+    /// For somebody who does not want to wait. The executor alone is still stopped in order: it takes back what it did to
+    /// this host, and nobody else can.
+    async fn stop_hard(&mut self) {
+        for keeper in [&mut self.agent, &mut self.collector].into_iter().flatten() {
+            keeper.kill().await;
+        }
+        stop(&mut self.executor).await;
+    }
+}
+
+/// The keeper stays in its place while it is being stopped, so that it can still be killed.
+async fn stop(place: &mut Option<Keeper>) {
+    if let Some(keeper) = place {
+        keeper.stop().await;
+    }
+    *place = None;
 }
 
 /// The signals that end it.
@@ -123,9 +136,7 @@ pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
         () = ends.next() => None,
     };
     let Some(summary) = finished else {
-        for keeper in [children.agent, children.executor, children.collector].iter_mut().flatten() {
-            keeper.kill().await;
-        }
+        children.stop_hard().await;
         return Err(UpError::StoppedHard);
     };
     screen.always(&format!("\n{summary}"));

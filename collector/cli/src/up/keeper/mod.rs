@@ -102,7 +102,7 @@ impl Keeper {
         drop((&mut self.task).await);
     }
 
-    /// Kills the program.
+    /// Kills the program, also one that is being stopped.
     pub(super) async fn kill(&mut self) {
         self.order.send_replace(Order::Kill);
         if !self.task.is_finished() {
@@ -117,7 +117,11 @@ async fn keep(part: Part, mut running: Running, mut orders: watch::Receiver<Orde
         let ended = tokio::select! {
             status = running.child.wait() => status.ok(),
             order = ordered(&mut orders) => {
-                running.stop(&part, order).await;
+                tokio::select! {
+                    () = running.stop(&part, order) => {}
+                    () = insisted(&mut orders) => {}
+                }
+                running.stop(&part, Order::Kill).await;
                 drop(std::fs::remove_file(&part.pid));
                 return;
             }
@@ -152,6 +156,13 @@ async fn ordered(orders: &mut watch::Receiver<Order>) -> Order {
         Ok(order) => *order,
         // Whoever could order is gone.
         Err(_) => Order::Stop,
+    }
+}
+
+/// Waits until the program is to be killed, whatever was ordered before.
+async fn insisted(orders: &mut watch::Receiver<Order>) {
+    if orders.wait_for(|order| *order == Order::Kill).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

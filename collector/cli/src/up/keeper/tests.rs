@@ -80,3 +80,17 @@ async fn a_killed_program_comes_back_and_a_stopped_one_does_not() {
     assert!(!Path::new(&format!("/proc/{second}")).exists());
     assert_eq!(pid(temp.path()), None);
 }
+
+#[tokio::test]
+async fn a_program_that_is_slow_to_stop_can_still_be_killed() {
+    let temp = tempfile::tempdir().unwrap();
+    let (notices, _heard) = Notices::channel(8);
+    let _socket = std::os::unix::net::UnixListener::bind(temp.path().join("ready.sock")).unwrap();
+    let deaf = script(temp.path(), "trap '' TERM; while :; do sleep 0.1; done");
+    let mut keeper = start(deaf, &notices).await.unwrap().keep();
+    let began = Instant::now();
+    assert!(timeout(Duration::from_millis(300), keeper.stop()).await.is_err(), "it ignores what it is asked");
+    keeper.kill().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "killed only after {:?}", began.elapsed());
+    assert_eq!(pid(temp.path()), None);
+}
