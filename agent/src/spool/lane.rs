@@ -250,17 +250,36 @@ impl<S: Storage + Clone> Lane<S> {
         self.remove_empty_segments();
     }
 
-    /// The oldest numbers that can be evicted together: a segment's, or one of memory. None of them may have been sent,
-    /// and the newest batch stays, for its number is the stream's memory.
+    /// The oldest numbers that can be evicted together: of one segment, or a sixteenth of memory. None of them may have
+    /// been sent, and the newest batch stays, for its number is the stream's memory.
+    ///
+    /// No other number that is held lies between the first and the last of them: a rescue puts old numbers beside new
+    /// ones, and the range from one to the other would speak for batches of other segments.
     pub fn evictable(&self) -> Vec<u64> {
         let last = self.next_seq - 1;
         let free = |seq: &u64| *seq > self.sent && *seq != last;
         if self.is_in_memory() {
-            return self.index.keys().copied().find(free).into_iter().collect();
+            return self.evictable_memory(free);
         }
         let segments = self.live.values().filter(|seqs| !seqs.is_empty() && seqs.iter().all(free));
-        let oldest = segments.min_by_key(|seqs| seqs.first().copied());
-        oldest.map(|seqs| seqs.iter().copied().collect()).unwrap_or_default()
+        let Some(oldest) = segments.min_by_key(|seqs| seqs.first().copied()) else { return Vec::new() };
+        let Some(first) = oldest.first() else { return Vec::new() };
+        let held = self.index.range(first..).map(|(seq, _)| *seq);
+        oldest.iter().copied().zip(held).take_while(|(seq, held)| seq == held).map(|(seq, _)| seq).collect()
+    }
+
+    fn evictable_memory(&self, free: impl Fn(&u64) -> bool) -> Vec<u64> {
+        let step = self.memory_bytes / 16;
+        let mut bytes = 0;
+        let mut seqs = Vec::new();
+        for (seq, entry) in self.index.iter().filter(|(seq, _)| free(seq)) {
+            seqs.push(*seq);
+            bytes += entry.bytes;
+            if bytes >= step {
+                break;
+            }
+        }
+        seqs
     }
 
     /// Moves everything from memory into `dir`.

@@ -172,6 +172,28 @@ fn a_batch_that_was_sent_is_not_evicted() {
 }
 
 #[test]
+fn an_eviction_beside_rescued_numbers_speaks_only_for_what_it_evicts() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    for at in 1..=30 {
+        append(&mut store, at, 1, 10_000);
+    }
+    let stream = store.stream_to_send().unwrap().to_owned();
+    disk.flip(&SegmentId(1).path(&Path::new(DIR).join(&stream)), 15_000);
+    // The damage is met at the next start: what is whole of the first segment goes beside newer numbers.
+    drop(store);
+    let mut store = open(&disk, 1 << 20);
+    for at in 31..=300 {
+        append(&mut store, at, 1, 10_000);
+    }
+    let mut received = Received::default();
+    received.drain(&mut store);
+    let damaged = 1;
+    assert_eq!(received.delivered, received.stored, "what the ledger calls delivered is stored");
+    assert_eq!(received.delivered + received.lost, (300 - damaged) * 3, "no batch goes without a row");
+}
+
+#[test]
 fn a_crash_between_an_eviction_and_its_removal_counts_once() {
     let disk = SimDisk::default();
     let mut store = open(&disk, 1 << 20);
