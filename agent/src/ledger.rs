@@ -78,6 +78,16 @@ impl LossRow {
         }
     }
 
+    /// Adds a row of the same account: the span becomes the one from the first start to the last end.
+    pub fn add(&mut self, other: &Self) {
+        self.from_us = self.from_us.min(other.from_us);
+        self.until_us = self.until_us.max(other.until_us);
+        if let (Some(counts), Some(more)) = (&mut self.counts, other.counts) {
+            counts.delivered = counts.delivered.saturating_add(more.delivered);
+            counts.lost = counts.lost.saturating_add(more.lost);
+        }
+    }
+
     fn counted(span: (i64, i64), probe: &str, reason: &str, counts: Counts) -> Self {
         Self {
             from_us: span.0,

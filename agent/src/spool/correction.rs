@@ -1,11 +1,13 @@
 //! What the ledger says of batches that had to go. Pure.
 //!
-//! A batch claims deliveries; without the batch they are losses. What it said about other losses, and the rows that
-//! tell what was done on this host, still hold and are carried over as they are.
+//! A batch claims deliveries; without the batch they are losses. What it said about other losses still holds: counts are
+//! carried over summed by probe and reason, so that an outage of days takes no more room than one of minutes. Rows
+//! without counts, and the rows that tell what was done on this host, are carried over as they are.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use skep_wire::chunk::ChunkError;
+use skep_wire::chunk::{ChunkError, MAX_ROWS};
 use skep_wire::{tables, v1};
 
 use crate::ledger::{self, LossRow, SPOOL_EVICTED};
@@ -17,6 +19,9 @@ const CARRIED: [&str; 2] = [tables::ACTIONS.name, tables::AUDIT.name];
 #[derive(Debug, Default)]
 pub struct Correction {
     claimed: BTreeMap<String, u64>,
+    /// Rows with counts, by probe and reason.
+    counted: BTreeMap<(String, String), LossRow>,
+    /// The others.
     rows: Vec<LossRow>,
     carried: Vec<v1::Chunk>,
     /// First and last time a batch among them was sealed.
@@ -24,11 +29,6 @@ pub struct Correction {
 }
 
 impl Correction {
-    /// Whether there is nothing to say.
-    pub fn is_empty(&self) -> bool {
-        self.claimed.is_empty() && self.rows.is_empty() && self.carried.is_empty()
-    }
-
     /// A sealed batch goes.
     pub fn evict(&mut self, batch: v1::Batch) {
         for delivery in batch.deliveries {
@@ -36,7 +36,7 @@ impl Correction {
         }
         for chunk in batch.chunks {
             if chunk.table == tables::LOSS.name {
-                self.rows.extend(ledger::rows(&chunk));
+                ledger::rows(&chunk).into_iter().for_each(|row| self.note(row));
             } else if CARRIED.contains(&chunk.table.as_str()) {
                 self.carried.push(chunk);
             }
@@ -47,18 +47,29 @@ impl Correction {
 
     /// Something else to be told with the next batch.
     pub fn note(&mut self, row: LossRow) {
-        self.rows.push(row);
+        if row.counts.is_none() || row.detail.is_some() {
+            self.rows.push(row);
+            return;
+        }
+        match self.counted.entry((row.probe.clone(), row.reason.clone())) {
+            Entry::Vacant(entry) => {
+                entry.insert(row);
+            }
+            Entry::Occupied(mut entry) => entry.get_mut().add(&row),
+        }
     }
 
-    /// The chunks to send, as few batches as they fit: a batch holds one chunk of a table. The ledger is in the last.
+    /// The chunks to send, as few batches as they fit: a batch holds one chunk of a table. The ledger comes last.
     ///
     /// # Errors
-    /// [`ChunkError`]: more rows than a chunk holds.
-    pub fn into_batches(self) -> Result<Vec<Vec<v1::Chunk>>, ChunkError> {
-        let Self { claimed, mut rows, carried, span } = self;
-        for (probe, count) in claimed {
-            rows.push(LossRow::taken_back(span.unwrap_or_default(), &probe, SPOOL_EVICTED, count));
+    /// [`ChunkError`]: a fault of this program.
+    pub fn into_batches(mut self) -> Result<Vec<Vec<v1::Chunk>>, ChunkError> {
+        let span = self.span.unwrap_or_default();
+        for (probe, count) in std::mem::take(&mut self.claimed) {
+            self.note(LossRow::taken_back(span, &probe, SPOOL_EVICTED, count));
         }
+        let Self { counted, mut rows, carried, .. } = self;
+        rows.extend(counted.into_values());
         let mut batches: Vec<Vec<v1::Chunk>> = Vec::new();
         for chunk in carried {
             match batches.iter_mut().find(|batch| batch.iter().all(|other| other.table != chunk.table)) {
@@ -66,8 +77,9 @@ impl Correction {
                 None => batches.push(vec![chunk]),
             }
         }
-        if let Some(chunk) = ledger::chunk(&rows)? {
-            match batches.last_mut() {
+        for (i, rows) in rows.chunks(MAX_ROWS).enumerate() {
+            let Some(chunk) = ledger::chunk(rows)? else { continue };
+            match batches.last_mut().filter(|_| i == 0) {
                 Some(batch) => batch.push(chunk),
                 None => batches.push(vec![chunk]),
             }
@@ -81,24 +93,50 @@ mod tests {
     use super::*;
     use crate::ledger::Counts;
 
-    #[test]
-    fn claims_become_losses_and_other_rows_stay() {
-        let lost = LossRow::lost((1, 2), "exec", "ring_full", 4);
-        let delivered = LossRow::delivered((1, 2), "exec", 3);
-        let batch = |at, rows: &[LossRow]| v1::Batch {
+    fn batch(at: i64, rows: &[LossRow], delivered: u64) -> v1::Batch {
+        v1::Batch {
             sealed_us: at,
             chunks: ledger::chunk(rows).unwrap().into_iter().collect(),
-            deliveries: vec![v1::Delivery { probe: "exec".to_owned(), delivered: 3 }],
-        };
+            deliveries: vec![v1::Delivery { probe: "exec".to_owned(), delivered }],
+        }
+    }
+
+    #[test]
+    fn claims_become_losses_and_counts_are_summed() {
         let mut correction = Correction::default();
-        correction.evict(batch(10, &[delivered.clone(), lost.clone()]));
-        correction.evict(batch(20, std::slice::from_ref(&delivered)));
+        let rows = [LossRow::delivered((1, 2), "exec", 3), LossRow::lost((1, 2), "exec", "ring_full", 4)];
+        correction.evict(batch(10, &rows, 3));
+        correction.evict(batch(20, &[LossRow::delivered((2, 5), "exec", 1)], 1));
         let batches = correction.into_batches().unwrap();
         assert_eq!(batches.len(), 1);
         let rows = ledger::rows(&batches[0][0]);
-        let expected = LossRow::taken_back((10, 20), "exec", SPOOL_EVICTED, 6);
-        assert_eq!(rows, [delivered.clone(), lost, delivered, expected]);
+        let expected = [
+            LossRow::delivered((1, 5), "exec", 4),
+            LossRow::lost((1, 2), "exec", "ring_full", 4),
+            LossRow::taken_back((10, 20), "exec", SPOOL_EVICTED, 4),
+        ];
+        assert_eq!(rows, expected);
         let sum: i64 = rows.iter().filter_map(|row| row.counts).map(|Counts { delivered, .. }| delivered).sum();
         assert_eq!(sum, 0, "nothing of it is delivered any more");
+    }
+
+    #[test]
+    fn a_correction_that_goes_itself_grows_no_rows_but_those_without_counts() {
+        let mut chunks = Vec::new();
+        for at in 1..=50 {
+            let mut correction = Correction::default();
+            correction.evict(v1::Batch { sealed_us: at, chunks, deliveries: Vec::new() });
+            correction.evict(batch(at, &[LossRow::delivered((at, at), "exec", 1)], 1));
+            if at % 10 == 0 {
+                correction.note(LossRow::uncounted((at, at), ledger::READ_FAILED, "no memory".to_owned()));
+            }
+            chunks = correction.into_batches().unwrap().remove(0);
+        }
+        let (plain, counted): (Vec<_>, Vec<_>) =
+            ledger::rows(&chunks[0]).into_iter().partition(|row| row.counts.is_none());
+        assert_eq!(plain.iter().map(|row| row.from_us).collect::<Vec<_>>(), [10, 20, 30, 40, 50]);
+        let expected =
+            [LossRow::delivered((1, 50), "exec", 50), LossRow::taken_back((1, 50), "exec", SPOOL_EVICTED, 50)];
+        assert_eq!(counted, expected);
     }
 }

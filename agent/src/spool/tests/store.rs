@@ -281,6 +281,22 @@ fn memory_is_bounded_and_what_it_drops_is_counted() {
 }
 
 #[test]
+fn a_long_outage_in_memory_does_not_make_the_corrections_outgrow_their_bound() {
+    let disk = SimDisk::default();
+    disk.set_free(Some(0));
+    let mut store = open(&disk, 1 << 16);
+    for at in 1..=3000 {
+        append(&mut store, at, 1, 400);
+        assert!(store.bytes() < (1 << 16) + 2_000, "{}", store.bytes());
+    }
+    assert!(store.batches() > 20, "most of the room is for fresh batches: {}", store.batches());
+    let mut received = Received::default();
+    received.drain(&mut store);
+    assert_eq!(received.delivered, received.stored);
+    assert_eq!(received.delivered + received.lost, 3000 * 3);
+}
+
+#[test]
 fn a_sync_that_fails_ends_the_stream_but_not_the_spool() {
     let disk = SimDisk::default();
     let mut store = open(&disk, 1 << 20);
