@@ -28,7 +28,8 @@ const FULL_BATCH_ROWS: usize = 20_000;
 pub struct Sealed {
     /// Rows, and what they claim.
     pub batch: v1::Batch,
-    /// Set on a window's batch: everything up to this moment was watched and is in a batch.
+    /// Set on a window's batch: everything up to this moment was watched and is in a batch, or a row says that it was
+    /// not watched. For the latter also set on the first batch, at the start.
     pub watched_until_us: Option<i64>,
 }
 
@@ -46,6 +47,10 @@ pub struct Aggregator {
     from_us: i64,
     /// Rows of `loss` for the next batch.
     notes: Vec<LossRow>,
+    /// Up to when the next batch says that nobody watched.
+    told_until_us: Option<i64>,
+    /// No window has ended yet.
+    first: bool,
     /// Whether the processes of before the agent have their rows.
     introduced: bool,
     own: OwnState,
@@ -67,9 +72,11 @@ impl Aggregator {
         identities.refill(LOOKS_PER_DRAIN);
         let from_us = clock.wall_us_at(attached_ns);
         let mut notes = Vec::new();
+        let mut told_until_us = None;
         if let Some(left_off) = watched_until_us.filter(|left_off| *left_off < from_us) {
             let detail = "no agent was running".to_owned();
             notes.push(LossRow::uncounted((left_off, from_us), ledger::NOT_WATCHING, detail));
+            told_until_us = Some(from_us);
         }
         Self {
             clock,
@@ -81,6 +88,8 @@ impl Aggregator {
             connections: Builder::new(&tables::CONNECTIONS),
             from_us,
             notes,
+            told_until_us,
+            first: true,
             introduced: false,
             own: OwnState::default(),
         }
@@ -185,7 +194,7 @@ impl Aggregator {
     /// As [`Aggregator::on_event`].
     pub fn seal_window(&mut self, reading: &Reading) -> Result<Sealed, ChunkError> {
         let until_us = self.clock.wall_us_at(reading.until_ns);
-        let span = self.windows.span(self.clock.wall_us_at(reading.from_ns), until_us);
+        let span = self.span(self.clock.wall_us_at(reading.from_ns), until_us);
         self.identities.refill(LOOKS_PER_WINDOW);
         let cpu = self.cpu_chunk(span, reading)?;
         let syscalls = self.syscalls_chunk(span, reading)?;
@@ -204,10 +213,12 @@ impl Aggregator {
     /// As [`Aggregator::on_event`].
     pub fn seal_unread(&mut self, until_ns: u64, detail: String) -> Result<Sealed, ChunkError> {
         let until_us = self.clock.wall_us_at(until_ns);
-        let span = self.windows.span(self.from_us, until_us);
+        let span = self.span(self.from_us, until_us);
+        // Its rates end here too: the next window's are over that window only.
+        let host = self.host_chunk(span)?;
         self.notes.push(LossRow::uncounted((span.from_us, span.until_us), ledger::READ_FAILED, detail));
         let statement = self.account.state_events((span.from_us, span.until_us));
-        let sealed = self.seal(Vec::new(), statement, Some(until_us))?;
+        let sealed = self.seal(host.into_iter().collect(), statement, Some(until_us))?;
         self.identities.end_window();
         self.from_us = span.until_us;
         Ok(sealed)
@@ -223,6 +234,11 @@ impl Aggregator {
         self.seal_events()
     }
 
+    fn span(&mut self, from_us: i64, until_us: i64) -> Span {
+        let first = std::mem::replace(&mut self.first, false);
+        if first { self.windows.first_span(from_us, until_us) } else { self.windows.span(from_us, until_us) }
+    }
+
     fn seal(
         &mut self,
         mut chunks: Vec<v1::Chunk>,
@@ -235,11 +251,15 @@ impl Aggregator {
         loss.extend(statement.rows);
         chunks.extend([processes.finish(), connections.finish(), ledger::chunk(&loss)?].into_iter().flatten());
         let batch = v1::Batch { sealed_us: self.clock.wall_us(), chunks, deliveries: statement.deliveries };
-        Ok(Sealed { batch, watched_until_us })
+        let told_until_us = self.told_until_us.take();
+        Ok(Sealed { batch, watched_until_us: watched_until_us.or(told_until_us) })
     }
 
     fn cpu_chunk(&mut self, span: Span, reading: &Reading) -> Result<Option<v1::Chunk>, ChunkError> {
-        let coverage = coverage(&reading.ledger, "cpu");
+        // A row holds run-queue delays too, which have a line of their own where they are counted.
+        let delays = reading.ledger.iter().any(|probe| probe.probe == "run_queue");
+        let delays = if delays { coverage(&reading.ledger, "run_queue") } else { 1.0 };
+        let coverage = coverage(&reading.ledger, "cpu").min(delays);
         let mut builder = Builder::new(&tables::CPU);
         for seen in &reading.cpu {
             let CpuReading { process, comm, cgroup_id, .. } = seen;

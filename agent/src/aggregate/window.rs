@@ -39,6 +39,12 @@ impl Windows {
         Span { from_us: self.snap(from_us), until_us: self.snap(until_us), length_s }
     }
 
+    /// As [`Windows::span`], for what was counted since the start: that is no late flip. Moved to the boundary after it,
+    /// the window would carry the stamp of the next one, and to the one before, perhaps that of an earlier run's last.
+    pub fn first_span(self, from_us: i64, until_us: i64) -> Span {
+        Span { from_us, ..self.span(from_us, until_us) }
+    }
+
     /// The boundary just before or after, if it is near: within a tenth of the window, and half a second.
     fn snap(self, wall_us: i64) -> i64 {
         let near = (self.length_us / 10).min(500_000);
@@ -77,9 +83,18 @@ mod tests {
 
     #[test]
     fn a_first_window_starts_when_it_started() {
-        let span = Windows::new(TEN).span(1_700_000_013 * S, 1_700_000_020 * S + 1_000);
+        let span = Windows::new(TEN).first_span(1_700_000_013 * S, 1_700_000_020 * S + 1_000);
         assert_eq!((span.from_us, span.until_us), (1_700_000_013 * S, 1_700_000_020 * S));
         assert!((span.length_s - 7.001).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_first_window_that_starts_just_before_a_boundary_does_not_carry_the_next_ones_stamp() {
+        let windows = Windows::new(TEN);
+        let first = windows.first_span(1_700_000_009 * S + 700_000, 1_700_000_010 * S + 2_000);
+        let second = windows.span(1_700_000_010 * S + 2_000, 1_700_000_020 * S + 1_000);
+        assert_eq!((first.from_us, first.until_us), (1_700_000_009 * S + 700_000, 1_700_000_010 * S));
+        assert_eq!(second.from_us, 1_700_000_010 * S);
     }
 
     #[test]

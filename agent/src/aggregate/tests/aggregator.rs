@@ -192,6 +192,7 @@ fn events_are_batches_of_their_own_with_their_own_ledger() {
 fn the_time_nobody_watched_is_a_row_with_start_and_end() {
     let (_, mut aggregator) = start(Some(START_US - 60_000_000));
     let sealed = aggregator.seal_events().unwrap().unwrap();
+    assert_eq!(sealed.watched_until_us, Some(START_US), "killed now, the next run tells only what follows");
     let loss = &rows(&sealed.batch, "loss")[0];
     assert_eq!((loss.text("probe"), loss.text("reason")), (Some("agent"), Some("not_watching")));
     assert_eq!((loss.int("time"), loss.int("until")), (Some(START_US - 60_000_000), Some(START_US)));
@@ -208,5 +209,34 @@ fn a_window_that_could_not_be_read_is_a_row_and_the_next_one_begins() {
     let loss = rows(&sealed.batch, "loss");
     assert_eq!((loss[0].text("reason"), loss[0].text("detail")), (Some("read_failed"), Some("no memory")));
     assert_eq!((loss[1].text("probe"), loss[1].int("delivered")), (Some("fork"), Some(1)));
+    assert!(!rows(&sealed.batch, "host").is_empty(), "else the next window's rates are of two windows");
     assert_eq!(aggregator.boundary_us(), 1_700_000_020_000_000);
+}
+
+#[test]
+fn lost_run_queue_delays_are_in_the_coverage_of_cpu_rows() {
+    let (clock, mut aggregator) = start(None);
+    clock.advance_ns(7 * S_NS);
+    let probes = vec![ledger("cpu", 4, 0), ledger("run_queue", 1, 1), ledger("syscall", 2, 0)];
+    let sealed = aggregator.seal_window(&reading(100, 107, probes)).unwrap();
+    assert_eq!(rows(&sealed.batch, "cpu")[0].float("coverage"), Some(0.5));
+    assert_eq!(rows(&sealed.batch, "syscalls")[0].float("coverage"), Some(1.0));
+}
+
+#[test]
+fn a_start_just_before_a_boundary_gives_two_windows_two_stamps() {
+    let clock = Clock::manual(100 * S_NS, START_US + 6_700_000);
+    let hierarchy = Hierarchy { unified: false, mount: PathBuf::from("/nonexistent"), root: "/".to_owned() };
+    let identities = Identities::new(Box::new(Nobody), Cgroups::new(Some(hierarchy)), 1000);
+    let mut aggregator = Aggregator::start(clock, Duration::from_secs(10), identities, 100 * S_NS, None);
+    let mut reading = reading(100, 100, vec![ledger("cpu", 3, 0)]);
+    let mut times = Vec::new();
+    for (from_ns, until_ns) in
+        [(100 * S_NS, 100 * S_NS + 301_000_000), (100 * S_NS + 301_000_000, 110 * S_NS + 302_000_000)]
+    {
+        (reading.from_ns, reading.until_ns) = (from_ns, until_ns);
+        let sealed = aggregator.seal_window(&reading).unwrap();
+        times.push(rows(&sealed.batch, "cpu")[0].int("time").unwrap());
+    }
+    assert_eq!(times, [START_US + 6_700_000, START_US + 7_000_000]);
 }
