@@ -21,6 +21,10 @@ struct Entry {
     bytes: u64,
 }
 
+/// In place of a reserved number: after a restart nobody knows which numbers were used, so the stream is sent to its end
+/// and not gone on with.
+pub const ENDED: u64 = u64::MAX;
+
 /// A stream: its batches, and how far they have come.
 #[derive(Debug)]
 pub struct Lane<S: Storage + Clone> {
@@ -30,7 +34,8 @@ pub struct Lane<S: Storage + Clone> {
     pub next_seq: u64,
     /// Highest number handed out for sending, or possibly so before a restart.
     pub sent: u64,
-    /// Highest number that may be sent before the state file is written again.
+    /// Highest number that may be sent before the state file is written again; [`ENDED`] once the disk may come to hold
+    /// less of the stream than was sent.
     pub reserved: u64,
     /// Highest number that is synced, so that it may be sent.
     pub synced: u64,
@@ -136,6 +141,16 @@ impl<S: Storage + Clone> Lane<S> {
         Ok((lane, recovery))
     }
 
+    /// Whether it must not be gone on with after a restart.
+    pub fn is_ended(&self) -> bool {
+        self.reserved == ENDED
+    }
+
+    /// Whether it holds batches, and the first of them may not be sent yet.
+    pub fn is_held_up(&self) -> bool {
+        self.index.keys().next().is_some_and(|first| *first > self.synced)
+    }
+
     /// Whether its records are in memory only.
     pub fn is_in_memory(&self) -> bool {
         self.log.is_none()
@@ -175,13 +190,20 @@ impl<S: Storage + Clone> Lane<S> {
     /// Makes everything appended durable, and sendable.
     ///
     /// # Errors
-    /// [`LogError::Poisoned`]: the lane takes no more; what it has can still be read.
+    /// [`LogError::Poisoned`]: the lane takes no more; what it has can still be read, and sent after
+    /// [`Lane::sync_in_vain`].
     pub fn sync(&mut self) -> Result<(), LogError> {
         if let Some(log) = &mut self.log {
             log.sync()?;
         }
         self.synced = self.next_seq - 1;
         Ok(())
+    }
+
+    /// A sync failed, and the state file says that the stream is [`ENDED`]: what was written is still there to be read and
+    /// sent, and should a crash of the host take it, its numbers are not used again.
+    pub fn sync_in_vain(&mut self) {
+        self.synced = self.next_seq - 1;
     }
 
     /// The first number that is held after `seq` and may be sent.

@@ -32,7 +32,8 @@ pub struct State {
     pub watched_until_us: Option<i64>,
     /// Newest receipt of the executor that is in a batch.
     pub receipt: Option<ReceiptMark>,
-    /// Streams in the order they were begun, with a number that no batch sent from it exceeds.
+    /// Streams in the order they were begun, with a number that no batch sent from it exceeds; the largest number there
+    /// is for a stream that is not to be gone on with.
     pub streams: Vec<(String, u64)>,
 }
 

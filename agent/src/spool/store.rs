@@ -9,7 +9,7 @@ use skep_wire::v1;
 use thiserror::Error;
 
 use super::correction::Correction;
-use super::lane::{Damage, Lane, Unread};
+use super::lane::{Damage, ENDED, Lane, Unread};
 use super::record::{ReceiptMark, Record, Replaced, hex, is_stream};
 use super::state::State;
 use crate::ledger::{LossRow, SPOOL_CORRUPT};
@@ -112,7 +112,7 @@ impl<S: Storage + Clone> Store<S> {
             unsaved: false,
         };
         store.open_streams(known.is_some(), now_us);
-        if store.lanes.is_empty() {
+        if store.lanes.last().is_none_or(Lane::is_ended) {
             store.begin_stream()?;
         }
         store.save_state();
@@ -145,7 +145,7 @@ impl<S: Storage + Clone> Store<S> {
                     self.note_damage(recovery.damage, now_us);
                     // A stream keeps its newest batch for its number's sake. One without any was finished, or never
                     // used: where its numbers stand is not known here, so it is not gone on with.
-                    if lane.is_empty() { lane.retire() } else { self.lanes.push(lane) }
+                    if lane.is_empty() { self.retire(lane) } else { self.lanes.push(lane) }
                 }
                 Err(error) => self.complain(&error),
             }
@@ -253,18 +253,22 @@ impl<S: Storage + Clone> Store<S> {
 
     /// Makes everything appended durable; called once for many appends.
     pub fn sync(&mut self) {
-        if self.unsaved {
-            self.save_state();
-        }
+        let mut failed = Vec::new();
         for at in 0..self.lanes.len() {
             let result = self.lanes[at].sync();
             if let Err(error) = result {
                 self.complain(&error);
-                // What was written is still there to be read and sent; only a crash of the host would show otherwise.
-                let lane = &mut self.lanes[at];
-                lane.synced = lane.next_seq - 1;
                 self.closed |= at + 1 == self.lanes.len();
+                self.unsaved |= !self.lanes[at].is_ended();
+                self.lanes[at].reserved = ENDED;
+                failed.push(at);
             }
+        }
+        if self.unsaved {
+            self.save_state();
+        }
+        if !self.unsaved {
+            failed.into_iter().for_each(|at| self.lanes[at].sync_in_vain());
         }
     }
 
@@ -298,9 +302,10 @@ impl<S: Storage + Clone> Store<S> {
         self.state.receipt
     }
 
-    /// The stream to send from now: the oldest with batches, else the one that takes new ones.
+    /// The stream to send from now: the oldest with batches, else the one that takes new ones. One that is held up lets
+    /// the next one go first.
     pub fn stream_to_send(&self) -> Option<&str> {
-        let waiting = self.lanes.iter().find(|lane| !lane.is_empty());
+        let waiting = self.lanes.iter().find(|lane| !lane.is_empty() && !lane.is_held_up());
         waiting.or(self.lanes.last()).map(|lane| lane.stream.as_str())
     }
 
@@ -389,7 +394,9 @@ impl<S: Storage + Clone> Store<S> {
         let lane = &mut self.lanes[at];
         let last = lane.next_seq - 1;
         lane.acknowledge(durable);
-        if durable > last {
+        // Of a stream that ended with a crash the collector may well have what this host has lost.
+        let conflict = durable > last && !lane.is_ended();
+        if conflict {
             let detail = format!("the collector has {durable} batches of stream {stream}, this host made {last}");
             tracing::error!("{detail}; a new stream begins");
             self.correction.note(LossRow::uncounted((now_us, now_us), STREAM_CONFLICT, detail));
@@ -398,12 +405,13 @@ impl<S: Storage + Clone> Store<S> {
             }
         }
         self.retire_finished();
-        Ok(durable <= last)
+        Ok(!conflict)
     }
 
     /// Tries to bring batches in memory to disk again.
     pub fn retry_disk(&mut self) {
-        // A stream's name is written first, so that no batch lies in a folder that nobody looks into.
+        // Written first: the stream's name, so that no batch lies in a folder that nobody looks into, and that it has
+        // ended, for a move that fails or is cut short leaves only its beginning on disk.
         if !self.save_state() {
             return;
         }
@@ -417,6 +425,8 @@ impl<S: Storage + Clone> Store<S> {
                 Err(error) => tracing::debug!(error = %crate::error::chain(&error), "the spool stays in memory"),
             }
         }
+        // Those that have moved are gone on with.
+        self.save_state();
     }
 
     /// Whether new batches go to memory.
@@ -498,19 +508,25 @@ impl<S: Storage + Clone> Store<S> {
                 kept.push(lane);
                 continue;
             }
-            let folder = self.options.dir.join(&lane.stream);
-            lane.retire();
-            // Only the empty folder of a finished stream is left; if it stays, the next start finds it empty.
-            if let Err(error) = std::fs::remove_dir(&folder) {
-                tracing::debug!(%error, folder = %folder.display(), "an empty spool folder stays");
-            }
+            self.retire(lane);
         }
         self.lanes = kept;
     }
 
+    fn retire(&self, lane: Lane<S>) {
+        let folder = self.options.dir.join(&lane.stream);
+        lane.retire();
+        // Only the empty folder of a finished stream is left; if it stays, the next start finds it empty.
+        if let Err(error) = std::fs::remove_dir(&folder) {
+            tracing::debug!(%error, folder = %folder.display(), "an empty spool folder stays");
+        }
+    }
+
     /// Returns whether it worked. Where it did not, the file is older than the truth, which opening allows for.
     fn save_state(&mut self) -> bool {
-        self.state.streams = self.lanes.iter().map(|lane| (lane.stream.clone(), lane.reserved)).collect();
+        // Of a stream in memory the disk holds less than was sent.
+        let reserved = |lane: &Lane<S>| if lane.is_in_memory() { ENDED } else { lane.reserved };
+        self.state.streams = self.lanes.iter().map(|lane| (lane.stream.clone(), reserved(lane))).collect();
         let saved = self.state.save(&self.storage, &self.options.dir);
         if let Err(error) = &saved {
             tracing::debug!(%error, "cannot write the spool's state file");

@@ -447,6 +447,76 @@ fn a_finished_stream_is_not_gone_on_with_although_the_state_file_could_not_be_wr
     assert_ne!(store.stream_to_send(), Some(stream.as_str()));
 }
 
+#[test]
+fn numbers_that_a_crash_takes_after_a_failed_sync_are_not_used_twice() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    append(&mut store, 1, 1, 100);
+    let stream = store.stream_to_send().unwrap().to_owned();
+    disk.fail_sync(true);
+    append(&mut store, 2, 1, 100);
+    assert_eq!(store.ready(&stream), 1, "nobody has written down yet that the stream ends");
+    append(&mut store, 3, 1, 100);
+    let mut received = Received::default();
+    received.drain(&mut store);
+    assert_eq!(received.stored, 2, "and the next stream does not wait for it");
+    disk.fail_sync(false);
+    store.sync();
+    received.drain(&mut store);
+    assert_eq!(received.stored, 3);
+    drop(store);
+    disk.crash(|_| 0);
+    let mut store = open(&disk, 1 << 20);
+    append(&mut store, 4, 1, 100);
+    received.drain(&mut store);
+    assert_eq!(received.stored, 4, "not taken for a repeat");
+    assert!(!received.reasons.contains(STREAM_CONFLICT));
+}
+
+#[test]
+fn a_move_to_disk_that_was_cut_short_leaves_a_stream_that_is_not_gone_on_with() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    disk.set_free(Some(0));
+    for at in 1..=5 {
+        append(&mut store, at, 1, 1000);
+    }
+    let mut received = Received::default();
+    let stream = store.stream_to_send().unwrap().to_owned();
+    store.read(&stream, 0, 9, 1 << 20, 1).iter().for_each(|envelope| received.take(envelope));
+    assert_eq!(received.stored, 5);
+    disk.set_free(Some(4000));
+    store.retry_disk();
+    assert!(store.is_in_memory());
+    drop(store);
+    disk.crash(|unsynced| unsynced);
+    assert!(disk.size(&SegmentId(1).path(&Path::new(DIR).join(&stream))).is_some_and(|size| size > 1000));
+    disk.set_free(None);
+    let mut store = open(&disk, 1 << 20);
+    append(&mut store, 6, 1, 100);
+    received.drain(&mut store);
+    assert_eq!(received.stored, 6, "not taken for a repeat");
+    assert!(!received.reasons.contains(STREAM_CONFLICT));
+}
+
+#[test]
+fn a_listed_stream_without_a_folder_leaves_none_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let on_disk = || SpoolOptions { dir: dir.path().join("spool"), ..options(1 << 20) };
+    let mut store = Store::open(skep_seglog::Disk, on_disk(), 1).unwrap().store;
+    store.append(batch(1, 1, 100), None).unwrap();
+    store.sync();
+    let stream = store.stream_to_send().unwrap().to_owned();
+    drop(store);
+    let state = dir.path().join("spool/state");
+    let finished = "f".repeat(32);
+    let text = std::fs::read_to_string(&state).unwrap().replace("stream ", &format!("stream {finished} 1\nstream "));
+    std::fs::write(&state, text).unwrap();
+    let store = Store::open(skep_seglog::Disk, on_disk(), 1).unwrap().store;
+    assert_eq!(store.stream_to_send(), Some(stream.as_str()));
+    assert!(!dir.path().join("spool").join(finished).exists(), "else each start warns of a stream nobody listed");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append { count: u64, padding: usize },
