@@ -9,7 +9,7 @@ use ed25519_dalek::pkcs8::DecodePrivateKey;
 use rustls::ServerConfig;
 use skep_runtime::clock::Clock;
 use skep_runtime::settings::Faults;
-use skep_seglog::{Disk, Log, LogError, Options, SegmentId};
+use skep_seglog::{Disk, Log, LogError, Options};
 use skep_wire::chunk::{Builder, ChunkError};
 use skep_wire::tables::LOSS;
 use skep_wire::v1;
@@ -110,16 +110,15 @@ pub(super) async fn start(config: &Config, engine: &Engine, clock: &Clock) -> Re
     let folder = Folder::open_exclusive(&config.data)?;
     let identity = folder.identity_or_new()?;
     let history = Arc::new(History::open(&folder.history(), &identity.collector)?);
-    history.tidy()?;
     let progress = history.progress();
-    let newest = progress.values().copied().max().unwrap_or(SegmentId(0));
     // Segments are sealed by us, never by size.
-    let options = Options { segment_bytes: u64::MAX, first_segment: newest.next() };
+    let options = Options { segment_bytes: u64::MAX, first_segment: history.newest()?.next() };
     let (log, trim) = Log::open(Disk, &folder.wal(), options)?;
     if let Some(trim) = trim {
         tracing::warn!(file = %trim.path.display(), at = trim.position.offset, bytes = trim.bytes,
             "trimmed a torn end of the WAL; it was never acknowledged");
     }
+    history.tidy(&log.segments().map(|info| info.id).collect())?;
     let store = Arc::new(Store::new(config.buffer_bytes, history.files()));
     let mut responder = Responder::new(setup);
     let now_us = clock.wall_us();

@@ -260,11 +260,22 @@ impl DeltaLog {
                 Err(source) => break Err(io_error("create", &path, source)),
             }
         };
-        // The link is what counts; a leftover name is written over by the next commit.
+        // The link is what counts; the next commit removes a leftover name before it writes under it.
         let _left_behind = std::fs::remove_file(&temporary).is_err();
         linked?;
         sync_dir(&self.dir).map_err(|source| io_error("sync", &self.dir, source))?;
         self.refresh().map(|_| ())
+    }
+
+    /// Makes the commits read so far durable, whoever made them: a writer that died may not have come to it.
+    ///
+    /// # Errors
+    /// [`DeltaError::Io`]; what the log says may be gone after a power loss.
+    pub fn make_durable(&self) -> Result<(), DeltaError> {
+        match sync_dir(&self.dir) {
+            Err(error) if self.next == 0 && error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(|source| io_error("sync", &self.dir, source)),
+        }
     }
 
     fn apply(&mut self, action: Action, path: &Path) -> Result<(), DeltaError> {
@@ -311,8 +322,13 @@ impl DeltaLog {
     }
 }
 
+/// Writes a new file. A name left over by a crash may be a second one of a commit, so it goes before anything is written.
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

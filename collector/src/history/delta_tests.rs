@@ -88,3 +88,16 @@ fn what_is_wrong_with_a_log_is_named() {
     std::fs::write(folder.join("00000000000000000000.json"), newer).unwrap();
     assert!(matches!(DeltaLog::open(temp.path(), "w"), Err(DeltaError::Protocol { version: 3, .. })));
 }
+
+#[test]
+fn a_name_left_between_link_and_remove_does_not_destroy_its_commit() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut log = DeltaLog::open(temp.path(), "w").unwrap();
+    log.commit(&[add("a")]).unwrap();
+    let dir = temp.path().join("_delta_log");
+    std::fs::hard_link(dir.join("00000000000000000000.json"), dir.join(".commit-w.tmp")).unwrap();
+    let mut again = DeltaLog::open(temp.path(), "w").unwrap();
+    again.commit(&[add("b")]).unwrap();
+    assert_eq!(live(&DeltaLog::open(temp.path(), "w").unwrap()), ["a", "b"]);
+    assert!(!dir.join(".commit-w.tmp").exists());
+}

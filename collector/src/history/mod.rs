@@ -16,7 +16,7 @@
 //!
 //! Exactly once: a segment's rows of one table become files and then one Delta commit that carries
 //! `txn(collector, segment)`. At start, segments up to that number are in; files of ours that no commit names are not,
-//! and go.
+//! and go if their segment is still in the WAL. If it is not, the commits are what is missing, and the files stay.
 
 pub mod path;
 

@@ -1,6 +1,6 @@
 //! One table's folder: what is live, and how a segment's rows get there exactly once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -93,16 +93,29 @@ impl History {
         Ok(Self { tables })
     }
 
-    /// Removes files of this collector that no commit names: a crash left them, and their rows are still in the WAL.
+    /// Makes the commits that were read durable, and removes files of this collector that a crash left: those that were
+    /// not finished, and those no commit names whose rows are in `wal`, the segments there are. Returns how many.
+    ///
+    /// # Errors
+    /// [`HistoryError::Tidy`], [`HistoryError::Delta`].
+    pub fn tidy(&self, wal: &BTreeSet<SegmentId>) -> Result<usize, HistoryError> {
+        let mut gone = 0;
+        for table in self.tables.values() {
+            gone += table.lock().unwrap_or_else(PoisonError::into_inner).tidy(wal)?;
+        }
+        Ok(gone)
+    }
+
+    /// The newest WAL segment that a commit or a file of this collector names, so that no file is ever written over.
     ///
     /// # Errors
     /// [`HistoryError::Tidy`].
-    pub fn tidy(&self) -> Result<usize, HistoryError> {
-        let mut gone = 0;
+    pub fn newest(&self) -> Result<SegmentId, HistoryError> {
+        let mut newest = SegmentId(0);
         for table in self.tables.values() {
-            gone += table.lock().unwrap_or_else(PoisonError::into_inner).tidy()?;
+            newest = newest.max(table.lock().unwrap_or_else(PoisonError::into_inner).newest()?);
         }
-        Ok(gone)
+        Ok(newest)
     }
 
     /// Last WAL segment whose rows are in, by table.
@@ -154,6 +167,8 @@ impl TableHistory {
         let delta = |source| HistoryError::Delta { table, source };
         self.log.refresh().map_err(delta)?;
         if self.progress() >= segment {
+            // A commit that was made and not synced is no reason to let the WAL's segment go.
+            self.log.make_durable().map_err(delta)?;
             return Ok((0, 0));
         }
         let parts = partition(self.table, batches).map_err(|source| HistoryError::Arrange { table, source })?;
@@ -223,16 +238,19 @@ impl TableHistory {
         })
     }
 
-    fn tidy(&self) -> Result<usize, HistoryError> {
+    fn tidy(&self, wal: &BTreeSet<SegmentId>) -> Result<usize, HistoryError> {
+        self.log.make_durable().map_err(|source| HistoryError::Delta { table: self.table.name, source })?;
         let mut gone = 0;
         for path in files_below(&self.folder)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let whole = name.strip_suffix(".tmp").unwrap_or(name);
-            if FileName::parse(whole).is_none_or(|file| file.collector != self.collector) {
-                continue;
-            }
+            let (whole, finished) = name.strip_suffix(".tmp").map_or((name, true), |whole| (whole, false));
+            let Some(file) = FileName::parse(whole).filter(|file| file.collector == self.collector) else { continue };
             let relative = path.strip_prefix(&self.folder).ok().and_then(|path| path.to_str()).unwrap_or_default();
             if self.log.live.contains_key(relative) || self.log.removed.contains_key(relative) {
+                continue;
+            }
+            if finished && !self.is_in(wal, &file) {
+                tracing::error!(file = %path.display(), "no commit names this file and its rows are not in the WAL; it is kept, and not read");
                 continue;
             }
             std::fs::remove_file(&path).map_err(|source| HistoryError::Tidy { path: path.clone(), source })?;
@@ -240,6 +258,20 @@ impl TableHistory {
             gone += 1;
         }
         Ok(gone)
+    }
+
+    fn newest(&self) -> Result<SegmentId, HistoryError> {
+        let paths = files_below(&self.folder)?;
+        let names = paths.iter().filter_map(|path| FileName::parse(path.file_name()?.to_str()?));
+        let ours = names.filter(|file| file.collector == self.collector).map(|file| file.last);
+        Ok(ours.max().unwrap_or(SegmentId(0)).max(self.progress()))
+    }
+
+    /// Whether a file's rows are still to come from the WAL: all of its segments are there, and none is committed.
+    fn is_in(&self, wal: &BTreeSet<SegmentId>, file: &FileName) -> bool {
+        let segments =
+            usize::try_from(file.last.0.saturating_sub(file.first.0)).map_or(usize::MAX, |n| n.saturating_add(1));
+        file.first > self.progress() && file.first <= file.last && wal.range(file.first..=file.last).count() == segments
     }
 }
 
@@ -325,3 +357,7 @@ fn table_id(table: &str, collector: &str) -> String {
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;
