@@ -18,20 +18,24 @@ use skep_wire::v1::{self, column_data::Data};
 
 use super::schema;
 
+/// Most bytes of text in one column: far above what a window holds, and a bound on what a small batch may unfold to.
+const MAX_TEXT_BYTES: usize = 128 << 20;
+
 /// The rows of `chunk`, with the envelope's columns in front.
 ///
 /// The chunk must have passed [`skep_wire::chunk::check`] against `table`.
 ///
 /// # Errors
-/// An array that does not fit its schema, which a checked chunk does not make; refuse the batch.
+/// A column whose text unfolds to more than [`MAX_TEXT_BYTES`], or an array that does not fit its schema, which a checked
+/// chunk does not make; refuse the batch.
 pub fn record_batch(origin: &Origin, table: &'static Table, chunk: &v1::Chunk) -> Result<RecordBatch, ArrowError> {
     let rows = chunk.rows as usize;
     let mut arrays = Vec::new();
     for column in table.stored_columns() {
         let array = match column.name {
-            "node" => constant(&origin.node, rows),
-            "boot" => constant(&origin.boot, rows),
-            "stream" => constant(&origin.stream, rows),
+            "node" => constant(&origin.node, rows)?,
+            "boot" => constant(&origin.boot, rows)?,
+            "stream" => constant(&origin.stream, rows)?,
             "seq" => Arc::new(Int64Array::from_value(i64::try_from(origin.seq).unwrap_or(i64::MAX), rows)),
             _ => match chunk.columns.iter().find(|data| data.name == column.name) {
                 Some(data) => array(column, data, rows)?,
@@ -43,8 +47,17 @@ pub fn record_batch(origin: &Origin, table: &'static Table, chunk: &v1::Chunk) -
     RecordBatch::try_new(schema::schema(table), arrays)
 }
 
-fn constant(text: &str, rows: usize) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)))
+fn constant(text: &str, rows: usize) -> Result<ArrayRef, ArrowError> {
+    Ok(Arc::new(text_array(std::iter::repeat_n(text, rows), text.len().saturating_mul(rows))?))
+}
+
+/// `bytes` is what `texts` add up to: a dictionary's text is copied once for every row that names it.
+fn text_array<'a>(texts: impl Iterator<Item = &'a str>, bytes: usize) -> Result<StringArray, ArrowError> {
+    if bytes > MAX_TEXT_BYTES {
+        let what = format!("a column unfolds to {bytes} bytes of text; {MAX_TEXT_BYTES} are the most");
+        return Err(ArrowError::InvalidArgumentError(what));
+    }
+    Ok(StringArray::from_iter_values(texts))
 }
 
 fn array(column: &Column, data: &v1::ColumnData, rows: usize) -> Result<ArrayRef, ArrowError> {
@@ -62,7 +75,7 @@ fn array(column: &Column, data: &v1::ColumnData, rows: usize) -> Result<ArrayRef
             Arc::new(Float64Array::try_new(floats.values.clone().into(), nulls)?)
         }
         (Some(Data::Texts(texts)), Kind::Text) => {
-            let (offsets, bytes, _) = strings(texts).into_parts();
+            let (offsets, bytes, _) = strings(texts)?.into_parts();
             Arc::new(StringArray::try_new(offsets, bytes, nulls)?)
         }
         (Some(Data::TextLists(lists)), Kind::TextList) => text_lists(lists, nulls)?,
@@ -79,13 +92,15 @@ fn nulls(column: &Column, data: &v1::ColumnData, rows: usize) -> Option<NullBuff
     Some(NullBuffer::new(BooleanBuffer::new(Buffer::from_slice_ref(&data.validity), 0, rows)))
 }
 
-fn strings(texts: &v1::Texts) -> StringArray {
-    StringArray::from_iter_values(texts.index.iter().map(|&index| texts.dictionary[index as usize].as_str()))
+fn strings(texts: &v1::Texts) -> Result<StringArray, ArrowError> {
+    let values = || texts.index.iter().map(|&index| texts.dictionary[index as usize].as_str());
+    let bytes = values().map(str::len).fold(0, usize::saturating_add);
+    text_array(values(), bytes)
 }
 
 fn text_lists(lists: &v1::TextLists, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
     let empty = v1::Texts::default();
-    let items = Arc::new(strings(lists.items.as_ref().unwrap_or(&empty)));
+    let items = Arc::new(strings(lists.items.as_ref().unwrap_or(&empty))?);
     Ok(Arc::new(ListArray::try_new(schema::text_item(), offsets(&lists.lengths), items, nulls)?))
 }
 
@@ -121,7 +136,7 @@ fn absent(column: &Column, rows: usize) -> Result<ArrayRef, ArrowError> {
         Kind::Int => Arc::new(Int64Array::from_value(0, rows)),
         Kind::Float => Arc::new(Float64Array::from_value(0.0, rows)),
         Kind::Bool => Arc::new(BooleanArray::from(vec![false; rows])),
-        Kind::Text => constant("", rows),
+        Kind::Text => constant("", rows)?,
         Kind::Time => Arc::new(TimestampMicrosecondArray::from_value(0, rows).with_timezone("UTC")),
         Kind::TextList => {
             text_lists(&v1::TextLists { lengths: vec![0; rows], items: Some(v1::Texts::default()) }, None)?

@@ -102,3 +102,26 @@ fn a_bucket_is_stored_as_its_midpoint() {
     let values = buckets.as_struct()["value_ns"].as_primitive::<Int64Type>().values().to_vec();
     assert_eq!(values, [bucket::midpoint(40) as i64, bucket::midpoint(100) as i64]);
 }
+
+#[test]
+fn a_dictionary_bomb_is_refused_before_it_unfolds() {
+    let bomb = |rows: usize| {
+        let long = "x".repeat(1 << 20);
+        let mut builder = Builder::new(&tables::LOSS);
+        for _ in 0..rows {
+            builder.int("time", 1).int("until", 2).text("probe", "tcp").text("reason", "none").text("detail", &long);
+            builder.end_row().unwrap();
+        }
+        builder.finish().unwrap()
+    };
+    assert_eq!(record_batch(&origin(), &tables::LOSS, &bomb(3)).unwrap().num_rows(), 3);
+    let error = record_batch(&origin(), &tables::LOSS, &bomb(129)).unwrap_err().to_string();
+    assert!(error.contains("unfolds to"), "{error}");
+    let named = Origin { stream: "s".repeat(64 << 20), ..origin() };
+    assert!(record_batch(&named, &tables::LOSS, &bomb(3)).is_err());
+    let lists = v1::TextLists {
+        lengths: vec![200],
+        items: Some(v1::Texts { dictionary: vec!["x".repeat(1 << 20)], index: vec![0; 200] }),
+    };
+    assert!(text_lists(&lists, None).is_err());
+}
