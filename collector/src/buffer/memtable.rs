@@ -19,8 +19,6 @@ pub struct Memtable {
     pub tables: BTreeMap<&'static str, Vec<RecordBatch>>,
     /// Rows of all tables.
     pub rows: usize,
-    /// Memory held, in bytes.
-    pub bytes: usize,
     /// The share of the memory budget these rows hold; given back when they go.
     room: Vec<OwnedSemaphorePermit>,
 }
@@ -28,14 +26,13 @@ pub struct Memtable {
 impl Memtable {
     /// Nothing yet of `segment`.
     pub fn new(segment: SegmentId) -> Self {
-        Self { segment, tables: BTreeMap::new(), rows: 0, bytes: 0, room: Vec::new() }
+        Self { segment, tables: BTreeMap::new(), rows: 0, room: Vec::new() }
     }
 
     /// Adds the rows of one envelope.
     pub fn insert(&mut self, rows: Vec<Rows>, room: Option<OwnedSemaphorePermit>) {
         for (table, batch) in rows {
             self.rows += batch.num_rows();
-            self.bytes += batch.get_array_memory_size();
             self.tables.entry(table.name).or_default().push(batch);
         }
         match (self.room.last_mut(), room) {

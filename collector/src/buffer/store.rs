@@ -52,15 +52,6 @@ pub struct Snapshot {
     pub tables: BTreeMap<&'static str, TableSnapshot>,
 }
 
-/// How full the buffer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fill {
-    /// Rows of the segment being written.
-    pub rows: usize,
-    /// Their memory in bytes.
-    pub bytes: usize,
-}
-
 impl Store {
     /// An empty buffer of at most `budget_bytes` over the files given.
     pub fn new(budget_bytes: usize, files: BTreeMap<&'static str, Vec<DataFile>>) -> Self {
@@ -81,11 +72,6 @@ impl Store {
         Arc::clone(&self.room).acquire_many_owned(units).await.ok()
     }
 
-    /// As [`Store::room`] without waiting: `None` when it does not fit now.
-    pub fn try_room(&self, rows: &[Rows]) -> Option<Room> {
-        Arc::clone(&self.room).try_acquire_many_owned(self.units(rows)).ok()
-    }
-
     fn units(&self, rows: &[Rows]) -> u32 {
         let bytes: usize = rows.iter().map(|(_, batch)| batch.get_array_memory_size()).sum();
         (bytes.div_ceil(UNIT_BYTES)).min(self.room_units / 2) as u32
@@ -101,12 +87,12 @@ impl Store {
         self.room.close();
     }
 
-    /// Adds durable rows of `segment`, the one being written; returns how full it is now.
-    pub fn insert(&self, segment: SegmentId, rows: Vec<Rows>, room: Option<Room>) -> Fill {
+    /// Adds durable rows of `segment`, the one being written; returns how many rows of it there are now.
+    pub fn insert(&self, segment: SegmentId, rows: Vec<Rows>, room: Option<Room>) -> usize {
         let mut inner = self.lock();
         let active = inner.active.get_or_insert_with(|| Memtable::new(segment));
         active.insert(rows, room);
-        Fill { rows: active.rows, bytes: active.bytes }
+        active.rows
     }
 
     /// The segment being written was sealed.

@@ -56,7 +56,7 @@ impl Flusher {
         }
     }
 
-    /// Writes everything in memory to Parquet; returns when it is there.
+    /// Writes everything in memory to Parquet; returns when it is there and its WAL segments are gone.
     ///
     /// # Errors
     /// One line. Nothing is lost: the rows are in the WAL and stay in memory, and the next flush tries again.
@@ -76,7 +76,9 @@ impl Flusher {
             tracing::error!(%reason, "rows cannot be written to Parquet for now; they are safe in the WAL");
             return Err(reason);
         }
-        self.wal.send(Command::Remove(active)).await.map_err(|_| stopping())?;
+        let (reply, removed) = oneshot::channel();
+        self.wal.send(Command::Remove(active, reply)).await.map_err(|_| stopping())?;
+        removed.await.map_err(|_| stopping())?;
         Ok(v1::FlushReply { rows: rows as u64, files: files as u64 })
     }
 }

@@ -74,11 +74,6 @@ impl Offsets {
     pub fn iter(&self) -> impl Iterator<Item = (&StreamKey, u64)> {
         self.0.iter().map(|(key, seq)| (key, *seq))
     }
-
-    /// Whether no stream was ever heard of.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl FromIterator<(StreamKey, u64)> for Offsets {

@@ -13,7 +13,7 @@ use super::offsets::{Offsets, StreamKey, Verdict};
 use super::record;
 use crate::buffer::Store;
 use crate::buffer::memtable::Rows;
-use crate::buffer::store::{Fill, Room};
+use crate::buffer::store::Room;
 use crate::ingest::Durable;
 use crate::ingest::publish::{Publisher, Slot};
 
@@ -81,8 +81,8 @@ pub enum Command {
     /// Seal the segment being written, if it holds a batch, so that it can be flushed. The answer is the segment that
     /// is being written then: every one before it is sealed.
     Seal(oneshot::Sender<SegmentId>),
-    /// Everything in the segments before this one is in Parquet.
-    Remove(SegmentId),
+    /// Everything in the segments before this one is in Parquet. The answer comes when they are removed, or stay for now.
+    Remove(SegmentId, oneshot::Sender<()>),
 }
 
 /// When a segment is due for flushing before its time.
@@ -138,10 +138,7 @@ impl<S: Storage + Clone> Writer<S> {
         while let Some(first) = commands.blocking_recv() {
             let mut next = Some(first);
             while let Some(command) = next.take() {
-                match command {
-                    Command::Store(arrival) => next = self.store_group(*arrival, &mut commands)?,
-                    other => self.serve(other)?,
-                }
+                next = self.serve(command, &mut commands)?;
             }
         }
         self.log.sync().map(|_| ())
@@ -212,7 +209,7 @@ impl<S: Storage + Clone> Writer<S> {
         let Arrival { rows, durable, room, slot, reply, .. } = arrival;
         if matches!(outcome, Outcome::Stored { .. }) {
             let segment = self.log.active().unwrap_or(self.log.next_segment());
-            let Fill { rows, .. } = self.store.insert(segment, rows, room);
+            let rows = self.store.insert(segment, rows, room);
             self.entries += 1;
             self.publisher.publish(durable, slot);
             let log_bytes = self.active_bytes();
@@ -224,20 +221,24 @@ impl<S: Storage + Clone> Writer<S> {
         let _gone = reply.send(outcome).is_err();
     }
 
-    fn serve(&mut self, command: Command) -> Result<(), LogError> {
+    /// Does what is asked; returns the command that is next, if one was taken from the queue.
+    fn serve(&mut self, command: Command, commands: &mut mpsc::Receiver<Command>) -> Result<Option<Command>, LogError> {
+        // Whoever asked and does not wait for the answer is gone.
         match command {
-            Command::Store(_) => Ok(()),
+            Command::Store(arrival) => return self.store_group(*arrival, commands),
             Command::Offset(key, reply) => {
                 let _gone = reply.send(self.offsets.last(&key)).is_err();
-                Ok(())
             }
             Command::Seal(reply) => {
                 let sealed = self.seal()?;
                 let _gone = reply.send(sealed).is_err();
-                Ok(())
             }
-            Command::Remove(before) => self.remove(before),
+            Command::Remove(before, reply) => {
+                self.remove(before)?;
+                let _gone = reply.send(()).is_err();
+            }
         }
+        Ok(None)
     }
 
     fn seal(&mut self) -> Result<SegmentId, LogError> {
