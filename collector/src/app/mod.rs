@@ -9,13 +9,16 @@
 //! ```
 //!
 //! Stop: no new connections; sessions answer what is with the WAL and end; the responder finishes; the last segment is
-//! sealed and everything becomes Parquet.
+//! sealed, everything becomes Parquet, and what is in Parquet leaves the WAL; its thread ends, and the folder is let go.
+//! A task that ends before stops the collector, with an error.
 
 mod listen;
 
 mod remember;
 
 mod start;
+
+mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +35,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
+use self::tasks::Tasks;
 use crate::config::Config;
 use crate::console::ConsoleService;
 use crate::folder::{Announced, Folder};
@@ -102,6 +106,14 @@ pub enum AppError {
     /// The listener broke.
     #[error("the listener failed")]
     Serve(#[source] tonic::transport::Error),
+    /// A task that runs as long as the collector did not.
+    #[error("the {task} ended, and with it the collector: {reason}")]
+    Task {
+        /// Which.
+        task: &'static str,
+        /// One line.
+        reason: String,
+    },
     /// No signal handlers.
     #[error(transparent)]
     Signal(#[from] SignalError),
@@ -145,12 +157,9 @@ struct Wiring {
 struct Running {
     folder: Folder,
     shutdown: Shutdown,
-    wal_ended: oneshot::Receiver<Result<(), LogError>>,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
-    responding: JoinHandle<()>,
+    tasks: Tasks,
     /// Ends the responder once no session is left.
     finish: Arc<Notify>,
-    flushing: JoinHandle<()>,
     flusher: Arc<Flusher>,
 }
 
@@ -203,7 +212,8 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let stop = shutdown.token();
     let console = ConsoleService { store, engine, missing, events, responder: asks, flush, registry, stop };
     let serving = spawn_server(listener, tls, uplink, console, &shutdown);
-    Ok(Running { folder, shutdown, wal_ended, serving, responding, finish, flushing, flusher })
+    let tasks = Tasks { wal_ended, serving, responding, flushing };
+    Ok(Running { folder, shutdown, tasks, finish, flusher })
 }
 
 /// Starts the WAL's thread; the receiver gets how it ended.
@@ -242,10 +252,10 @@ fn spawn_server(
 
 impl Running {
     async fn until_stopped(self, announced: Announced) -> Result<(), AppError> {
-        let Self { folder, shutdown, wal_ended, serving, responding, finish, flushing, flusher } = self;
+        let Self { folder, shutdown, mut tasks, finish, flusher } = self;
         let failed = tokio::select! {
             signal = shutdown.on_signal() => signal.err().map(AppError::from),
-            ended = wal_ended => Some(AppError::Wal(ended.ok().and_then(Result::err).unwrap_or(LogError::ReadOnly))),
+            ended = tasks.first_end() => Some(ended),
         };
         shutdown.begin();
         drop(announced);
@@ -253,23 +263,34 @@ impl Running {
             // Nothing more can be stored, and nothing more may be said to be.
             return Err(error);
         }
+        if let Some(error) = &failed {
+            tracing::error!("stopping: {}", crate::error::chain(error));
+        }
         // Sessions say their last acknowledgements; they are what may still store something.
         if let Err(late) = shutdown.drain(STOP_WITHIN).await {
             tracing::warn!("{late}");
         }
         finish.notify_one();
-        if tokio::time::timeout(STOP_WITHIN, responding).await.is_err() {
-            tracing::warn!("the responder did not end in time");
+        let Tasks { wal_ended, serving, responding, flushing } = tasks;
+        if tasks::wait(responding, STOP_WITHIN).await.is_none() {
+            tracing::warn!("the responder did not end as it should");
         }
         // Connections that stay open now carry nothing but answers to statements.
-        if let Ok(Ok(Err(error))) = tokio::time::timeout(HANG_UP_WITHIN, serving).await {
-            return Err(AppError::Serve(error));
-        }
+        let served = tasks::wait(serving, HANG_UP_WITHIN).await;
         flushing.abort();
         // A flush that was under way goes on in its thread; the history's locks put this one behind it.
         let flushed = flusher.flush().await.map_err(|reason| AppError::LastFlush { reason })?;
+        // The WAL's thread ends when nobody can ask it for anything.
+        drop(flusher);
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(STOP_WITHIN, wal_ended).await {
+            return Err(AppError::Wal(error));
+        }
         tracing::info!(rows = flushed.rows, files = flushed.files, "stopped");
         drop(folder);
-        failed.map_or(Ok(()), Err)
+        match (failed, served) {
+            (Some(error), _) => Err(error),
+            (None, Some(Err(error))) => Err(AppError::Serve(error)),
+            _ => Ok(()),
+        }
     }
 }
