@@ -15,6 +15,7 @@ mod lock;
 
 use std::path::{Path, PathBuf};
 
+use skep_seglog::SegmentId;
 use thiserror::Error;
 
 pub use endpoint::{Announced, Endpoint};
@@ -61,6 +62,12 @@ pub enum FolderError {
         path: PathBuf,
         /// Why.
         source: serde_json::Error,
+    },
+    /// The WAL's rows and the history's cannot be told apart: the name that ties them together is gone.
+    #[error("{} holds a WAL but no collector.json; put it back, or move the WAL away", path.display())]
+    Nameless {
+        /// Which folder.
+        path: PathBuf,
     },
     /// No randomness.
     #[error("the system gives no random bytes")]
@@ -123,9 +130,29 @@ impl Folder {
     /// Who stores here, if anybody ever did.
     ///
     /// # Errors
-    /// [`FolderError::Malformed`], [`FolderError::Io`].
+    /// [`FolderError::Malformed`], [`FolderError::Io`], [`FolderError::Nameless`].
     pub fn identity(&self) -> Result<Option<Identity>, FolderError> {
-        Identity::read(&self.path)
+        let identity = Identity::read(&self.path)?;
+        if identity.is_none() && self.has_segments()? {
+            return Err(FolderError::Nameless { path: self.path.clone() });
+        }
+        Ok(identity)
+    }
+
+    fn has_segments(&self) -> Result<bool, FolderError> {
+        let wal = self.wal();
+        let entries = match std::fs::read_dir(&wal) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(io("list", &wal, source)),
+        };
+        for entry in entries {
+            let name = entry.map_err(|source| io("list", &wal, source))?.file_name();
+            if name.to_str().is_some_and(|name| SegmentId::parse(name).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Who stores here; a new name in a new folder.
@@ -201,6 +228,21 @@ mod tests {
         assert_eq!(folder.identity_or_new().unwrap(), made);
         assert_eq!((made.collector.len(), made.stream.len()), (12, 32));
         assert!(folder.wal().is_absolute());
+    }
+
+    #[test]
+    fn a_wal_whose_collector_has_no_name_is_not_counted_twice() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::open_exclusive(temp.path()).unwrap();
+        let made = folder.identity_or_new().unwrap();
+        std::fs::create_dir(folder.wal()).unwrap();
+        std::fs::write(SegmentId(3).path(&folder.wal()), b"").unwrap();
+        assert_eq!(folder.identity().unwrap(), Some(made));
+        std::fs::remove_file(temp.path().join("collector.json")).unwrap();
+        assert!(matches!(folder.identity(), Err(FolderError::Nameless { .. })));
+        let refused = folder.identity_or_new().unwrap_err().to_string();
+        assert!(refused.contains("holds a WAL but no collector.json"), "{refused}");
+        assert!(!temp.path().join("collector.json").exists());
     }
 
     #[test]
