@@ -33,6 +33,8 @@ async fn rows_are_found_in_memory_in_files_and_offline() {
     assert!(!offline.status.success() && said.contains("connect to it at https://"), "{said}");
     assert_eq!(collector.stop(), Some(0), "{}", ground.log());
     assert!(!ground.data().join("endpoint.json").exists());
+    let segments = ground.files("wal", "seg");
+    assert_eq!(segments.len(), 1, "a clean stop leaves flushed segments: {segments:?}");
     assert_eq!(ground.offline_number(count), 40 * ROWS);
     assert_eq!(ground.offline_number("SELECT sum(on_cpu_ns) FROM cpu"), sum);
     let files = ground.files("history/cpu", "parquet");
@@ -119,6 +121,10 @@ async fn nobody_speaks_for_another() {
 
     let refused = Uplink::open(&ground, &collector.grpc, "operator", STREAM).await.err().unwrap();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused:?}");
+    let own = Uplink::hello("collector", STREAM);
+    let refused = Uplink::open_with(&ground, &collector.grpc, "pretender", own).await.err().unwrap();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused:?}");
+    assert!(refused.message().contains("the collector's own"), "{refused:?}");
     let channel = ground.channel(&collector.grpc, "a").await.unwrap();
     let mut console = v1::console_client::ConsoleClient::new(channel);
     let refused = console.nodes(v1::NodesRequest {}).await.unwrap_err();

@@ -207,7 +207,7 @@ impl Session {
         let (envelope, gap_from) = self.fill_hole(envelope, now_us);
         let (envelope, checked) = match arrival::check(&envelope, now_us) {
             Ok(checked) => (envelope, checked),
-            Err(refused) => match self.substitute(&envelope, &refused, now_us) {
+            Err(refused) => match self.substitute(envelope, &refused, now_us).await {
                 Ok(substitute) => substitute,
                 Err(end) => return Some(end),
             },
@@ -245,25 +245,33 @@ impl Session {
     }
 
     /// Puts a batch that cannot be stored aside, and what is stored in its place in its place.
-    fn substitute(
-        &self,
-        bad: &v1::Envelope,
+    async fn substitute(
+        &mut self,
+        bad: v1::Envelope,
         refused: &arrival::Refused,
         now_us: i64,
     ) -> Result<(v1::Envelope, Checked), End> {
         let why = crate::error::chain(refused);
-        let kept = quarantine::keep_envelope(&self.shared.quarantine, bad);
+        let folder = self.shared.quarantine.clone();
+        let (bad, kept) = tokio::task::spawn_blocking(move || {
+            let kept = quarantine::keep_envelope(&folder, &bad);
+            (bad, kept)
+        })
+        .await
+        .map_err(|error| End::Reset(error.to_string()))?;
         let place = kept.map_or_else(|error| format!("could not be kept: {error}"), |p| p.display().to_string());
         tracing::error!(node = %self.node, seq = bad.seq, %why, kept = %place, "a batch cannot be stored");
-        let substitute = substitute::rejected(bad, &why, now_us).map_err(|error| End::Reset(error.to_string()))?;
+        let substitute = substitute::rejected(&bad, &why, now_us).map_err(|error| End::Reset(error.to_string()))?;
         let checked = arrival::check(&substitute, now_us).map_err(|error| End::Reset(error.to_string()))?;
         Ok((substitute, checked))
     }
 
     async fn submit(&mut self, envelope: &v1::Envelope, gap_from: u64, checked: Checked) -> Option<End> {
         let stopping = || End::Reset("the collector is stopping".to_owned());
-        let Some(room) = self.shared.store.room(&checked.rows).await else { return Some(stopping()) };
+        // In this order: slots come free as the responder works, and the responder itself waits for room. Room held while
+        // waiting for a slot would be room the responder may never get.
         let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await else { return Some(stopping()) };
+        let Some(room) = self.shared.store.room(&checked.rows).await else { return Some(stopping()) };
         let rows = checked.rows.iter().map(|(_, batch)| batch.num_rows() as u64).sum();
         let (reply, answer) = oneshot::channel();
         let arrival = Arrival {

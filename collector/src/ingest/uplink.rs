@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::peer::{self, Role};
 use super::session::{Session, Shared};
 use crate::respond::Ask;
+use crate::response::OWN_NODE;
 
 /// Messages down that may wait for a slow agent.
 const DOWN_QUEUE: usize = 256;
@@ -40,6 +41,11 @@ impl Uplink for UplinkService {
 
     async fn uplink(&self, request: Request<Streaming<v1::Up>>) -> Result<Response<Self::UplinkStream>, Status> {
         let name = peer::peer(&request, Role::Agent).map_err(|error| Status::permission_denied(error.to_string()))?;
+        if name == OWN_NODE {
+            let what = format!("the name {OWN_NODE} is the collector's own; no agent may have it");
+            tracing::error!("{what}");
+            return Err(Status::permission_denied(what));
+        }
         let mut up = request.into_inner();
         let hello = match up.message().await? {
             Some(v1::Up { message: Some(up::Message::Hello(hello)) }) => hello,

@@ -64,21 +64,30 @@ pub struct Uplink {
 impl Uplink {
     /// Says hello with the certificate of `node` and waits for the welcome.
     pub async fn open(ground: &Ground, grpc: &str, node: &str, stream: &str) -> Result<Self, Status> {
-        let channel = ground.channel(grpc, node).await.map_err(|e| Status::unavailable(e.to_string()))?;
-        let (up, receiver) = mpsc::channel(64);
-        let hello = v1::Hello {
+        Self::open_with(ground, grpc, node, Self::hello(node, stream)).await
+    }
+
+    pub fn hello(node: &str, stream: &str) -> v1::Hello {
+        v1::Hello {
             node: node.to_owned(),
             boot: "boot".to_owned(),
             stream: stream.to_owned(),
             agent_version: "test".to_owned(),
             ..Default::default()
-        };
+        }
+    }
+
+    /// Says this hello with the certificate in the file named `certificate`.
+    pub async fn open_with(ground: &Ground, grpc: &str, certificate: &str, hello: v1::Hello) -> Result<Self, Status> {
+        let channel = ground.channel(grpc, certificate).await.map_err(|e| Status::unavailable(e.to_string()))?;
+        let (up, receiver) = mpsc::channel(64);
+        let (node, stream) = (hello.node.clone(), hello.stream.clone());
         up.send(v1::Up { message: Some(up::Message::Hello(hello)) }).await.unwrap();
         let mut client = UplinkClient::new(channel);
         let mut down = client.uplink(ReceiverStream::new(receiver)).await?.into_inner();
         let first = next(&mut down).await?;
         let Some(down::Message::Welcome(welcome)) = first else { panic!("not a welcome: {first:?}") };
-        Ok(Self { up, down, durable_seq: welcome.durable_seq, stream: stream.to_owned(), node: node.to_owned() })
+        Ok(Self { up, down, durable_seq: welcome.durable_seq, stream, node })
     }
 
     pub async fn say(&self, message: up::Message) -> bool {

@@ -63,6 +63,7 @@ impl Ground {
             ("a", "a", "agent"),
             ("b", "b", "agent"),
             ("c", "c", "agent"),
+            ("pretender", "collector", "agent"),
         ] {
             let mut params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
             params.distinguished_name.push(DnType::CommonName, name);
