@@ -17,7 +17,6 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::frame::{self, FrameError};
 use super::rows::{self, Change};
-use crate::spool::record::hex;
 use crate::spool::{Append, ReceiptMark, Request};
 
 /// Commands that may wait for the executor. More than that many at once is a fault of the collector's.
@@ -28,6 +27,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// How often commands are looked through for those whose time is over.
 const EXPIRY_TICK: Duration = Duration::from_secs(1);
+
+/// What a command fails with that came when [`QUEUE`] others had no answer.
+const TOO_MANY: &str = "too many commands wait for the executor";
 
 /// Why an exchange with the executor ended.
 #[derive(Debug, Error)]
@@ -61,31 +63,43 @@ pub struct Relay {
     pub unanswered: Unanswered,
 }
 
-/// Commands without a receipt, by their id.
+/// Commands without a receipt, by their id; at most [`QUEUE`].
 #[derive(Debug, Default)]
 pub struct Unanswered(BTreeMap<String, Kept>);
 
 #[derive(Debug)]
 struct Kept {
     signed: v1::SignedCommand,
-    /// What it says, where that can be read.
-    command: Option<v1::Command>,
+    /// What it says.
+    command: v1::Command,
     /// It was written to the executor's socket. It is not written again: the executor takes a command once.
     passed_on: bool,
 }
 
+/// Why a command is not kept.
+#[derive(Debug, PartialEq)]
+enum Unkept {
+    /// It cannot be read, so nobody would ever know which receipt answers it or when its time is over.
+    Unreadable,
+    /// As many as may wait do already.
+    TooMany(Box<v1::Command>),
+}
+
 impl Unanswered {
-    fn keep(&mut self, signed: v1::SignedCommand, passed_on: bool) {
-        let command = v1::Command::decode(signed.command.as_slice()).ok();
-        let id = command.as_ref().map_or_else(|| hex(&signed.signature), |command| command.id.clone());
-        self.0.insert(id, Kept { signed, command, passed_on });
+    fn keep(&mut self, signed: v1::SignedCommand, passed_on: bool) -> Result<(), Unkept> {
+        let command = v1::Command::decode(signed.command.as_slice()).map_err(|_| Unkept::Unreadable)?;
+        if self.0.len() >= QUEUE && !self.0.contains_key(&command.id) {
+            return Err(Unkept::TooMany(Box::new(command)));
+        }
+        self.0.insert(command.id.clone(), Kept { signed, command, passed_on });
+        Ok(())
     }
 
     /// A receipt answers its own command, and commands to undo its action.
     fn answer(&mut self, receipt: &v1::Receipt) {
         let own = receipt.command.as_ref().map_or(&receipt.action_id, |command| &command.id);
         self.0.remove(own);
-        let undone = |kept: &Kept| match kept.command.as_ref().and_then(|command| command.action.as_ref()) {
+        let undone = |kept: &Kept| match &kept.command.action {
             Some(v1::command::Action::Undo(undo)) => undo.action_id == receipt.action_id,
             _ => false,
         };
@@ -94,10 +108,10 @@ impl Unanswered {
         }
     }
 
-    /// Removes the commands whose time is over. What cannot be read has no time; the executor refuses it at once.
+    /// Removes the commands whose time is over.
     fn take_late(&mut self, now_us: i64) -> Vec<v1::Command> {
-        let late = |kept: &Kept| kept.command.as_ref().is_some_and(|command| command.not_after_us < now_us);
-        self.0.extract_if(.., |_, kept| late(kept)).filter_map(|(_, kept)| kept.command).collect()
+        let late = |kept: &Kept| kept.command.not_after_us < now_us;
+        self.0.extract_if(.., |_, kept| late(kept)).map(|(_, kept)| kept.command).collect()
     }
 }
 
@@ -156,13 +170,30 @@ impl Relay {
             tokio::select! {
                 () = &mut pause => break,
                 command = self.commands.recv() => match command {
-                    Some(command) => self.unanswered.keep(command, false),
+                    Some(signed) => self.hold(signed).await?,
                     None => return Err(LinkEnd::Stopped),
                 },
                 () = self.stop.stopped() => return Err(LinkEnd::Stopped),
             }
         }
         self.fail_late().await
+    }
+
+    /// Takes a command in while there is no connection.
+    async fn hold(&mut self, signed: v1::SignedCommand) -> Result<(), LinkEnd> {
+        match self.unanswered.keep(signed, false) {
+            Ok(()) => Ok(()),
+            Err(Unkept::Unreadable) => self.fail(None, "the command cannot be read").await,
+            Err(Unkept::TooMany(command)) => self.fail(Some(&command), TOO_MANY).await,
+        }
+    }
+
+    /// Hands a command to the executor, which refuses what cannot be read.
+    async fn pass_on(&mut self, writer: &mut OwnedWriteHalf, signed: v1::SignedCommand) -> Result<(), LinkEnd> {
+        match self.unanswered.keep(signed.clone(), true) {
+            Ok(()) | Err(Unkept::Unreadable) => send(writer, executor_request::Request::Execute(signed)).await,
+            Err(Unkept::TooMany(command)) => self.fail(Some(&command), TOO_MANY).await,
+        }
     }
 
     /// One connection.
@@ -213,10 +244,7 @@ impl Relay {
                     None => return Err(FrameError::Closed.into()),
                 },
                 command = self.commands.recv() => match command {
-                    Some(command) => {
-                        self.unanswered.keep(command.clone(), true);
-                        send(writer, executor_request::Request::Execute(command)).await?;
-                    }
+                    Some(signed) => self.pass_on(writer, signed).await?,
                     None => return Ok(()),
                 },
                 _ = tick.tick() => self.fail_late().await?,

@@ -194,8 +194,8 @@ async fn a_command_without_an_answer_fails_when_its_time_is_over() {
 #[test]
 fn an_undone_action_answers_the_command_that_asked_for_it() {
     let mut unanswered = Unanswered::default();
-    unanswered.keep(signed(&undo("u", "a")), true);
-    unanswered.keep(signed(&throttle("c", 1)), true);
+    unanswered.keep(signed(&undo("u", "a")), true).unwrap();
+    unanswered.keep(signed(&throttle("c", 1)), true).unwrap();
     let receipt = |step: Step, action_id: &str, of: &v1::Command| v1::Receipt {
         step: step.into(),
         action_id: action_id.to_owned(),
@@ -207,5 +207,29 @@ fn an_undone_action_answers_the_command_that_asked_for_it() {
     unanswered.answer(&receipt(Step::Undone, "a", &throttle("a", 1)));
     assert_eq!(unanswered.0.keys().collect::<Vec<_>>(), ["c"]);
     unanswered.answer(&receipt(Step::Refused, "replay:c", &throttle("c", 1)));
+    assert!(unanswered.0.is_empty());
+}
+
+#[tokio::test]
+async fn commands_that_wait_are_bounded_and_one_too_many_fails_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(Some(&dir.path().join("executor.sock")), None);
+    for i in 0..QUEUE {
+        rig.commands.send(signed(&throttle(&format!("{i:03}"), MINUTE_US))).await.unwrap();
+    }
+    rig.commands.send(signed(&throttle("one more", MINUTE_US))).await.unwrap();
+    let Some(Request::Append(append)) = rig.spool.recv().await else { panic!("no batch") };
+    append.done.unwrap().send(()).unwrap();
+    let row = chunk::rows(&append.batch.chunks[0]).next().unwrap();
+    assert_eq!((row.text("action"), row.text("state")), (Some("one more"), Some("failed")));
+    assert_eq!(row.text("detail"), Some(TOO_MANY));
+    rig.stop().await;
+}
+
+#[test]
+fn a_command_that_cannot_be_read_is_not_kept_for_ever() {
+    let mut unanswered = Unanswered::default();
+    let nonsense = v1::SignedCommand { command: vec![0xff; 9], signature: vec![1; 64], key_id: "k".to_owned() };
+    assert_eq!(unanswered.keep(nonsense, true), Err(Unkept::Unreadable));
     assert!(unanswered.0.is_empty());
 }
