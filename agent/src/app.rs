@@ -188,17 +188,25 @@ impl Running {
         Ok(Self { intake, ending, spool, spool_thread, watch_thread, relay_task, ship_task })
     }
 
+    /// Whatever else goes wrong, the spool's thread is waited for: it may be writing.
     async fn stop(self) -> Result<(), AppError> {
+        // Without this the probes' thread still holds the spool, which then never ends.
         self.intake.drain(INTAKE_DEADLINE).await?;
-        let watched = join("watch", self.watch_thread)?;
+        let watched = join("watch", self.watch_thread);
         settle(&self.spool).await;
         self.ending.begin();
-        self.ending.drain(LINGER * 2).await?;
-        self.relay_task.await.map_err(|_| AppError::Broken { name: "relay" })?;
-        self.ship_task.await.map_err(|_| AppError::Broken { name: "ship" })?;
+        let drained = self.ending.drain(LINGER * 2).await;
+        if drained.is_err() {
+            self.ship_task.abort();
+        }
+        let relay = self.relay_task.await;
+        let ship = self.ship_task.await;
         drop(self.spool);
         join("spool", self.spool_thread)?;
-        watched?;
+        watched??;
+        relay.map_err(|_| AppError::Broken { name: "relay" })?;
+        drained?;
+        ship.map_err(|_| AppError::Broken { name: "ship" })?;
         tracing::info!("stopped");
         Ok(())
     }

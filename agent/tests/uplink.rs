@@ -267,3 +267,18 @@ async fn two_agents_do_not_share_a_folder() {
     assert!(matches!(second.task.await.unwrap(), Err(AppError::InUse { .. })));
     first.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_takes_the_hello_and_says_nothing_does_not_hold_up_the_stop() {
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = shelf();
+    shelf.lock().unwrap().silent = true;
+    let collector = Collector::start(&pki, "collector", 0, Arc::clone(&shelf)).await;
+    let agent = Agent::start(&pki, collector.port, dir.path());
+    eventually("a hello", || (!shelf.lock().unwrap().hellos.is_empty()).then_some(())).await;
+    agent.stop().await;
+    assert_eq!(shelf.lock().unwrap().stored.len(), 0);
+    assert!(spooled_bytes(dir.path()) > 0, "the last window waits for the next start");
+    collector.kill().await;
+}

@@ -117,7 +117,8 @@ struct Session {
 
 /// Sends the oldest stream that waits, until something ends the session.
 ///
-/// `hello` holds all but the stream. `on_welcome` is told of the collector's version.
+/// `hello` holds all but the stream. `on_welcome` is told of the collector's version. A collector that has not answered
+/// the hello when the stop comes has half of the linger left to do so.
 pub async fn run(
     channel: Channel,
     mut hello: v1::Hello,
@@ -126,27 +127,18 @@ pub async fn run(
 ) -> SessionEnd {
     let stream = context.spool_state.borrow().stream.clone();
     hello.stream.clone_from(&stream);
-    let mut client = UplinkClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let (outgoing, receiver) = mpsc::channel(OUTGOING);
-    if outgoing.send(v1::Up { message: Some(up::Message::Hello(hello)) }).await.is_err() {
-        return SessionEnd::Closed;
-    }
-    let call = client.uplink(tokio_stream::wrappers::ReceiverStream::new(receiver));
-    let mut incoming = match timeout(WELCOME_TIMEOUT, call).await {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return SessionEnd::Status(Box::new(status)),
-        Err(_) => return SessionEnd::Silent,
+    let mut stop = context.stop.clone();
+    let stopped = async {
+        stop.stopped().await;
+        tokio::time::sleep(context.linger / 2).await;
     };
-    let welcome = match timeout(WELCOME_TIMEOUT, incoming.message()).await {
-        Ok(Ok(Some(v1::Down { message: Some(down::Message::Welcome(welcome)) }))) => welcome,
-        Ok(Ok(Some(v1::Down { message: Some(down::Message::Reset(reset)) }))) => {
-            return SessionEnd::Reset { reason: reset.reason };
-        }
-        Ok(Ok(_)) => return SessionEnd::Closed,
-        Ok(Err(status)) => return SessionEnd::Status(Box::new(status)),
-        Err(_) => return SessionEnd::Silent,
+    let greeted = tokio::select! {
+        greeted = greet(channel, hello) => greeted,
+        () = stopped => Err(SessionEnd::Stopped),
+    };
+    let Greeted { outgoing, incoming, welcome } = match greeted {
+        Ok(greeted) => greeted,
+        Err(end) => return end,
     };
     on_welcome(&welcome);
     let session = Session {
@@ -162,6 +154,40 @@ pub async fn run(
         last_progress: Instant::now(),
     };
     session.run().await
+}
+
+/// Both ways of a connection, and the collector's first word.
+struct Greeted {
+    outgoing: mpsc::Sender<v1::Up>,
+    incoming: Streaming<v1::Down>,
+    welcome: v1::Welcome,
+}
+
+async fn greet(channel: Channel, hello: v1::Hello) -> Result<Greeted, SessionEnd> {
+    let mut client = UplinkClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (outgoing, receiver) = mpsc::channel(OUTGOING);
+    if outgoing.send(v1::Up { message: Some(up::Message::Hello(hello)) }).await.is_err() {
+        return Err(SessionEnd::Closed);
+    }
+    let call = client.uplink(tokio_stream::wrappers::ReceiverStream::new(receiver));
+    let mut incoming = match timeout(WELCOME_TIMEOUT, call).await {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return Err(SessionEnd::Status(Box::new(status))),
+        Err(_) => return Err(SessionEnd::Silent),
+    };
+    match timeout(WELCOME_TIMEOUT, incoming.message()).await {
+        Ok(Ok(Some(v1::Down { message: Some(down::Message::Welcome(welcome)) }))) => {
+            Ok(Greeted { outgoing, incoming, welcome })
+        }
+        Ok(Ok(Some(v1::Down { message: Some(down::Message::Reset(reset)) }))) => {
+            Err(SessionEnd::Reset { reason: reset.reason })
+        }
+        Ok(Ok(_)) => Err(SessionEnd::Closed),
+        Ok(Err(status)) => Err(SessionEnd::Status(Box::new(status))),
+        Err(_) => Err(SessionEnd::Silent),
+    }
 }
 
 fn window(said: u32) -> usize {

@@ -31,6 +31,8 @@ pub(crate) struct Shelf {
     pub(crate) heartbeats: Vec<v1::Heartbeat>,
     /// Sequence faults seen.
     pub(crate) faults: Vec<String>,
+    /// Answer no hello while set.
+    pub(crate) silent: bool,
     /// Acknowledge nothing while set.
     pub(crate) mute: bool,
     /// Forget to store: break the connection at the next batch.
@@ -188,6 +190,9 @@ fn answer(shelf: &Mutex<Shelf>, message: up::Message) -> Result<Vec<down::Messag
             let durable_seq = shelf.durable.get(&hello.stream).copied().unwrap_or(0);
             let window = shelf.window;
             shelf.hellos.push(hello);
+            if shelf.silent {
+                return Ok(Vec::new());
+            }
             vec![down::Message::Welcome(v1::Welcome {
                 durable_seq,
                 collector_version: "stub".to_owned(),
