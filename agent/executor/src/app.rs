@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use skep_runtime::clock::Clock;
 use skep_runtime::shutdown::{Shutdown, SignalError};
-use skep_seglog::Disk;
+use skep_seglog::{Disk, Storage};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::act::hierarchy::{Hierarchy, HierarchyError};
 use crate::act::usage::{self, Usage};
 use crate::config::Config;
-use crate::engine::{Engine, Measure, Setup};
+use crate::engine::{Engine, Measure, STOPPING, Setup};
 use crate::journal::{Journal, JournalError};
 use crate::socket::server::{Ask, Server, SocketError};
 use crate::verify::key::{KeyError, Trusted};
@@ -26,6 +26,12 @@ const ASKS: usize = 64;
 
 /// Timers do not run while the host sleeps and leases do: what is due is looked at this often at least.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+/// How often undoing is tried at the end.
+const STOP_TRIES: u32 = 4;
+
+/// Time between these tries.
+const STOP_PAUSE: Duration = Duration::from_millis(500);
 
 /// What the executor is started with.
 #[derive(Debug)]
@@ -70,6 +76,12 @@ pub enum AppError {
         /// Why.
         source: io::Error,
     },
+    /// Limits that could not be undone at the end; the next life tries again.
+    #[error("could not be undone and may still stand: {actions}")]
+    StillStanding {
+        /// Ids.
+        actions: String,
+    },
     /// Another executor uses the state folder.
     #[error("another executor uses {}", path.display())]
     Locked {
@@ -84,10 +96,11 @@ pub enum AppError {
 /// [`AppError`]; what stood was undone as far as possible.
 pub async fn run(options: Options) -> Result<(), AppError> {
     let _lock = lock(&options)?;
-    let mut trusted = Trusted::default();
-    for path in &options.trusted_keys {
-        trusted.add_file(path)?;
-    }
+    // Undoing needs no key: whatever an earlier life left is undone before a bad one ends this life.
+    let (trusted, bad_key) = match trusted(&options.trusted_keys) {
+        Ok(trusted) => (trusted, None),
+        Err(error) => (Trusted::default(), Some(error)),
+    };
     let clock = Clock::system();
     let journal = Journal::open(Disk, &options.state_dir.join("journal"), clock.wall_us())?;
     let act = options.config.act;
@@ -102,7 +115,17 @@ pub async fn run(options: Options) -> Result<(), AppError> {
     };
     tracing::info!(root = %setup.hierarchy.root.display(), version = ?setup.hierarchy.version, act, "cpu hierarchy");
     let mut engine = Engine::start(setup, journal)?;
-    let server = Server::bind(&options.socket, allowed_uids)?;
+    if let Some(error) = bad_key {
+        stop(&mut engine).await?;
+        return Err(error.into());
+    }
+    let server = match Server::bind(&options.socket, allowed_uids) {
+        Ok(server) => server,
+        Err(error) => {
+            stop(&mut engine).await?;
+            return Err(error.into());
+        }
+    };
     tracing::info!("listening on {}", options.socket.display());
 
     let shutdown = Shutdown::new();
@@ -113,10 +136,34 @@ pub async fn run(options: Options) -> Result<(), AppError> {
         ended = drive(&mut engine, &clock, inbox) => ended.map_err(AppError::from),
     };
     // Nothing is left standing, whatever ended it.
-    let stopped = engine.stop();
-    served?;
+    if let Err(error) = &served {
+        tracing::error!(%error, "ended by a fault");
+    }
+    stop(&mut engine).await?;
+    served
+}
+
+fn trusted(paths: &[PathBuf]) -> Result<Trusted, KeyError> {
+    let mut trusted = Trusted::default();
+    for path in paths {
+        trusted.add_file(path)?;
+    }
+    Ok(trusted)
+}
+
+/// Undoes everything, with a few tries for what does not let itself be undone at once.
+async fn stop<S: Storage + Clone>(engine: &mut Engine<S>) -> Result<(), AppError> {
+    let mut stopped = engine.stop();
+    for _ in 1..STOP_TRIES {
+        if engine.status().active.is_empty() {
+            break;
+        }
+        tokio::time::sleep(STOP_PAUSE).await;
+        stopped = engine.undo_all(STOPPING);
+    }
     stopped?;
-    Ok(())
+    let actions = engine.status().active;
+    if actions.is_empty() { Ok(()) } else { Err(AppError::StillStanding { actions: actions.join(", ") }) }
 }
 
 /// Serves requests, measurements and leases until the journal fails.

@@ -85,6 +85,22 @@ fn a_kill_during_the_lease_is_made_good_before_the_next_life_listens() {
 }
 
 #[test]
+fn an_unreadable_trusted_key_does_not_keep_a_crashed_lifes_limit_standing() {
+    let busy = Busy::start("key");
+    let mut executor = Executor::start(ACT);
+    let mut agent = executor.agent();
+    let command = executor.throttle(&busy, 100, 600);
+    agent.execute(executor.sign(&command));
+    agent.expect(Step::Applied);
+    executor.kill();
+    assert!(busy.limited());
+    fs::write(executor.dir.path().join("command.pub"), "no key").unwrap();
+    let failed = executor.command().output().unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{}", String::from_utf8_lossy(&failed.stderr));
+    assert!(!busy.limited(), "undoing needs no key");
+}
+
+#[test]
 fn a_termination_undoes_and_exits_with_0() {
     let busy = Busy::start("term");
     let mut executor = Executor::start(ACT);
@@ -252,7 +268,7 @@ fn a_cgroup_that_holds_a_protected_process_is_refused_whatever_its_name() {
     let mut executor = Executor::start(ACT);
     let mut agent = executor.agent();
     eventually("sshd", || {
-        let pid = skep_executor::act::usage::processes(&below).first().copied()?;
+        let pid = skep_executor::act::usage::processes(&below).unwrap().first().copied()?;
         fs::read_link(format!("/proc/{pid}/exe")).ok().filter(|exe| exe.ends_with("sshd"))
     });
     let command = executor.throttle(&busy, 100, 60);

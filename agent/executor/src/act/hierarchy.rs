@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// Which interface files a hierarchy has.
@@ -91,6 +94,42 @@ pub enum CgroupError {
         /// Why.
         kind: io::ErrorKind,
     },
+}
+
+/// A cgroup's folder, held open: what is reached through it is this cgroup's, whatever is made at its path meanwhile.
+#[derive(Debug)]
+pub struct Held {
+    /// Keeps `dir` meaning what it means.
+    _folder: OwnedFd,
+    dir: PathBuf,
+}
+
+impl Held {
+    /// The folder, to reach its files by; gone with this value.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Cgroup {
+    /// Opens the folder and makes sure that it still is the one that was meant.
+    ///
+    /// # Errors
+    /// [`CgroupError`].
+    pub fn hold(&self) -> Result<Held, CgroupError> {
+        let failed = |error: Errno| match error {
+            Errno::NOENT | Errno::NOTDIR | Errno::NODEV => CgroupError::Gone { path: self.path.clone() },
+            error => CgroupError::Io { path: self.path.clone(), kind: io::Error::from(error).kind() },
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.dir, flags, Mode::empty()).map_err(failed)?;
+        let found = i64::try_from(rustix::fs::fstat(&folder).map_err(failed)?.st_ino).unwrap_or(-1);
+        if found != self.id {
+            return Err(CgroupError::Recreated { path: self.path.clone(), expected: self.id, found });
+        }
+        let dir = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        Ok(Held { _folder: folder, dir })
+    }
 }
 
 impl Hierarchy {
@@ -191,6 +230,24 @@ mod tests {
         assert_eq!(choose("1 2 0:3 /docker/abc /cg rw - cgroup cgroup rw,cpu\n", |_| String::new()), None);
         let spaced = choose("1 2 0:3 / /my\\040cg rw - cgroup cgroup rw,cpu\n", |_| String::new()).unwrap();
         assert_eq!(spaced.root, Path::new("/my cg"));
+    }
+
+    #[test]
+    fn a_held_folder_stays_the_one_that_was_meant_when_its_name_is_given_away() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("cpu.max"), "first").unwrap();
+        let hierarchy = Hierarchy { root: root.path().to_owned(), version: Version::V2 };
+        let id = fs::metadata(&dir).unwrap().ino() as i64;
+        let cgroup = hierarchy.cgroup("/a", id).unwrap();
+        let held = cgroup.hold().unwrap();
+        fs::rename(&dir, root.path().join("b")).unwrap();
+        assert!(matches!(cgroup.hold(), Err(CgroupError::Gone { .. })));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("cpu.max"), "second").unwrap();
+        assert!(matches!(cgroup.hold(), Err(CgroupError::Recreated { .. })));
+        assert_eq!(fs::read_to_string(held.dir().join("cpu.max")).unwrap(), "first");
     }
 
     #[test]

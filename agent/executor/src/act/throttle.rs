@@ -53,6 +53,16 @@ pub enum LimitError {
 }
 
 impl LimitError {
+    /// The same, with the file said to be in `dir`: people know a held folder by its path.
+    pub fn within(mut self, dir: &Path) -> Self {
+        if let Self::Io { path, .. } | Self::NotALimit { path, .. } = &mut self
+            && let Some(name) = path.file_name()
+        {
+            *path = dir.join(name);
+        }
+        self
+    }
+
     /// Whether the cgroup is not there any more.
     pub fn is_gone(&self) -> bool {
         match self {

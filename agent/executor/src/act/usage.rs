@@ -6,7 +6,11 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use thiserror::Error;
 
 /// Tasks looked at; a cgroup with more is judged by these.
 const MAX_TASKS: usize = 20_000;
@@ -72,9 +76,72 @@ pub fn between(earlier: &Reading, later: &Reading) -> Usage {
     Usage { used_cores: cores(ran), wanted_cores: cores(ran + waited) }
 }
 
-/// Process ids in the cgroup in `dir` and all below it.
-pub fn processes(dir: &Path) -> Vec<u32> {
-    with_descendants(dir).iter().filter_map(|cgroup| numbers(&cgroup.join("cgroup.procs"))).flatten().collect()
+/// Why not every process of a cgroup could be seen.
+#[derive(Debug, Error)]
+pub enum UnseenError {
+    /// A file or folder does not read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Too many cgroups below it to look at.
+    #[error("more than {MAX_CGROUPS} cgroups are below it")]
+    TooMany,
+}
+
+/// Process ids (of threaded cgroups, task ids) in the cgroup in `dir` and all below it: all of them, or an error. What
+/// ends below `dir` meanwhile holds nothing any more.
+///
+/// # Errors
+/// [`UnseenError`].
+pub fn processes(dir: &Path) -> Result<Vec<u32>, UnseenError> {
+    let (mut found, mut waiting, mut looked_at) = (Vec::new(), vec![dir.to_owned()], 0);
+    while let Some(cgroup) = waiting.pop() {
+        looked_at += 1;
+        if looked_at > MAX_CGROUPS {
+            return Err(UnseenError::TooMany);
+        }
+        match members(&cgroup).and_then(|pids| Ok((pids, folders(&cgroup)?))) {
+            Ok((pids, below)) => {
+                found.extend(pids);
+                waiting.extend(below);
+            }
+            Err(source) if cgroup != dir && is_gone(&source) => {}
+            Err(source) => return Err(UnseenError::Io { path: cgroup, source }),
+        }
+    }
+    Ok(found)
+}
+
+fn members(cgroup: &Path) -> io::Result<Vec<u32>> {
+    let text = match fs::read_to_string(cgroup.join("cgroup.procs")) {
+        // A threaded cgroup has tasks only.
+        Err(error) if is_errno(&error, Errno::OPNOTSUPP) => fs::read_to_string(cgroup.join("cgroup.threads"))?,
+        text => text?,
+    };
+    text.lines().map(|line| line.parse().map_err(|_| io::ErrorKind::InvalidData.into())).collect()
+}
+
+fn folders(cgroup: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || is_errno(error, Errno::NODEV)
+}
+
+fn is_errno(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 fn with_descendants(dir: &Path) -> Vec<PathBuf> {
@@ -125,6 +192,26 @@ mod tests {
         let usage = between(&earlier, &later);
         assert!((usage.used_cores - 1.5).abs() < 1e-9, "{usage:?}");
         assert!((usage.wanted_cores - 1.75).abs() < 1e-9, "{usage:?}");
+    }
+
+    #[test]
+    fn processes_are_all_seen_or_it_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let procs = |dir: &Path, text: &str| fs::write(dir.join("cgroup.procs"), text).unwrap();
+        assert!(matches!(processes(root.path()), Err(UnseenError::Io { .. })), "the target itself must be readable");
+        procs(root.path(), "11\n12\n");
+        let below = root.path().join("below");
+        fs::create_dir(&below).unwrap();
+        assert_eq!(processes(root.path()).unwrap(), [11, 12], "what vanished below holds nothing");
+        procs(&below, "13\n");
+        assert_eq!(processes(root.path()).unwrap(), [11, 12, 13]);
+        procs(&below, "what\n");
+        assert!(matches!(processes(root.path()), Err(UnseenError::Io { .. })));
+        procs(&below, "");
+        for name in 0..MAX_CGROUPS {
+            fs::create_dir(below.join(name.to_string())).unwrap();
+        }
+        assert!(matches!(processes(root.path()), Err(UnseenError::TooMany)));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use skep_seglog::{Disk, Storage};
 use skep_wire::v1::{self, Step};
 use tokio::sync::watch;
 
-use crate::act::hierarchy::{Cgroup, Hierarchy};
-use crate::act::throttle::{self, Limit};
+use crate::act::hierarchy::{Cgroup, Held, Hierarchy};
+use crate::act::throttle::{self, Limit, LimitError};
 use crate::act::usage::Usage;
 use crate::config::Config;
 use crate::journal::record::What;
@@ -38,6 +38,9 @@ pub const AFTER: Duration = Duration::from_millis(2_000);
 
 /// An undo that failed is tried again after this time.
 const RETRY_NS: u64 = 5_000_000_000;
+
+/// Why everything is undone at the end.
+pub const STOPPING: &str = "the executor is stopping";
 
 /// Nonces are remembered for so long after the command's own end, whatever the clock does meanwhile.
 const REMEMBER_US: i64 = 86_400_000_000;
@@ -236,13 +239,15 @@ impl<S: Storage + Clone> Engine<S> {
     /// [`JournalError`]: as much as possible was undone.
     pub fn stop(&mut self) -> Result<(), JournalError> {
         self.stopping = true;
-        let waiting: Vec<String> = self.stages.keys().cloned().collect();
-        for action in waiting {
-            if let Some(Stage::Before(command)) = self.stages.remove(&action) {
-                self.refuse(Some(&command), &Refusal::Stopping)?;
+        let waiting: Vec<Stage> = self.stages.drain().map(|(_, stage)| stage).collect();
+        // The host comes first: a journal that fails must not keep a limit standing.
+        let mut result = self.undo_all(STOPPING);
+        for stage in waiting {
+            if let Stage::Before(command) = stage {
+                result = result.and(self.refuse(Some(&command), &Refusal::Stopping));
             }
         }
-        self.undo_all("the executor is stopping")
+        result
     }
 
     /// Undoes everything that stands, in spite of failures to write the journal.
@@ -270,7 +275,7 @@ impl<S: Storage + Clone> Engine<S> {
             now_us,
             seen: state.has_seen(&command.nonce, &command.id) || command.issued_us < self.distrust_before_us,
             standing: state.standing.len() + measuring,
-            begun_in_hour: state.begun_in_hour(now_us),
+            begun_in_hour: state.begun_in_hour(now_us) + measuring,
         };
         match admission::check(command, &self.setup.config.policy, situation)? {
             Order::Throttle { .. } => {
@@ -311,7 +316,7 @@ impl<S: Storage + Clone> Engine<S> {
 
     /// Everything is asked once more: between the first question and now the host went on.
     fn apply(&mut self, command: v1::Command, before: Usage) -> Result<Option<Measure>, JournalError> {
-        let (cgroup, previous, limit) = match self.ready(&command, before) {
+        let Ready { cgroup, held, previous, limit } = match self.ready(&command, before) {
             Ok(ready) => ready,
             Err(refusal) => {
                 self.refuse(Some(&command), &refusal)?;
@@ -341,18 +346,14 @@ impl<S: Storage + Clone> Engine<S> {
             lease_until_us,
         };
         self.record(vec![self.seen(&command, true), What::Standing(standing)], Vec::new())?;
-        if let Err(error) = throttle::write(version, &cgroup.dir, &limit) {
-            tracing::warn!(action = command.id, %error, "a limit could not be set");
-            let failed = self.receipt(&command, Step::Failed, error.to_string());
-            // What was half set, if anything, is taken back before the action is closed.
-            self.undo_quietly(&command.id);
-            self.record(vec![What::Closed(command.id.clone())], vec![failed])?;
+        if let Err(error) = throttle::write(version, held.dir(), &limit).map_err(|error| error.within(&cgroup.dir)) {
+            self.not_set(&command, &error)?;
             return Ok(None);
         }
         let lease_ns = u64::from(command.lease_s) * 1_000_000_000;
         let at_ns = self.setup.clock.boot_ns() + lease_ns;
         self.due.insert(command.id.clone(), Due { at_ns, why: "the lease has ended", told: false });
-        let mut applied = self.receipt(&command, Step::Applied, what);
+        let mut applied = self.receipt_of_change(&command, Step::Applied, what);
         applied.lease_until_us = lease_until_us;
         self.record(Vec::new(), vec![applied])?;
         let measure = Measure { action: command.id.clone(), dir: cgroup.dir, settle: SETTLE, watch: AFTER };
@@ -360,10 +361,28 @@ impl<S: Storage + Clone> Engine<S> {
         Ok(Some(measure))
     }
 
+    /// What was half set, if anything, is taken back before the action is closed; until then it stands.
+    fn not_set(&mut self, command: &v1::Command, error: &LimitError) -> Result<(), JournalError> {
+        tracing::warn!(action = command.id, %error, "a limit could not be set");
+        let failed = self.receipt_of_change(command, Step::Failed, error.to_string());
+        self.retry(&command.id, "it could not be set", true);
+        if !self.undo_quietly(&command.id) {
+            return self.record(Vec::new(), vec![failed]);
+        }
+        self.record(vec![What::Closed(command.id.clone())], vec![failed])?;
+        self.due.remove(&command.id);
+        Ok(())
+    }
+
     /// The target, the limit it has and the one it is to have.
-    fn ready(&self, command: &v1::Command, before: Usage) -> Result<(Cgroup, Limit, Limit), Refusal> {
+    fn ready(&self, command: &v1::Command, before: Usage) -> Result<Ready, Refusal> {
+        let left_us = command.not_after_us.saturating_sub(self.setup.clock.wall_us());
+        if left_us < 0 {
+            return Err(Refusal::Expired { seconds: left_us.saturating_neg() / 1_000_000 });
+        }
         let cgroup = self.aim(command)?;
-        let previous = throttle::read(self.setup.hierarchy.version, &cgroup.dir)
+        let held = cgroup.hold()?;
+        let previous = throttle::read(self.setup.hierarchy.version, held.dir())
             .map_err(|_| Refusal::Malformed { what: "its cgroup has no readable cpu limit" })?;
         let millicores = match &command.action {
             Some(v1::command::Action::Throttle(throttle)) => throttle.cpu_millicores,
@@ -377,7 +396,7 @@ impl<S: Storage + Clone> Engine<S> {
             let (used, limit) = (Cores::new(before.used_cores), Cores::new(limit.cores()));
             return Err(Refusal::TriggerGone { used, limit });
         }
-        Ok((cgroup, previous, limit))
+        Ok(Ready { cgroup, held, previous, limit })
     }
 
     fn verify(&mut self, action: &str, before: Usage, after: Usage, limit_cores: f64) -> Result<(), JournalError> {
@@ -385,7 +404,7 @@ impl<S: Storage + Clone> Engine<S> {
         let command = standing.command.clone().unwrap_or_default();
         let step = trigger::outcome(before, after, limit_cores);
         let detail = format!("it uses {:.3} cores now, it used {:.3}", after.used_cores, before.used_cores);
-        let receipt = self.receipt(&command, step, detail);
+        let receipt = self.receipt_of_change(&command, step, detail);
         self.record(Vec::new(), vec![receipt])?;
         if step == Step::Worse { self.undo(action, "it made things worse") } else { Ok(()) }
     }
@@ -409,7 +428,7 @@ impl<S: Storage + Clone> Engine<S> {
         match undo::undo(&standing, &self.setup.boot, &self.setup.hierarchy) {
             Ok(how) => {
                 tracing::info!(action, why, how, "undone");
-                let receipt = self.receipt(&command, Step::Undone, format!("{why}: {how}"));
+                let receipt = self.receipt_of_change(&command, Step::Undone, format!("{why}: {how}"));
                 // While the journal cannot be written the action stays in it, to be closed when it can.
                 self.retry(action, why, true);
                 self.record(vec![What::Closed(action.to_owned())], vec![receipt])?;
@@ -423,7 +442,7 @@ impl<S: Storage + Clone> Engine<S> {
                 if told {
                     return Ok(());
                 }
-                let receipt = self.receipt(&command, Step::Failed, format!("could not be undone: {error}"));
+                let receipt = self.receipt_of_change(&command, Step::Failed, format!("could not be undone: {error}"));
                 self.record(Vec::new(), vec![receipt])
             }
         }
@@ -434,11 +453,15 @@ impl<S: Storage + Clone> Engine<S> {
         self.due.insert(action.to_owned(), Due { at_ns, why, told });
     }
 
-    fn undo_quietly(&self, action: &str) {
-        if let Some(standing) = self.journal.state().standing.get(action)
-            && let Err(error) = undo::undo(standing, &self.setup.boot, &self.setup.hierarchy)
-        {
-            tracing::error!(action, %error, "a limit that could not be set could not be taken back either");
+    /// Whether nothing of the action is left on the host.
+    fn undo_quietly(&self, action: &str) -> bool {
+        let Some(standing) = self.journal.state().standing.get(action) else { return true };
+        match undo::undo(standing, &self.setup.boot, &self.setup.hierarchy) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(action, %error, "a limit that could not be set could not be taken back either");
+                false
+            }
         }
     }
 
@@ -470,6 +493,11 @@ impl<S: Storage + Clone> Engine<S> {
         }
     }
 
+    /// Of an action the host was changed by, whatever this life may do: only such actions stand.
+    fn receipt_of_change(&self, command: &v1::Command, step: Step, detail: String) -> v1::Receipt {
+        v1::Receipt { dry_run: false, ..self.receipt(command, step, detail) }
+    }
+
     fn seen(&self, command: &v1::Command, begins: bool) -> What {
         let now_us = self.setup.clock.wall_us();
         What::Seen(Seen {
@@ -495,6 +523,15 @@ impl<S: Storage + Clone> Engine<S> {
     fn publish(&self) {
         self.outbox.send_replace(Arc::new(self.journal.state().receipts.values().cloned().collect()));
     }
+}
+
+/// A target at the moment it is to be changed.
+struct Ready {
+    cgroup: Cgroup,
+    /// Between this and the change the journal is written: the change must hit this very cgroup or none.
+    held: Held,
+    previous: Limit,
+    limit: Limit,
 }
 
 /// A command that passed.

@@ -30,13 +30,21 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("busy")).unwrap();
-        fs::write(root.path().join("busy/cpu.max"), "max 100000").unwrap();
+        for name in ["busy", "calm"] {
+            let dir = root.path().join(name);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("cpu.max"), "max 100000").unwrap();
+            fs::write(dir.join("cgroup.procs"), "").unwrap();
+        }
         let clock = Clock::manual(SECOND_NS, START_US);
         Self { root, disk: SimDisk::default(), clock, key: SigningKey::from_bytes(&[4; 32]), issued: 0 }
     }
 
     fn start(&self) -> Engine<SimDisk> {
+        self.start_with("act = true\n")
+    }
+
+    fn start_with(&self, config: &str) -> Engine<SimDisk> {
         let journal = Journal::open(self.disk.clone(), Path::new("/journal"), self.clock.wall_us()).unwrap();
         let mut trusted = Trusted::default();
         trusted.add(self.key.verifying_key());
@@ -44,7 +52,7 @@ impl Bench {
             node: "n".to_owned(),
             boot: "b".to_owned(),
             trusted,
-            config: Config::parse("act = true\n").unwrap(),
+            config: Config::parse(config).unwrap(),
             hierarchy: Hierarchy { root: self.root.path().to_owned(), version: Version::V2 },
             clock: self.clock.clone(),
         };
@@ -60,9 +68,13 @@ impl Bench {
     }
 
     fn throttle(&mut self, lease_s: u32) -> v1::SignedCommand {
+        self.throttle_of("busy", lease_s)
+    }
+
+    fn throttle_of(&mut self, name: &str, lease_s: u32) -> v1::SignedCommand {
         self.issued += 1;
-        let cgroup_id = fs::metadata(self.root.path().join("busy")).unwrap().ino() as i64;
-        let target = v1::Target { workload: "w".to_owned(), cgroup: "/busy".to_owned(), cgroup_id };
+        let cgroup_id = fs::metadata(self.root.path().join(name)).unwrap().ino() as i64;
+        let target = v1::Target { workload: "w".to_owned(), cgroup: format!("/{name}"), cgroup_id };
         let command = v1::Command {
             id: format!("{:032x}", self.issued),
             nonce: format!("{:032x}", self.issued + 1000),
@@ -237,4 +249,65 @@ fn an_agent_that_takes_no_receipts_cannot_fill_the_disk() {
     assert_eq!(engine.receipts().borrow().len(), MAX_RECEIPTS);
     engine.acknowledge(MAX_RECEIPTS as u64).unwrap();
     assert!(engine.execute(&bench.throttle(60)).unwrap().is_some());
+}
+
+#[test]
+fn a_failing_journal_does_not_keep_stop_from_undoing_while_a_command_waits() {
+    let mut bench = Bench::new();
+    let (mut engine, _) = bench.applied(60);
+    assert!(engine.execute(&bench.throttle_of("calm", 60)).unwrap().is_some(), "one is being measured");
+    bench.disk.set_free(Some(0));
+    assert!(engine.stop().is_err());
+    assert_eq!(bench.limit(), "max 100000");
+}
+
+#[test]
+fn a_half_set_limit_that_cannot_be_taken_back_stays_open_and_is_tried_again() {
+    let mut bench = Bench::new();
+    let (mut engine, action) = bench.applied(600);
+    let command = engine.journal.state().standing[&action].command.clone().unwrap();
+    bench.set_limit("nonsense");
+    let error = throttle::read(Version::V2, &bench.root.path().join("busy")).unwrap_err();
+    engine.not_set(&command, &error).unwrap();
+    assert_eq!(engine.status().active, [action]);
+    bench.set_limit("25000 100000");
+    bench.clock.advance_ns(RETRY_NS);
+    engine.run_due().unwrap();
+    assert_eq!(bench.limit(), "max 100000");
+    assert_eq!(steps(&engine), [Step::Applied, Step::Failed, Step::Undone]);
+    assert!(engine.status().active.is_empty());
+}
+
+#[test]
+fn commands_being_measured_count_against_the_hour() {
+    let mut bench = Bench::new();
+    let mut engine = bench.start_with("act = true\n[budget]\nmax_per_hour = 1\n");
+    assert!(engine.execute(&bench.throttle(60)).unwrap().is_some());
+    assert!(engine.execute(&bench.throttle_of("calm", 60)).unwrap().is_none());
+    let receipts = engine.receipts();
+    let detail = receipts.borrow().last().unwrap().detail.clone();
+    assert_eq!(detail, "not allowed by this executor's policy: 1 actions in an hour, 1 may be");
+}
+
+#[test]
+fn a_command_that_expires_while_it_is_measured_is_refused() {
+    let mut bench = Bench::new();
+    let mut engine = bench.start();
+    let measure = engine.execute(&bench.throttle(60)).unwrap().unwrap();
+    bench.clock.advance_ns(61 * SECOND_NS);
+    assert_eq!(engine.measured(&measure.action, BUSY).unwrap(), None);
+    assert_eq!(bench.limit(), "max 100000");
+    assert_eq!(steps(&engine), [Step::Refused]);
+}
+
+#[test]
+fn undoing_a_real_limit_is_no_dry_run_in_a_life_that_does_not_act() {
+    let mut bench = Bench::new();
+    let (engine, _) = bench.applied(600);
+    drop(engine);
+    let engine = bench.start_with("act = false\n");
+    assert_eq!(bench.limit(), "max 100000");
+    let receipts = engine.receipts();
+    let last = receipts.borrow().last().cloned().unwrap();
+    assert_eq!((last.step(), last.dry_run), (Step::Undone, false));
 }

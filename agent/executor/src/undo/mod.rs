@@ -45,27 +45,28 @@ pub fn plan(standing: &Standing, boot: &str, found: Option<&Limit>) -> Plan {
 /// [`UndoError`]: the limit may still stand; try again.
 pub fn undo(standing: &Standing, boot: &str, hierarchy: &Hierarchy) -> Result<String, UndoError> {
     let (path, id) = standing.target();
-    let cgroup = match hierarchy.cgroup(path, id) {
+    // Held: what is written belongs to the cgroup that was looked at.
+    let cgroup = match hierarchy.cgroup(path, id).and_then(|cgroup| Ok((cgroup.hold()?, cgroup.dir))) {
         Ok(cgroup) => Some(cgroup),
         Err(error @ CgroupError::Io { .. }) => return Err(error.into()),
         Err(_) => None,
     };
     let found = match &cgroup {
         None => None,
-        Some(cgroup) => match throttle::read(hierarchy.version, &cgroup.dir) {
+        Some((held, dir)) => match throttle::read(hierarchy.version, held.dir()) {
             Ok(limit) => Some(limit),
             Err(error) if error.is_gone() => None,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error.within(dir).into()),
         },
     };
     match (plan(standing, boot, found.as_ref()), cgroup) {
-        (Plan::Restore(limit), Some(cgroup)) => match throttle::write(hierarchy.version, &cgroup.dir, &limit) {
+        (Plan::Restore(limit), Some((held, dir))) => match throttle::write(hierarchy.version, held.dir(), &limit) {
             Ok(()) => Ok(match limit.quota_us {
                 None => "no limit, as before".to_owned(),
                 Some(_) => format!("limited to {:.3} cores, as before", limit.cores()),
             }),
             Err(error) if error.is_gone() => Ok("the cgroup is gone, and its limit with it".to_owned()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error.within(&dir).into()),
         },
         (Plan::Leave(why), _) => Ok(why),
         // A limit was found, so there is a cgroup.

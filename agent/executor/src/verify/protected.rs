@@ -43,7 +43,11 @@ pub fn check(cgroup: &Cgroup, also: &[String]) -> Result<(), Refusal> {
     if let Some(pattern) = also.iter().find(|pattern| matches(pattern, &cgroup.path)) {
         return protected(format!("the configuration protects {pattern}"));
     }
-    for pid in usage::processes(&cgroup.dir) {
+    let pids = match usage::processes(&cgroup.dir) {
+        Ok(pids) => pids,
+        Err(error) => return protected(format!("not all it holds can be seen: {error}")),
+    };
+    for pid in pids {
         if let Some(why) = protects(pid) {
             return protected(why);
         }
@@ -52,6 +56,10 @@ pub fn check(cgroup: &Cgroup, also: &[String]) -> Result<(), Refusal> {
 }
 
 fn protects(pid: u32) -> Option<String> {
+    // The kernel's word for a process outside this pid namespace.
+    if pid == 0 {
+        return Some("it holds a process that cannot be seen from here".to_owned());
+    }
     if pid == 1 {
         return Some("it holds pid 1".to_owned());
     }
@@ -98,6 +106,15 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
         }
+    }
+
+    #[test]
+    fn a_cgroup_whose_processes_cannot_be_read_is_protected() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroup = Cgroup { dir: dir.path().to_owned(), path: "/x".to_owned(), id: 1 };
+        assert!(matches!(check(&cgroup, &[]), Err(Refusal::Protected { .. })));
+        std::fs::write(dir.path().join("cgroup.procs"), "").unwrap();
+        assert_eq!(check(&cgroup, &[]), Ok(()));
     }
 
     #[test]

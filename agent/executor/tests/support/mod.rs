@@ -70,7 +70,7 @@ impl Busy {
         let script = format!("echo $$ > {}/cgroup.procs && {script}", self.dir.display());
         self.children.push(Command::new("/bin/sh").args(["-c", &script]).spawn().expect("sh starts"));
         let children = self.children.len();
-        eventually("process in the cgroup", || (usage::processes(&self.dir).len() >= children).then_some(()));
+        eventually("process in the cgroup", || (usage::processes(&self.dir).unwrap().len() >= children).then_some(()));
     }
 
     pub(crate) fn id(&self) -> i64 {
