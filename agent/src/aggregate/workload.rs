@@ -29,11 +29,6 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// The host itself: the root cgroup, kernel threads, and whatever could not be attributed.
-    pub fn host() -> Self {
-        Self { key: "host".to_owned(), ..Self::default() }
-    }
-
     /// Names `path`, which starts at the root of its hierarchy.
     pub fn of(path: &str) -> Self {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != "..").collect();

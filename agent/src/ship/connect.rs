@@ -36,7 +36,7 @@ pub async fn connect(collector: &Uri, credentials: &Credentials) -> Result<Chann
 /// What is wrong, in one line for an operator.
 pub fn explain(collector: &Uri, error: &(dyn Error + 'static)) -> String {
     let place = collector.authority().map_or_else(|| collector.to_string(), ToString::to_string);
-    match find_tls(error) {
+    match find::<rustls::Error>(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => format!("{place}: {}", certificate_fault(fault)),
         Some(rustls::Error::AlertReceived(alert)) => format!("{place}: {}", alert_text(*alert)),
         Some(other) => format!("{place}: TLS failed: {other}"),
@@ -77,10 +77,6 @@ fn alert_text(alert: AlertDescription) -> String {
         AlertDescription::ProtocolVersion => "the collector does not speak TLS 1.3".to_owned(),
         other => format!("the collector ended the TLS handshake: {other:?}"),
     }
-}
-
-fn find_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    find::<rustls::Error>(error)
 }
 
 /// The first error of type `T` among the causes. An I/O error hides what it wraps, so that is looked at too.

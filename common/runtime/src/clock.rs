@@ -62,11 +62,6 @@ impl Clock {
         self.offset_ns().saturating_add_unsigned(boot_ns).div_euclid(1000)
     }
 
-    /// Boot clock at a moment of the wall clock; 0 for moments before boot.
-    pub fn boot_ns_at(&self, wall_us: i64) -> u64 {
-        u64::try_from(wall_us.saturating_mul(1000).saturating_sub(self.offset_ns())).unwrap_or(0)
-    }
-
     /// Takes the offset between the clocks anew; returns by how many microseconds wall time moved.
     pub fn reanchor(&self) -> i64 {
         match self.inner.source {
@@ -121,12 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn wall_and_boot_convert_both_ways() {
+    fn a_moment_of_the_boot_clock_has_its_wall_time() {
         let clock = Clock::manual(5_000_000_000, 1_700_000_000_000_000);
         assert_eq!(clock.wall_us(), 1_700_000_000_000_000);
         assert_eq!(clock.wall_us_at(6_000_000_000), 1_700_000_001_000_000);
-        assert_eq!(clock.boot_ns_at(1_700_000_001_000_000), 6_000_000_000);
-        assert_eq!(clock.boot_ns_at(0), 0);
         clock.advance_ns(1_500_000);
         assert_eq!(clock.wall_us(), 1_700_000_000_001_500);
     }
