@@ -96,6 +96,41 @@ async fn an_agent_that_no_longer_has_what_the_collector_lost_is_not_kept_out() {
 }
 
 #[tokio::test]
+async fn what_a_wiped_collector_had_acknowledged_is_told_although_the_agent_declares_a_gap() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let hello = v1::Hello { acknowledged_seq: 5, ..Uplink::hello("a", STREAM) };
+    for attempt in 0..2 {
+        let mut uplink = Uplink::open_with(&ground, &collector.grpc, "a", hello.clone()).await.unwrap();
+        assert_eq!(uplink.durable_seq, if attempt == 0 { 0 } else { 9 });
+        let gap = v1::Gap { stream: STREAM.to_owned(), from_seq: 1, to_seq: 7, reason: "full".to_owned() };
+        uplink.say(up::Message::Gap(gap)).await;
+        assert_eq!(uplink.deliver(8, 9).await.unwrap(), 9);
+    }
+    let told = "SELECT count(*) FROM loss WHERE reason = 'collector_lost'";
+    assert_eq!(collector.number(told).await, 1);
+    assert_eq!(collector.number(&format!("{told} AND detail LIKE '%1 to 5%' AND node = 'a' AND seq = 8")).await, 1);
+
+    let hello = v1::Hello { acknowledged_seq: 3, ..Uplink::hello("b", STREAM) };
+    let mut uplink = Uplink::open_with(&ground, &collector.grpc, "b", hello).await.unwrap();
+    assert_eq!(uplink.deliver(4, 5).await.unwrap(), 5, "all that is missing was acknowledged: no gap is needed");
+    assert_eq!(collector.number(&format!("{told} AND detail LIKE '%1 to 3%' AND node = 'b'")).await, 1);
+}
+
+#[tokio::test]
+async fn a_gap_that_ends_before_the_batch_before_is_no_leave_to_skip() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 2).await.unwrap();
+    let gap = v1::Gap { stream: STREAM.to_owned(), from_seq: 3, to_seq: 4, reason: "full".to_owned() };
+    uplink.say(up::Message::Gap(gap)).await;
+    uplink.send(6).await;
+    let Some(down::Message::Reset(reset)) = uplink.next().await.unwrap() else { panic!("not a reset") };
+    assert!(reset.reason.contains("3 is due"), "{}", reset.reason);
+}
+
+#[tokio::test]
 async fn a_batch_that_cannot_be_stored_is_kept_aside_and_the_ledger_says_so() {
     let ground = Ground::new();
     let collector = ground.serve("");

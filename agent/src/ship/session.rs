@@ -88,6 +88,26 @@ pub struct SessionContext {
     pub linger: Duration,
 }
 
+/// The last acknowledgement of a stream, kept over sessions: a collector that has less now has lost it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    stream: String,
+    seq: u64,
+}
+
+impl Acknowledged {
+    /// What was acknowledged of `stream`; 0 for another stream than the last.
+    fn of(&self, stream: &str) -> u64 {
+        if self.stream == stream { self.seq } else { 0 }
+    }
+
+    fn note(&mut self, stream: &str, seq: u64) {
+        let seq = seq.max(self.of(stream));
+        stream.clone_into(&mut self.stream);
+        self.seq = seq;
+    }
+}
+
 /// What happened next.
 enum Turn {
     Message(v1::Down),
@@ -117,16 +137,18 @@ struct Session {
 
 /// Sends the oldest stream that waits, until something ends the session.
 ///
-/// `hello` holds all but the stream. `on_welcome` is told of the collector's version. A collector that has not answered
-/// the hello when the stop comes has half of the linger left to do so.
+/// `hello` holds all but the stream and what was acknowledged of it. `on_welcome` is told of the collector's version. A
+/// collector that has not answered the hello when the stop comes has half of the linger left to do so.
 pub async fn run(
     channel: Channel,
     mut hello: v1::Hello,
     context: SessionContext,
+    acknowledged: &mut Acknowledged,
     on_welcome: impl FnOnce(&v1::Welcome),
 ) -> SessionEnd {
     let stream = context.spool_state.borrow().stream.clone();
     hello.stream.clone_from(&stream);
+    hello.acknowledged_seq = acknowledged.of(&stream);
     let mut stop = context.stop.clone();
     let stopped = async {
         stop.stopped().await;
@@ -141,7 +163,7 @@ pub async fn run(
         Err(end) => return end,
     };
     on_welcome(&welcome);
-    let session = Session {
+    let mut session = Session {
         context,
         stream,
         outgoing,
@@ -153,7 +175,9 @@ pub async fn run(
         ready: VecDeque::new(),
         last_progress: Instant::now(),
     };
-    session.run().await
+    let end = session.run().await;
+    acknowledged.note(&session.stream, session.acknowledged);
+    end
 }
 
 /// Both ways of a connection, and the collector's first word.
@@ -198,7 +222,7 @@ fn window(said: u32) -> usize {
 }
 
 impl Session {
-    async fn run(mut self) -> SessionEnd {
+    async fn run(&mut self) -> SessionEnd {
         match self.serve().await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -360,5 +384,20 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_wiped_collector_once_acknowledged_is_not_forgotten() {
+        let mut acknowledged = Acknowledged::default();
+        acknowledged.note("s", 7);
+        acknowledged.note("s", 0);
+        assert_eq!((acknowledged.of("s"), acknowledged.of("t")), (7, 0));
+        acknowledged.note("t", 2);
+        assert_eq!((acknowledged.of("s"), acknowledged.of("t")), (0, 2));
     }
 }

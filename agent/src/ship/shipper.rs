@@ -8,7 +8,7 @@ use tonic::transport::Uri;
 
 use super::connect::{connect, explain};
 use super::credentials::{CredentialPaths, Credentials};
-use super::session::{self, SessionContext, SessionEnd};
+use super::session::{self, Acknowledged, SessionContext, SessionEnd};
 
 /// Waits between two tries.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -47,9 +47,10 @@ impl Shipper {
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut told: Option<String> = None;
+        let mut acknowledged = Acknowledged::default();
         loop {
             let mut welcomed = false;
-            let trouble = self.once(&mut welcomed).await;
+            let trouble = self.once(&mut acknowledged, &mut welcomed).await;
             if welcomed {
                 backoff.reset();
                 told = None;
@@ -70,7 +71,7 @@ impl Shipper {
         }
     }
 
-    async fn once(&self, welcomed: &mut bool) -> Trouble {
+    async fn once(&self, acknowledged: &mut Acknowledged, welcomed: &mut bool) -> Trouble {
         let credentials = match Credentials::load(&self.credentials) {
             Ok(credentials) => credentials,
             Err(error) => return Trouble::Line(crate::error::chain(&error)),
@@ -95,7 +96,7 @@ impl Shipper {
             Err(error) => return Trouble::Line(explain(&self.collector, &error)),
         };
         let collector = &self.collector;
-        let end = session::run(channel, self.hello(), self.context.clone(), |welcome| {
+        let end = session::run(channel, self.hello(), self.context.clone(), acknowledged, |welcome| {
             *welcomed = true;
             tracing::info!(%collector, version = %welcome.collector_version, "connected");
         });
@@ -125,6 +126,8 @@ impl Shipper {
             wire_revision: skep_wire::WIRE_REVISION,
             probes,
             missing,
+            // The session knows.
+            acknowledged_seq: 0,
         }
     }
 }

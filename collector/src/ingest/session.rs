@@ -58,10 +58,12 @@ pub struct Session {
     id: SessionId,
     down: mpsc::Sender<Result<v1::Down, Status>>,
     in_flight: FuturesOrdered<InFlight>,
-    /// The first number of batches the agent said are gone; its next batch may follow them.
-    gap_from: Option<u64>,
+    /// The first and the last number of batches the agent said are gone; its next batch may follow them.
+    gap: Option<(u64, u64)>,
     /// The number due, until the first batch has come.
     first_due: Option<u64>,
+    /// The last number the agent was told is durable, by its hello.
+    acknowledged: u64,
 }
 
 impl std::fmt::Debug for Session {
@@ -103,8 +105,9 @@ impl Session {
             id,
             down,
             in_flight: FuturesOrdered::new(),
-            gap_from: None,
+            gap: None,
             first_due: Some(durable_seq + 1),
+            acknowledged: hello.acknowledged_seq,
             shared,
         };
         let welcome = v1::Welcome {
@@ -191,7 +194,8 @@ impl Session {
             }
             up::Message::Gap(gap) => {
                 tracing::warn!(node = %self.node, from = gap.from_seq, to = gap.to_seq, reason = %gap.reason, "the agent had to drop batches");
-                self.gap_from = Some(self.gap_from.map_or(gap.from_seq, |from| from.min(gap.from_seq)));
+                let (from, to) = self.gap.unwrap_or((gap.from_seq, gap.to_seq));
+                self.gap = Some((from.min(gap.from_seq), to.max(gap.to_seq)));
                 None
             }
             up::Message::Batch(envelope) => self.store(envelope, now_us).await,
@@ -221,27 +225,40 @@ impl Session {
 
     /// The batch and the first number known to be gone before it.
     ///
-    /// An agent resumes where the welcome says. If its first batch is a later one and it declares no gap, it is sent
-    /// back once; if it comes with the same again, it no longer has what this collector has lost, and waiting for it
-    /// would be waiting for ever: the batch is taken, and the ledger says what is missing.
+    /// An agent resumes where the welcome says. What is missing before its first batch and was acknowledged is lost, and
+    /// the ledger says so, whatever else the agent declares of it: the agent let go of it in good faith.
+    ///
+    /// If more is missing and no gap is declared, the agent is sent back once; if it comes with the same again, it no
+    /// longer has what this collector has lost, and waiting for it would be waiting for ever: the batch is taken.
     fn fill_hole(&mut self, envelope: v1::Envelope, now_us: i64) -> (v1::Envelope, u64) {
         let seq = envelope.seq;
-        let due = self.first_due.take().unwrap_or(seq);
-        if let Some(from) = self.gap_from.take() {
-            return (envelope, from);
+        // A gap that ends further down says nothing of what is missing right before this batch.
+        let declared = self.gap.take().filter(|(_, to)| to.saturating_add(1) >= seq).map(|(from, _)| from);
+        let gap_from = declared.unwrap_or(seq);
+        let Some(due) = self.first_due.take().filter(|due| *due < seq) else { return (envelope, gap_from) };
+        let acknowledged = self.acknowledged.min(seq - 1);
+        let lost = if gap_from <= due.max(acknowledged + 1) {
+            acknowledged
+        } else if self.shared.registry.hole_again(&self.node, self.hole(due, seq)) {
+            seq - 1
+        } else {
+            return (envelope, gap_from);
+        };
+        if lost < due {
+            return (envelope, gap_from);
         }
-        let hole = Hole { stream: self.stream.clone(), expected: due, found: seq };
-        if seq <= due || !self.shared.registry.hole_again(&self.node, hole) {
-            return (envelope, seq);
-        }
-        tracing::error!(node = %self.node, from = due, to = seq - 1, "batches that were acknowledged are gone");
-        match substitute::with_hole(&envelope, due, seq - 1, now_us) {
+        tracing::error!(node = %self.node, from = due, to = lost, "batches that were acknowledged are gone");
+        match substitute::with_hole(&envelope, due, lost, now_us) {
             Ok(with_row) => (with_row, due),
             Err(error) => {
                 tracing::error!(node = %self.node, %error, "the ledger cannot say so");
                 (envelope, due)
             }
         }
+    }
+
+    fn hole(&self, expected: u64, found: u64) -> Hole {
+        Hole { stream: self.stream.clone(), expected, found }
     }
 
     /// Puts a batch that cannot be stored aside, and what is stored in its place in its place.

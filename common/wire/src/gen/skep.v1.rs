@@ -1113,6 +1113,9 @@ pub struct Hello {
     /// What could not be attached, with the reason, for `skep doctor`.
     #[prost(string, repeated, tag = "8")]
     pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Last sequence the agent was told is durable; 0 when it was told of none, or does not remember.
+    #[prost(uint64, tag = "9")]
+    pub acknowledged_seq: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
