@@ -154,11 +154,11 @@ impl Respond {
         let mut todo = vec![output];
         while let Some(Output { chunks, commands }) = todo.pop() {
             self.own.store_all(chunks).await?;
-            for Outgoing { node, action, command } in commands {
+            for Outgoing { node, action, undo, command } in commands {
                 let message = v1::Down { message: Some(down::Message::Command(command)) };
                 if let Err(error) = self.registry.send(&node, message) {
                     tracing::warn!(%node, %action, %error, "a command could not be delivered");
-                    let consequence = self.responder.undeliverable(&action, self.now());
+                    let consequence = self.responder.undeliverable(&action, undo, self.now());
                     // A command that answers an undeliverable one would go round for ever.
                     todo.push(Output { chunks: consequence.chunks, commands: Vec::new() });
                 }

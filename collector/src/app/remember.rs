@@ -12,7 +12,7 @@ use skep_wire::v1;
 
 use crate::buffer::{Snapshot, restore};
 use crate::query::{Engine, QueryError};
-use crate::response::Responder;
+use crate::response::{OWN_NODE, Responder};
 
 /// What is told, and how far back: decisions while they may stand, usage while it is a baseline.
 const TOLD: [(&Table, &str); 3] = [(&FINDINGS, "30 days"), (&ACTIONS, "30 days"), (&CPU, "15 minutes")];
@@ -20,7 +20,8 @@ const TOLD: [(&Table, &str); 3] = [(&FINDINGS, "30 days"), (&ACTIONS, "30 days")
 /// Most rows of one table; the newest ones.
 const MAX_ROWS: usize = 100_000;
 
-/// Tells `responder`, oldest first.
+/// Tells `responder`, oldest first; the collector's own rows before the nodes', whose clocks may be behind: a node is
+/// believed only about what it is known to have been sent.
 pub(super) async fn remember(responder: &mut Responder, engine: &Engine, snapshot: &Snapshot, now_us: i64) {
     for (table, since) in TOLD {
         match rows(engine, snapshot, table, since).await {
@@ -38,7 +39,7 @@ async fn rows(
 ) -> Result<Vec<RecordBatch>, QueryError> {
     let sql = format!(
         "SELECT * FROM (SELECT * FROM {} WHERE time > now() - INTERVAL '{since}' ORDER BY time DESC LIMIT {MAX_ROWS}) \
-         ORDER BY time, node, stream, seq",
+         ORDER BY node <> '{OWN_NODE}', time, node, stream, seq",
         table.name
     );
     engine.ask(snapshot.clone(), &sql, None).await?.collect().await

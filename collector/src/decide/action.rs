@@ -32,7 +32,7 @@ pub struct Action {
     pub state: State,
     /// When that changed.
     pub changed_us: i64,
-    /// When the command was sent first.
+    /// When the command was sent; read back from a row of a later state, that row's time.
     pub sent_us: Option<i64>,
     /// When the executor undoes it by itself.
     pub lease_until_us: Option<i64>,
@@ -59,6 +59,11 @@ impl Action {
     pub fn occupies(&self, now_us: i64) -> bool {
         const GRACE_US: i64 = 300_000_000;
         self.state.stands() && self.lease_until_us.is_none_or(|until_us| now_us < until_us + GRACE_US)
+    }
+
+    /// The time of a change made at `now_us`: after the last one, whatever the clock does.
+    pub fn later_than_changed(&self, now_us: i64) -> i64 {
+        now_us.max(self.changed_us.saturating_add(1))
     }
 
     /// The target as the executor checks it.
@@ -108,7 +113,7 @@ impl Action {
             mode: row.text("mode").and_then(Mode::parse).unwrap_or(Mode::Ask),
             state,
             changed_us,
-            sent_us: (state == State::Sent).then_some(changed_us),
+            sent_us: (state == State::Sent || state.is_executors()).then_some(changed_us),
             lease_until_us: row.int("lease_until"),
             dry_run: row.int("dry_run") == Some(1),
         })

@@ -1,6 +1,6 @@
 //! All actions, within the budgets.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use super::action::Action;
 use super::policy::{Mode, Policy, Rule};
@@ -33,14 +33,14 @@ pub enum Proposal {
 pub struct Ledger {
     policy: Policy,
     actions: HashMap<String, Action>,
-    /// When commands were sent, within the last hour.
-    sent_us: VecDeque<i64>,
+    /// Action to when its command was sent, within the last hour.
+    sent_us: HashMap<String, i64>,
 }
 
 impl Ledger {
     /// An empty ledger under `policy`.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, actions: HashMap::new(), sent_us: VecDeque::new() }
+        Self { policy, actions: HashMap::new(), sent_us: HashMap::new() }
     }
 
     /// The action with this id.
@@ -70,11 +70,13 @@ impl Ledger {
 
     /// Puts in an action, new or read back; a known one is replaced.
     pub fn put(&mut self, action: Action, now_us: i64) {
-        if let Some(sent_us) = action.sent_us
-            && now_us - sent_us < HOUR_US
-            && !self.sent_us.contains(&sent_us)
-        {
-            self.sent_us.push_back(sent_us);
+        match action.sent_us {
+            Some(sent_us) if now_us - sent_us < HOUR_US => {
+                self.sent_us.insert(action.id.clone(), sent_us);
+            }
+            _ => {
+                self.sent_us.remove(&action.id);
+            }
         }
         self.actions.insert(action.id.clone(), action);
         self.forget_oldest_closed();
@@ -139,9 +141,7 @@ impl Ledger {
     /// # Errors
     /// [`Refusal::Budget`].
     pub fn afford(&mut self, now_us: i64) -> Result<(), Refusal> {
-        while self.sent_us.front().is_some_and(|&sent_us| now_us - sent_us >= HOUR_US) {
-            self.sent_us.pop_front();
-        }
+        self.sent_us.retain(|_, sent_us| now_us - *sent_us < HOUR_US);
         let standing = self.count(|action| action.occupies(now_us));
         for (what, used, allowed) in [
             ("concurrent actions", standing, self.policy.budget.max_concurrent),
@@ -154,20 +154,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// Applies an event; the action as it is then, or `None` when the event does not belong to its state.
+    /// Applies an event; the action as it is then, or `None` when the event does not belong to its state. Every change
+    /// has a later time than the one before, so that the newest row is the one that counts.
     pub fn apply(&mut self, id: &str, event: Event, now_us: i64) -> Option<&mut Action> {
         let action = self.actions.get_mut(id)?;
         action.state = action.state.after(event)?;
-        action.changed_us = now_us;
+        action.changed_us = action.later_than_changed(now_us);
         match event {
             Event::Approve => {
-                action.sent_us = Some(now_us);
-                self.sent_us.push_back(now_us);
+                action.sent_us = Some(action.changed_us);
+                self.sent_us.insert(action.id.clone(), action.changed_us);
             }
             Event::Undeliverable => {
-                if let Some(sent_us) = action.sent_us.take() {
-                    self.sent_us.retain(|&at_us| at_us != sent_us);
-                }
+                action.sent_us = None;
+                self.sent_us.remove(&action.id);
             }
             _ => {}
         }
@@ -192,12 +192,12 @@ impl Ledger {
         overdue
     }
 
-    /// Ids of pending actions on `node` that were proposed in another boot.
+    /// Ids of pending actions on `node` that were proposed in another boot, or in one that is not known any more.
     pub fn of_another_boot(&self, node: &str, boot: &str) -> Vec<String> {
         self.actions
             .values()
             .filter(|action| action.state == State::Pending && action.node == node)
-            .filter(|action| action.boot.as_deref().is_some_and(|proposed_in| proposed_in != boot))
+            .filter(|action| action.boot.as_deref() != Some(boot))
             .map(|action| action.id.clone())
             .collect()
     }
@@ -221,5 +221,56 @@ impl Ledger {
         for (_, id) in by_age.into_iter().take(closed - MAX_CLOSED + MAX_CLOSED / 10) {
             self.actions.remove(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::finding::Aim;
+
+    fn pending(id: &str) -> Action {
+        Action {
+            id: id.to_owned(),
+            finding: "f".to_owned(),
+            node: "n".to_owned(),
+            boot: Some("b".to_owned()),
+            workload: id.to_owned(),
+            aim: Aim { cgroup: format!("/{id}"), cgroup_id: 1 },
+            cpu_millicores: 500,
+            lease_s: 60,
+            mode: Mode::Ask,
+            state: State::Pending,
+            changed_us: 0,
+            sent_us: None,
+            lease_until_us: None,
+            dry_run: false,
+        }
+    }
+
+    #[test]
+    fn commands_sent_at_one_moment_are_counted_one_by_one() {
+        let policy = Policy::parse("[budget]\nmax_per_hour = 2\nmax_concurrent = 9\n").unwrap();
+        let mut ledger = Ledger::new(policy);
+        for id in ["a", "b"] {
+            ledger.put(pending(id), 5);
+            assert!(ledger.afford(5).is_ok());
+            ledger.apply(id, Event::Approve, 5);
+        }
+        assert!(ledger.afford(5).is_err());
+        ledger.apply("a", Event::Undeliverable, 5);
+        assert!(ledger.afford(5).is_ok(), "only the one that came back is given back");
+        ledger.put(pending("c"), 5);
+        ledger.apply("c", Event::Approve, 5);
+        assert!(ledger.afford(5).is_err());
+        assert!(ledger.afford(5 + HOUR_US).is_ok());
+    }
+
+    #[test]
+    fn every_change_is_later_than_the_one_before_though_the_clock_is_not() {
+        let mut ledger = Ledger::new(Policy::parse("").unwrap());
+        ledger.put(Action { changed_us: 7, ..pending("a") }, 7);
+        assert_eq!(ledger.apply("a", Event::Approve, 7).map(|action| action.changed_us), Some(8));
+        assert_eq!(ledger.apply("a", Event::NoAnswer, 3).map(|action| action.changed_us), Some(9));
     }
 }

@@ -91,6 +91,11 @@ impl State {
         !self.stands() && self != Self::Pending
     }
 
+    /// Whether an executor can have brought it about; the others only this collector decides.
+    pub fn is_executors(self) -> bool {
+        !matches!(self, Self::Observed | Self::Pending | Self::Rejected | Self::Expired | Self::Sent)
+    }
+
     /// The state after `event`; `None` when the event does not belong here.
     pub fn after(self, event: Event) -> Option<Self> {
         use State::{Applied, Expired, Failed, Improved, Pending, Refused, Rejected, Sent, Unchanged, Undone, Worse};

@@ -23,6 +23,8 @@ use crate::dispatch::{Draw, Signer};
 /// Node name of the collector's own stream.
 pub const OWN_NODE: &str = "collector";
 
+const RESTARTED: &str = "the node has restarted since";
+
 /// A command the executor has not begun by then is void.
 const COMMAND_VALID_US: i64 = 60_000_000;
 
@@ -44,6 +46,8 @@ pub struct Outgoing {
     pub node: String,
     /// For [`Responder::undeliverable`].
     pub action: String,
+    /// It takes the action back, for [`Responder::undeliverable`] too.
+    pub undo: bool,
     /// What to send.
     pub command: v1::SignedCommand,
 }
@@ -68,7 +72,7 @@ impl Output {
 #[derive(Debug)]
 pub struct Responder {
     watch: Watch,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     draw: Draw,
     signer: Signer,
     /// Boot of every connected node.
@@ -87,27 +91,43 @@ impl Responder {
         }
     }
 
-    /// Learns from a batch that was durable before this start, in order and before anything else: baselines from the
-    /// nodes' batches, holds and actions from the collector's own. Raises nothing.
+    /// Learns from a batch that was durable before this start, in order and before anything else: baselines and what
+    /// became of actions from the nodes' batches, holds and actions from the collector's own. Raises nothing.
     pub fn restore(&mut self, origin: &Origin, batch: &v1::Batch, now_us: i64) {
         for chunk in &batch.chunks {
             match chunk.table.as_str() {
-                "actions" => chunk::rows(chunk).filter_map(|row| Action::read(&row)).for_each(|mut action| {
-                    if let Some(known) = self.ledger.get(&action.id) {
-                        action.sent_us = action.sent_us.or(known.sent_us);
-                        action.lease_until_us = action.lease_until_us.or(known.lease_until_us);
-                        // Two changes of one moment: the later in life is the newer.
-                        if (known.changed_us, known.state as u8) > (action.changed_us, action.state as u8) {
-                            return;
+                "actions" if origin.node == OWN_NODE => chunk::rows(chunk)
+                    .filter_map(|row| Action::read(&row))
+                    .for_each(|action| self.restore_action(action, now_us)),
+                "actions" => {
+                    // Those that do not count were audited when they came.
+                    for row in chunk::rows(chunk) {
+                        if let Ok(Word::Receipt { id, state }) = self.judge(&origin.node, &row) {
+                            let at_us = row.int("time").map_or(now_us, |time_us| time_us.min(now_us));
+                            self.receipt(id, state, &row, at_us);
                         }
                     }
-                    self.ledger.put(action, now_us);
-                }),
+                }
                 "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk),
                 "cpu" if origin.node != OWN_NODE => self.watch.restore_cpu(origin, chunk),
                 _ => {}
             }
         }
+    }
+
+    fn restore_action(&mut self, mut action: Action, now_us: i64) {
+        if let Some(known) = self.ledger.get(&action.id) {
+            // Two changes of one moment: the later in life is the newer.
+            if (known.changed_us, known.state as u8) > (action.changed_us, action.state as u8) {
+                return;
+            }
+            // One that waits again was not delivered.
+            if action.state != State::Pending {
+                action.sent_us = known.sent_us.or(action.sent_us);
+            }
+            action.lease_until_us = action.lease_until_us.or(known.lease_until_us);
+        }
+        self.ledger.put(action, now_us);
     }
 
     /// Takes a batch that has just become durable (and was not so before). Batches of the collector's own stream are
@@ -117,29 +137,29 @@ impl Responder {
         if origin.node == OWN_NODE {
             return out.finish();
         }
-        if let Some(boot) = self.connected.get_mut(&origin.node)
-            && *boot != origin.boot
-        {
-            boot.clone_from(&origin.boot);
-        }
         let findings = self.watch.batch(origin, batch, now_us, &mut self.draw, &mut out.rows);
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
         }
         for chunk in batch.chunks.iter().filter(|chunk| chunk.table == "actions") {
             for row in chunk::rows(chunk) {
-                self.outcome(&row, now_us, &mut out);
+                self.outcome(&origin.node, &row, now_us, &mut out);
             }
         }
         out.finish()
     }
 
-    /// A node's session began. Pending actions of an earlier boot expire: what they aim at is gone.
+    /// A node's session began. Pending actions of an earlier boot expire: what they aim at is gone. So do those of
+    /// before this collector's start: their boot is not in their rows.
     pub fn connected(&mut self, node: &str, boot: &str, now_us: i64) -> Output {
         let mut out = Pending::default();
         self.connected.insert(node.to_owned(), boot.to_owned());
         for id in self.ledger.of_another_boot(node, boot) {
-            let cause = Cause { actor: "collector", detail: "the node has restarted since" };
+            let detail = match self.ledger.get(&id).and_then(|action| action.boot.as_ref()) {
+                Some(_) => RESTARTED,
+                None => "the collector has restarted since, and the node may have",
+            };
+            let cause = Cause { actor: "collector", detail };
             self.change(&id, Event::Expire, cause, now_us, &mut out);
         }
         out.finish()
@@ -150,11 +170,11 @@ impl Responder {
         self.connected.remove(node);
     }
 
-    /// The command of this action could not be handed to its node's session.
-    pub fn undeliverable(&mut self, action: &str, now_us: i64) -> Output {
+    /// The command of this action, or the one to undo it, could not be handed to its node's session.
+    pub fn undeliverable(&mut self, action: &str, undo: bool, now_us: i64) -> Output {
         let mut out = Pending::default();
         let detail = "the node was not connected; nothing was sent";
-        if self.ledger.get(action).is_some_and(|action| action.state == State::Sent) {
+        if !undo {
             self.change(action, Event::Undeliverable, Cause { actor: "collector", detail }, now_us, &mut out);
         } else {
             let node = self.ledger.get(action).map_or("", |action| action.node.as_str()).to_owned();
@@ -192,7 +212,8 @@ impl Responder {
                 "nothing was changed on the host".to_owned()
             }
             v1::Verb::Undo => {
-                self.may(&action, "undo", action.state.stands())?;
+                // Of one that failed something may stand: nobody answered, or it could not be undone.
+                self.may(&action, "undo", action.state.stands() || action.state == State::Failed)?;
                 self.reachable(&action)?;
                 out.rows.audit(now_us, operator, "undo", &action.id, &action.node, reason);
                 self.send_undo(&action, operator, now_us, &mut out);
@@ -247,7 +268,13 @@ impl Responder {
         let (id, mode) = (action.id.clone(), action.mode);
         let cause = Cause { actor: "policy", detail: &finding.title };
         out.rows.action(&action, cause);
+        let gone = matches!(self.reachable(&action), Err(Refusal::Restarted { .. }));
         self.ledger.put(action, now_us);
+        if gone {
+            // A batch out of the spool, of an earlier boot.
+            self.change(&id, Event::Expire, Cause { actor: "collector", detail: RESTARTED }, now_us, out);
+            return;
+        }
         if mode != Mode::Auto {
             return;
         }
@@ -260,40 +287,68 @@ impl Responder {
         }
     }
 
-    /// A row of `actions` that a node's executor made.
-    fn outcome(&mut self, row: &chunk::Row<'_>, now_us: i64, out: &mut Pending) {
-        let (Some(id), Some(state)) = (row.text("action"), row.text("state").and_then(State::parse)) else { return };
-        if self.speaks_of_an_undo(row, state) {
-            self.undo_refused(id, row, now_us, out);
-            return;
-        }
-        let Some(action) = self.ledger.apply(id, Event::Receipt(state), now_us) else {
-            // One this collector has forgotten, or never knew; refusals of what it never sent are only rows.
-            if self.ledger.get(id).is_none()
-                && state != State::Refused
-                && let Some(action) = Action::read(row)
-            {
-                self.ledger.put(action, now_us);
+    /// A row of `actions` that came from `node`.
+    fn outcome(&mut self, node: &str, row: &chunk::Row<'_>, now_us: i64, out: &mut Pending) {
+        match self.judge(node, row) {
+            Ok(Word::Receipt { id, state }) => self.receipt(id, state, row, now_us),
+            Ok(Word::UndoRefused { action }) => self.undo_refused(action, row, now_us, out),
+            Ok(Word::Nothing) => {}
+            Err(Unfounded { step, detail }) => {
+                let id = row.text("action").unwrap_or_default();
+                tracing::warn!(node, action = id, step, "a row of actions is not believed: {detail}");
+                out.rows.audit(now_us, "collector", step, id, node, detail);
             }
-            return;
+        }
+    }
+
+    /// What a row that came from `node` says. A node speaks for itself alone, and only of what it was sent.
+    fn judge<'a>(&self, node: &str, row: &chunk::Row<'a>) -> Result<Word<'a>, Unfounded> {
+        let unfounded = |step, detail| Err(Unfounded { step, detail });
+        let (Some(id), Some(state)) = (row.text("action"), row.text("state").and_then(State::parse)) else {
+            return Ok(Word::Nothing);
         };
+        if !state.is_executors() {
+            return unfounded("claimed_state", "only the collector brings this state about; the row is ignored");
+        }
+        let undo = (row.text("verb") == Some("undo")).then(|| row.text("parameters").unwrap_or_default());
+        // A refused or lost command to undo has an id of its own and names the action it was for.
+        let about = undo.map_or(Some(id), |parameters| parameters.strip_prefix("action="));
+        let known = about.and_then(|about| self.ledger.get(about));
+        match (known, about) {
+            // Refusals of what this collector never sent, or has forgotten, are only rows.
+            (None, _) | (_, None) if state == State::Refused => Ok(Word::Nothing),
+            (None, _) | (_, None) => unfounded("unknown_action", "no such action is known here; the row is ignored"),
+            (Some(action), _) if action.node != node => {
+                unfounded("foreign_action", "the action is on another node; the row is ignored")
+            }
+            (Some(_), _) if row.text("target_node") != Some(node) => {
+                unfounded("foreign_action", "the row is about another node; it is ignored")
+            }
+            (Some(action), _) if action.sent_us.is_none() => {
+                unfounded("unknown_action", "the action was never sent; the row is ignored")
+            }
+            (Some(_), Some(action)) if undo.is_some() => Ok(match state {
+                State::Refused | State::Failed => Word::UndoRefused { action },
+                _ => Word::Nothing,
+            }),
+            (Some(_), Some(id)) => Ok(Word::Receipt { id, state }),
+        }
+    }
+
+    fn receipt(&mut self, id: &str, state: State, row: &chunk::Row<'_>, now_us: i64) {
+        let Some(action) = self.ledger.apply(id, Event::Receipt(state), now_us) else { return };
         action.lease_until_us = row.int("lease_until").or(action.lease_until_us);
         action.dry_run |= row.int("dry_run") == Some(1);
     }
 
-    /// A command to undo that was refused or got lost comes back as a row of the action it was for, without the
-    /// parameters that only a throttle has.
-    fn speaks_of_an_undo(&self, row: &chunk::Row<'_>, state: State) -> bool {
-        matches!(state, State::Refused | State::Failed) && row.text("parameters").is_none_or(str::is_empty)
-    }
-
-    /// The action stands as it did; its newest row must say so again.
+    /// The action stands as it did; its history says why it still does.
     fn undo_refused(&mut self, id: &str, row: &chunk::Row<'_>, now_us: i64, out: &mut Pending) {
         let detail = row.text("detail").unwrap_or_default();
         if let Some(mut action) = self.ledger.get(id).cloned() {
-            action.changed_us = now_us.max(row.int("time").map_or(now_us, |time_us| time_us + 1));
+            action.changed_us = action.later_than_changed(now_us);
             let detail = format!("undo refused: {detail}");
             out.rows.action(&action, Cause { actor: "collector", detail: &detail });
+            self.ledger.put(action, now_us);
         }
     }
 
@@ -315,7 +370,7 @@ impl Responder {
             action: Some(v1::command::Action::Throttle(throttle)),
             ..self.command(&action, cause.actor, now_us)
         };
-        self.dispatch(&action, &command, out);
+        self.dispatch(&action, false, &command, out);
     }
 
     fn send_undo(&mut self, action: &Action, operator: &str, now_us: i64, out: &mut Pending) {
@@ -325,13 +380,14 @@ impl Responder {
             action: Some(v1::command::Action::Undo(undo)),
             ..self.command(action, operator, now_us)
         };
-        self.dispatch(action, &command, out);
+        self.dispatch(action, true, &command, out);
     }
 
     fn command(&mut self, action: &Action, approved_by: &str, now_us: i64) -> v1::Command {
         v1::Command {
             node: action.node.clone(),
-            boot: self.connected.get(&action.node).or(action.boot.as_ref()).cloned().unwrap_or_default(),
+            // An executor of a later boot is to refuse it.
+            boot: action.boot.as_ref().or_else(|| self.connected.get(&action.node)).cloned().unwrap_or_default(),
             target: Some(action.target()),
             not_after_us: now_us + COMMAND_VALID_US,
             issued_us: now_us,
@@ -343,10 +399,28 @@ impl Responder {
         }
     }
 
-    fn dispatch(&self, action: &Action, command: &v1::Command, out: &mut Pending) {
+    fn dispatch(&self, action: &Action, undo: bool, command: &v1::Command, out: &mut Pending) {
         let command = self.signer.sign(command);
-        out.commands.push(Outgoing { node: action.node.clone(), action: action.id.clone(), command });
+        out.commands.push(Outgoing { node: action.node.clone(), action: action.id.clone(), undo, command });
     }
+}
+
+/// What a node's row of `actions` comes to.
+#[derive(Debug, Clone, Copy)]
+enum Word<'a> {
+    /// The executor's word on an action it was sent.
+    Receipt { id: &'a str, state: State },
+    /// The command to undo this action was refused, or got lost.
+    UndoRefused { action: &'a str },
+    /// Only a row.
+    Nothing,
+}
+
+/// Why a row is not believed, for the audit log.
+#[derive(Debug, Clone, Copy)]
+struct Unfounded {
+    step: &'static str,
+    detail: &'static str,
 }
 
 /// An [`Output`] in the making.

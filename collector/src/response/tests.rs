@@ -5,6 +5,7 @@ use skep_wire::envelope::Origin;
 use skep_wire::{tables, v1};
 
 use super::*;
+use crate::decide::state::State;
 use crate::decide::{Policy, Refusal};
 
 const SECOND: i64 = 1_000_000;
@@ -69,6 +70,17 @@ fn outcome(action: &str, state: &str, parameters: &str) -> v1::Chunk {
     rows.finish().unwrap()
 }
 
+/// What the agent makes of the refusal of a command to undo `action`: the row's id is the command's own.
+fn undo_outcome(action: &str, state: &str) -> v1::Chunk {
+    let mut rows = Builder::new(&tables::ACTIONS);
+    rows.int("time", 5).text("action", &"e".repeat(32)).text("finding", "f").text("target_node", NODE);
+    rows.text("workload", "cgroup:/busy").text("cgroup", "/busy").int("cgroup_id", 77).text("verb", "undo");
+    rows.text("parameters", &format!("action={action}")).text("mode", "ask").text("state", state);
+    rows.text("actor", "executor").text("detail", "because").bool("dry_run", false);
+    rows.end_row().unwrap();
+    rows.finish().unwrap()
+}
+
 const THROTTLE: &str = "cpu_millicores=500 lease_s=600";
 
 /// Values of a text column over all chunks of a table.
@@ -87,7 +99,12 @@ fn checked(output: Output) -> Output {
 
 /// Feeds windows until the busy workload is found; the output with the finding.
 fn until_found(responder: &mut Responder, coverage: f64) -> Output {
-    responder.connected(NODE, "boot-1", 0);
+    until_found_in("boot-1", responder, coverage)
+}
+
+/// The same while the node's session is of this boot.
+fn until_found_in(session_boot: &str, responder: &mut Responder, coverage: f64) -> Output {
+    responder.connected(NODE, session_boot, 0);
     for window in 1..=8 {
         let quiet = responder.observe(&origin(NODE), &batch([cpu(window * 10 * SECOND, 1.0, &[("host", 0.1)])]), 0);
         assert!(column(&quiet, "findings", "finding").is_empty());
@@ -199,11 +216,11 @@ fn what_could_not_be_delivered_waits_again() {
     let mut responder = responder();
     let action = pending(&mut responder);
     word(&mut responder, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
-    let back = checked(responder.undeliverable(&action, 110 * SECOND));
+    let back = checked(responder.undeliverable(&action, false, 110 * SECOND));
     assert_eq!(column(&back, "actions", "state"), ["pending"]);
     word(&mut responder, &action, v1::Verb::Approve, 111 * SECOND).unwrap();
     receipt(&mut responder, &action, "applied");
-    let undo = checked(responder.undeliverable(&action, 112 * SECOND));
+    let undo = checked(responder.undeliverable(&action, true, 112 * SECOND));
     assert_eq!(column(&undo, "audit", "step"), ["undo undeliverable"]);
     assert!(column(&undo, "actions", "state").is_empty(), "the limit stands as it did");
 }
@@ -214,10 +231,13 @@ fn a_refused_undo_does_not_hide_that_the_limit_stands() {
     let action = pending(&mut responder);
     word(&mut responder, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
     receipt(&mut responder, &action, "applied");
-    let undo_row = batch([outcome(&action, "refused", "")]);
-    let again = checked(responder.observe(&origin(NODE), &undo_row, 200 * SECOND));
-    assert_eq!(column(&again, "actions", "state"), ["applied"]);
-    assert_eq!(column(&again, "actions", "detail"), ["undo refused: because"]);
+    for state in ["refused", "failed"] {
+        let undo_row = batch([undo_outcome(&action, state)]);
+        let again = checked(responder.observe(&origin(NODE), &undo_row, 200 * SECOND));
+        assert_eq!(column(&again, "actions", "action"), [action.as_str()]);
+        assert_eq!(column(&again, "actions", "state"), ["applied"]);
+        assert_eq!(column(&again, "actions", "detail"), ["undo refused: because"]);
+    }
 }
 
 #[test]
@@ -238,6 +258,9 @@ fn modes_protection_coverage_and_budgets_hold() {
     };
     let found = until_found(&mut responder_with(&rule("auto")), 1.0);
     assert_eq!(column(&found, "actions", "state"), ["pending", "sent"]);
+    let rows = found.chunks.iter().find(|chunk| chunk.table == "actions").unwrap();
+    let times: Vec<_> = chunk::rows(rows).filter_map(|row| row.int("time")).collect();
+    assert!(times[0] < times[1], "the newest row is the one that counts: {times:?}");
     assert_eq!(command(&found).approved_by, "policy");
     assert_eq!(command(&found).mode, "auto");
 
@@ -343,4 +366,103 @@ fn own_rows_are_never_looked_at() {
     let mut responder = responder();
     let own = batch([exec(1, "/dev/shm/x", &["x"]), outcome("a", "applied", THROTTLE)]);
     assert!(responder.observe(&origin(OWN_NODE), &own, 1).is_empty());
+}
+
+/// The state an operator would be told.
+fn state_of(responder: &Responder, action: &str) -> Option<State> {
+    responder.ledger.get(action).map(|action| action.state)
+}
+
+#[test]
+fn a_node_cannot_forge_what_became_of_an_action() {
+    let mut responder = responder();
+    let action = pending(&mut responder);
+    let mut audited = |node: &str, chunk: v1::Chunk, expected: State| {
+        let said = checked(responder.observe(&origin(node), &batch([chunk]), 105 * SECOND));
+        assert_eq!(state_of(&responder, &action), Some(expected));
+        assert!(column(&said, "actions", "state").is_empty());
+        column(&said, "audit", "step")
+    };
+    assert_eq!(audited(NODE, outcome(&action, "applied", THROTTLE), State::Pending), ["unknown_action"], "never sent");
+    assert_eq!(audited(NODE, undo_outcome(&action, "failed"), State::Pending), ["unknown_action"]);
+    word(&mut responder, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
+    let mut audited = |node: &str, chunk: v1::Chunk| {
+        let said = checked(responder.observe(&origin(node), &batch([chunk]), 115 * SECOND));
+        assert_eq!(state_of(&responder, &action), Some(State::Sent));
+        assert!(column(&said, "actions", "state").is_empty());
+        column(&said, "audit", "step")
+    };
+    assert_eq!(audited("n2", outcome(&action, "undone", THROTTLE)), ["foreign_action"]);
+    assert_eq!(audited("n2", undo_outcome(&action, "refused")), ["foreign_action"]);
+    for state in ["pending", "observed", "sent", "rejected", "expired"] {
+        assert_eq!(audited(NODE, outcome(&action, state, THROTTLE)), ["claimed_state"]);
+    }
+    assert_eq!(audited(NODE, outcome(&"f".repeat(32), "applied", THROTTLE)), ["unknown_action"]);
+    assert!(audited(NODE, outcome("replay:x", "refused", THROTTLE)).is_empty(), "a refusal is only a row");
+    assert_eq!(state_of(&responder, &"f".repeat(32)), None);
+}
+
+#[test]
+fn a_node_cannot_forge_actions_for_the_time_after_a_restart() {
+    let mut before = responder();
+    let found = until_found(&mut before, 1.0);
+    let action = column(&found, "actions", "action").remove(0);
+    let (_, sent) = word(&mut before, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
+    let mut after = responder();
+    let own = origin(OWN_NODE);
+    let mut told = |origin: &Origin, chunks: Vec<v1::Chunk>| {
+        after.restore(origin, &batch(chunks), 120 * SECOND);
+        (state_of(&after, &action), state_of(&after, "forged"))
+    };
+    assert_eq!(told(&origin(NODE), vec![outcome("forged", "pending", THROTTLE)]), (None, None));
+    assert_eq!(told(&origin(NODE), vec![outcome("forged", "applied", THROTTLE)]), (None, None));
+    told(&own, found.chunks);
+    let (state, _) = told(&origin(NODE), vec![outcome(&action, "applied", THROTTLE)]);
+    assert_eq!(state, Some(State::Pending), "it was not sent yet");
+    told(&own, sent.chunks);
+    let (state, _) = told(&origin("n2"), vec![outcome(&action, "undone", THROTTLE)]);
+    assert_eq!(state, Some(State::Sent));
+    // Its clock is behind the collector's.
+    let (state, _) = told(&origin(NODE), vec![outcome(&action, "applied", THROTTLE)]);
+    assert_eq!(state, Some(State::Applied));
+}
+
+#[test]
+fn a_spooled_batch_of_an_earlier_boot_raises_no_action_in_this_one() {
+    for mode in ["ask", "auto"] {
+        let rule = format!(
+            "[[rule]]\nname = \"r\"\nfinding = \"cpu_*\"\naction = \"throttle\"\nmode = \"{mode}\"\ncpu_millicores = 250\n"
+        );
+        let mut responder = responder_with(&rule);
+        let found = until_found_in("boot-2", &mut responder, 1.0);
+        assert_eq!(column(&found, "actions", "state"), ["pending", "expired"]);
+        assert!(found.commands.is_empty());
+    }
+}
+
+#[test]
+fn a_pending_action_of_before_a_restart_expires_as_its_boot_is_unknown() {
+    let mut before = responder();
+    let found = until_found(&mut before, 1.0);
+    let mut after = responder();
+    after.restore(&origin(OWN_NODE), &batch(found.chunks), 120 * SECOND);
+    let expired = checked(after.connected(NODE, "boot-1", 121 * SECOND));
+    assert_eq!(column(&expired, "actions", "state"), ["expired"]);
+    assert_eq!(column(&expired, "audit", "step"), ["expired"]);
+}
+
+#[test]
+fn an_undeliverable_undo_leaves_the_action_as_it_is_and_a_failed_one_can_be_undone() {
+    let mut responder = responder();
+    let action = pending(&mut responder);
+    word(&mut responder, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
+    let (_, undo) = word(&mut responder, &action, v1::Verb::Undo, 111 * SECOND).unwrap();
+    assert!(undo.commands[0].undo);
+    let said = checked(responder.undeliverable(&action, true, 111 * SECOND));
+    assert_eq!(column(&said, "audit", "step"), ["undo undeliverable"]);
+    assert_eq!(state_of(&responder, &action), Some(State::Sent));
+    responder.tick(300 * SECOND);
+    assert_eq!(state_of(&responder, &action), Some(State::Failed));
+    let (_, undo) = word(&mut responder, &action, v1::Verb::Undo, 310 * SECOND).unwrap();
+    assert_eq!(undo.commands.len(), 1);
 }
