@@ -280,9 +280,9 @@ impl Running {
         flushing.abort();
         // A flush that was under way goes on in its thread; the history's locks put this one behind it.
         let flushed = flusher.flush().await.map_err(|reason| AppError::LastFlush { reason })?;
-        // The WAL's thread ends when nobody can ask it for anything.
+        // The WAL's thread ends when nobody can ask it for anything: after the last connection, which may stay open.
         drop(flusher);
-        if let Ok(Ok(Err(error))) = tokio::time::timeout(STOP_WITHIN, wal_ended).await {
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(HANG_UP_WITHIN, wal_ended).await {
             return Err(AppError::Wal(error));
         }
         tracing::info!(rows = flushed.rows, files = flushed.files, "stopped");
