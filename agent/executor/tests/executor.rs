@@ -8,6 +8,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
+use skep_executor::act::hierarchy::Version;
 use skep_executor::act::throttle::{self, Limit};
 use skep_wire::v1::Step;
 use skep_wire::v1::executor_request::Request;
@@ -111,6 +112,28 @@ fn a_termination_undoes_and_exits_with_0() {
     assert_eq!(executor.terminate(), Some(0));
     assert!(!busy.limited());
     assert!(!executor.socket().exists());
+}
+
+#[test]
+fn a_termination_that_leaves_a_limit_standing_does_not_exit_with_0() {
+    let busy = Busy::start("standing");
+    let mut executor = Executor::start(ACT);
+    let mut agent = executor.agent();
+    let command = executor.throttle(&busy, 100, 600);
+    agent.execute(executor.sign(&command));
+    agent.expect(Step::Applied);
+    // What cannot be read cannot be undone: another file lies over the cgroup's.
+    let file = busy.dir.join(if busy.hierarchy.version == Version::V1 { "cpu.cfs_quota_us" } else { "cpu.max" });
+    let nonsense = executor.dir.path().join("nonsense");
+    fs::write(&nonsense, "nonsense").unwrap();
+    let mount = |args: &[&std::path::Path]| std::process::Command::new(args[0]).args(&args[1..]).status().unwrap();
+    assert!(mount(&["mount".as_ref(), "--bind".as_ref(), &nonsense, &file]).success());
+    let code = executor.terminate();
+    assert!(mount(&["umount".as_ref(), &file]).success());
+    assert_eq!(code, Some(1));
+    assert!(executor.log().contains("may still stand"), "{}", executor.log());
+    executor.restart();
+    assert!(!busy.limited(), "the next life undoes it");
 }
 
 #[test]
