@@ -15,7 +15,8 @@ pub static RULES: &[Rule] = &[
         attack: &["T1548.001", "T1068"],
         looks_at: &["exe", "argv", "uid", "effective_uid", "flags", "parent_exe"],
         benign: "a setuid tool of a package that is not in the list",
-        matches: |exec| exec.has("privilege_gain") && !is_known_setuid(exec),
+        // The kernel's flag also stands for a change of group; root itself has nothing to gain.
+        matches: |exec| exec.uid != Some(0) && exec.has("privilege_gain") && !is_known_setuid(exec),
     },
     Rule {
         id: "crypto-miner",

@@ -125,6 +125,7 @@ fn negatives() -> Vec<Exec<'static>> {
         exec("/usr/bin/base64", &["base64", "-d", "x"]),
         with(exec("/usr/bin/sudo", &["sudo", "ls"]), &["setuid", "privilege_gain"]),
         with(exec("/usr/bin/ping", &["ping", "host"]), &["setuid", "privilege_gain"]),
+        Exec { uid: Some(0), ..with(exec("/usr/lib/utempter", &["utempter"]), &["setgid", "privilege_gain"]) },
         exec("/usr/bin/systemctl", &["systemctl", "restart", "nginx"]),
         exec("/usr/bin/systemctl", &["systemctl", "status", "auditd"]),
         below("/usr/bin/systemctl", &["systemctl", "stop", "rsyslog"], &["/usr/bin/dpkg"]),
