@@ -30,6 +30,6 @@ pub mod config;
 
 pub mod doctor;
 
-pub mod error;
+pub use skep_runtime::error;
 
 pub mod host;

@@ -47,4 +47,4 @@ pub mod console;
 
 pub mod app;
 
-pub mod error;
+pub use skep_runtime::error;

@@ -8,6 +8,7 @@ use prost::Message;
 use skep_runtime::backoff::Backoff;
 use skep_runtime::clock::Clock;
 use skep_runtime::shutdown::Token;
+use skep_wire::frame::{self, FrameError};
 use skep_wire::v1::{self, executor_reply, executor_request};
 use thiserror::Error;
 use tokio::net::UnixStream;
@@ -15,7 +16,6 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::frame::{self, FrameError};
 use super::rows::{self, Change};
 use crate::spool::{Append, ReceiptMark, Request};
 
@@ -34,8 +34,10 @@ const TOO_MANY: &str = "too many commands wait for the executor";
 /// Why an exchange with the executor ended.
 #[derive(Debug, Error)]
 enum LinkEnd {
-    #[error(transparent)]
+    #[error("no word with the executor")]
     Frame(#[from] FrameError),
+    #[error("the executor closed the connection")]
+    Closed,
     #[error("stopping")]
     Stopped,
     #[error("the spool is gone")]
@@ -129,7 +131,7 @@ impl Relay {
                     told = false;
                     match self.exchange(stream).await {
                         LinkEnd::Stopped | LinkEnd::SpoolGone => return,
-                        LinkEnd::Frame(error) => tracing::warn!("{}", crate::error::chain(&error)),
+                        end @ (LinkEnd::Frame(_) | LinkEnd::Closed) => tracing::warn!("{}", crate::error::chain(&end)),
                     }
                 }
                 Err(error) if !told => {
@@ -199,12 +201,12 @@ impl Relay {
     /// One connection.
     async fn exchange(&mut self, stream: UnixStream) -> LinkEnd {
         let (mut reader, mut writer) = stream.into_split();
-        let (incoming, mut replies) = mpsc::channel::<Result<v1::ExecutorReply, FrameError>>(QUEUE);
+        let (incoming, mut replies) = mpsc::channel::<Result<Option<v1::ExecutorReply>, FrameError>>(QUEUE);
         // A read must not be cancelled midway, so it has a future of its own that lives as long as the connection.
         let read = async move {
             loop {
                 let reply = frame::read(&mut reader).await;
-                let end = reply.is_err();
+                let end = !matches!(reply, Ok(Some(_)));
                 if incoming.send(reply).await.is_err() || end {
                     return;
                 }
@@ -226,7 +228,7 @@ impl Relay {
     async fn serve(
         &mut self,
         writer: &mut OwnedWriteHalf,
-        replies: &mut mpsc::Receiver<Result<v1::ExecutorReply, FrameError>>,
+        replies: &mut mpsc::Receiver<Result<Option<v1::ExecutorReply>, FrameError>>,
     ) -> Result<(), LinkEnd> {
         let status = executor_request::Request::Status(v1::StatusRequest {});
         send(writer, status).await?;
@@ -239,9 +241,9 @@ impl Relay {
         loop {
             tokio::select! {
                 reply = replies.recv() => match reply {
-                    Some(Ok(reply)) => self.take(writer, reply).await?,
+                    Some(Ok(Some(reply))) => self.take(writer, reply).await?,
+                    Some(Ok(None)) | None => return Err(LinkEnd::Closed),
                     Some(Err(error)) => return Err(error.into()),
-                    None => return Err(FrameError::Closed.into()),
                 },
                 command = self.commands.recv() => match command {
                     Some(signed) => self.pass_on(writer, signed).await?,

@@ -12,8 +12,9 @@ use super::{
     log,
     object::OBJECT,
     options::ProbeOptions,
-    report::{ProbeReport, chain},
+    report::ProbeReport,
 };
+use crate::error::chain;
 
 /// The object in the kernel, not yet attached.
 pub(super) struct Loaded {

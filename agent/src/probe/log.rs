@@ -3,10 +3,8 @@
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 
-use super::{
-    options::{LogLevel, ProbeOptions},
-    report::chain,
-};
+use super::options::{LogLevel, ProbeOptions};
+use crate::error::chain;
 
 /// Reads the probes' messages; absent unless they were asked for.
 pub(super) struct ProbeLog(Option<EbpfLogger<Tracing>>);

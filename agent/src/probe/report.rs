@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{error::ProbeError, options::ProbeOptions, probes::Probes, sys};
+use crate::error::chain;
 
 /// One thing the agent can or cannot do here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,18 +70,4 @@ pub fn probe_feature_report() -> Vec<Feature> {
         Err(error) => report.add("probes", false, chain(&error)),
     }
     report.features
-}
-
-/// An error and what caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }

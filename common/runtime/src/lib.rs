@@ -5,6 +5,7 @@
 //! * [`shutdown`]: one signal, named components, a deadline on the whole.
 //! * [`telemetry`]: log lines to stderr.
 //! * [`settings`]: TOML, all faults at once.
+//! * [`error`]: an error and its causes on one line.
 
 #![forbid(unsafe_code)]
 
@@ -17,3 +18,5 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub mod settings;
+
+pub mod error;

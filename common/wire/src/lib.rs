@@ -3,6 +3,7 @@
 //! * [`tables`]: every table's columns, once; schema, documentation and `skep tables` come from it.
 //! * [`chunk`]: rows to columns and back, checked.
 //! * [`envelope`]: seal and open a batch.
+//! * `frame` (feature `socket`): messages between agent and executor.
 //! * [`v1`]: the generated messages. `cargo xtask generate` writes them from `proto/`.
 //!
 //! Compatibility: fields are only added within `v1`, and a reader ignores what it does not know. A column missing from a
@@ -14,6 +15,9 @@
 pub mod chunk;
 
 pub mod envelope;
+
+#[cfg(feature = "socket")]
+pub mod frame;
 
 pub mod tables;
 

@@ -3,11 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use skep_wire::frame::{self, FrameError};
 use skep_wire::v1::{self, executor_reply::Reply, executor_request::Request};
 use thiserror::Error;
 use tokio::net::UnixStream;
-
-use super::frame::{self, FrameError};
 
 /// Why there is no answer.
 #[derive(Debug, Error)]

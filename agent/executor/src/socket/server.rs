@@ -9,13 +9,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use skep_wire::frame::{self, FrameError};
 use skep_wire::v1::{self, executor_reply::Reply, executor_request::Request};
 use thiserror::Error;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-
-use super::frame::{self, FrameError};
 
 /// Connections at a time: the agent's, and a few people's.
 const MAX_CONNECTIONS: usize = 16;

@@ -64,7 +64,7 @@ impl Executor {
     }
 
     async fn next(&mut self) -> executor_request::Request {
-        frame::read::<v1::ExecutorRequest, _>(&mut self.from).await.unwrap().request.unwrap()
+        frame::read::<v1::ExecutorRequest>(&mut self.from).await.unwrap().unwrap().request.unwrap()
     }
 
     async fn receipt(&mut self, number: u64, time_us: i64, action_id: &str, step: Step, of: &v1::Command) {

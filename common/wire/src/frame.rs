@@ -1,4 +1,4 @@
-//! A 4-byte little-endian length and one protobuf message.
+//! Messages on the executor's socket: a 4-byte little-endian length, then the encoded message.
 
 use std::io;
 
@@ -26,7 +26,7 @@ pub enum FrameError {
     NotAMessage(#[source] prost::DecodeError),
 }
 
-/// Reads one message; `None` at a clean end.
+/// Reads one message; `None` at a clean end. Not to be cancelled midway: what was read would be lost.
 ///
 /// # Errors
 /// [`FrameError`]; the connection is of no further use.
@@ -61,9 +61,8 @@ pub async fn write(to: &mut (impl AsyncWrite + Unpin), message: &impl Message) -
 
 #[cfg(test)]
 mod tests {
-    use skep_wire::v1;
-
     use super::*;
+    use crate::v1;
 
     #[tokio::test]
     async fn messages_come_back_and_an_end_is_an_end() {
