@@ -43,8 +43,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Smallest of the readings, rounded to three digits after the point: the one least disturbed by the machine.
+/// Smallest of the readings: the one least disturbed by the machine.
 fn best(readings: &[f64]) -> f64 {
-    let least = readings.iter().copied().fold(f64::INFINITY, f64::min);
-    (least * 1000.0).round() / 1000.0
+    rounded(readings.iter().copied().fold(f64::INFINITY, f64::min))
+}
+
+/// Three digits after the point.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use skep_agent::probe::{ProbeOptions, Probes};
 
-use crate::best;
+use crate::{best, rounded};
 
 const CALLS: u32 = 1_000_000;
 const ROUNDS: usize = 7;
@@ -23,7 +23,7 @@ pub(crate) fn run() -> Result<Map<String, Value>> {
     let mut figures = Map::new();
     figures.insert("getppid_bare_ns".to_owned(), json!(bare));
     figures.insert("getppid_probed_ns".to_owned(), json!(probed));
-    figures.insert("added_ns".to_owned(), json!(probed - bare));
+    figures.insert("added_ns".to_owned(), json!(rounded(probed - bare)));
     Ok(figures)
 }
 
