@@ -42,7 +42,8 @@ impl Default for Series {
 }
 
 impl Series {
-    /// Takes one window of a node; returns a score for each series, none while the node warms up.
+    /// Takes one window of a node; returns a score for each series, but none for what was there from the
+    /// start while the node warms up.
     pub fn window(&mut self, node: &str, boot: &str, usage: &WindowUsage) -> Vec<Scored> {
         let entry = match self.nodes.get_mut(node) {
             Some(entry) => entry,

@@ -6,8 +6,11 @@ use super::track::{BASELINE_WINDOWS, Score, Signal, Track};
 use super::usage::{Usage, WindowUsage};
 use crate::detect::finding::Aim;
 
-/// Windows of a node that are only learned from. Until then "it was not there before" means nothing.
+/// Windows of a node in which what was there from the start is only learned from.
 pub const WARM_UP_WINDOWS: u64 = 6;
+
+/// What comes after this many watched windows was not there from the start: it is judged at once, against nothing.
+const START_WINDOWS: u64 = 1;
 
 /// A window shorter than this share of the node's usual one (at start, stop and after a pause) is let be.
 const SHORT: f64 = 0.5;
@@ -40,6 +43,8 @@ pub struct Scored {
 struct Workload {
     cpu: Track,
     delay: Track,
+    /// Windows since the start when it was first seen.
+    born: u64,
     /// Number of the last window it was in.
     last: u64,
     seen_us: i64,
@@ -70,16 +75,16 @@ impl Node {
             // Other cgroups, other caches, services that start: what follows a boot is no measure of what follows.
             boot.clone_into(&mut self.boot);
             self.since_start = 0;
+            self.workloads.values_mut().for_each(|workload| workload.born = 0);
         }
         self.windows += 1;
         self.since_start += 1;
-        let judging = self.since_start > WARM_UP_WINDOWS;
         let mut scored = Vec::new();
         let mut names: Vec<&String> = usage.workloads.keys().collect();
         names.sort_unstable();
         for name in names {
             let used = &usage.workloads[name];
-            for (signal, score) in self.workload(name, used, usage, judging) {
+            for (signal, score) in self.workload(name, used, usage) {
                 scored.push(Scored {
                     time_us: usage.time_us,
                     window_s: usage.window_s,
@@ -98,12 +103,13 @@ impl Node {
         scored
     }
 
-    fn workload(&mut self, name: &str, used: &Usage, usage: &WindowUsage, judging: bool) -> Vec<(Signal, Score)> {
+    fn workload(&mut self, name: &str, used: &Usage, usage: &WindowUsage) -> Vec<(Signal, Score)> {
         let newest = self.windows;
         if !self.workloads.contains_key(name) {
             let workload = Workload {
-                cpu: Track::new(Signal::CpuCores, (newest - 1) as usize),
+                cpu: Track::new(Signal::CpuCores, self.windows_of_nothing()),
                 delay: Track::new(Signal::RunQueueDelay, 0),
+                born: self.since_start,
                 last: newest - 1,
                 seen_us: 0,
             };
@@ -113,6 +119,7 @@ impl Node {
         workload.cpu.absent((newest - 1 - workload.last) as usize);
         workload.last = newest;
         workload.seen_us = usage.time_us;
+        let judging = self.since_start > WARM_UP_WINDOWS || workload.born > START_WINDOWS;
         let cores = used.on_cpu_ns as f64 / 1e9 / usage.window_s;
         let delay = (used.waits >= LEAST_WAITS).then(|| used.wait_sum_ns as f64 / used.waits as f64);
         let mut scores = Vec::new();
@@ -127,6 +134,14 @@ impl Node {
             }
         }
         scores
+    }
+
+    /// What a workload seen for the first time is measured against. One that comes soon after the start gets a few
+    /// windows more than were watched, so that a single middling one does not pass for its habit.
+    fn windows_of_nothing(&self) -> usize {
+        let watched = self.windows - 1;
+        let least = if self.since_start > START_WINDOWS { WARM_UP_WINDOWS } else { 0 };
+        watched.max(least) as usize
     }
 
     /// Workloads tracked.

@@ -65,6 +65,17 @@ fn a_busy_loop_in_a_new_workload_is_found_in_its_second_window() {
 }
 
 #[test]
+fn a_busy_loop_that_comes_right_after_the_start_is_found_too() {
+    let mut feed = Feed::new();
+    feed.window(&[("host", 0.2)]);
+    let mut scored = feed.window(&[("host", 0.2), ("new", 0.25)]);
+    scored.extend(feed.repeat(2, &[("host", 1.9), ("new", 1.0)]));
+    let found = found(&scored);
+    assert_eq!(found.len(), 1, "what was there from the start is still only learned from");
+    assert_eq!(found[0].workload, "new");
+}
+
+#[test]
 fn what_is_busy_from_the_start_is_normal() {
     let mut feed = Feed::new();
     assert!(found(&feed.repeat(50, &[("db", 1.5), ("web", 0.7)])).is_empty());
