@@ -1,11 +1,10 @@
 //! `cargo xtask lint`: formatting, clippy, and who may depend on whom.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::checked;
+use crate::run::{cargo, checked};
 use crate::setup;
 
 /// Packages that must not appear below a package, with the reason.
@@ -35,12 +34,6 @@ pub(crate) fn run() -> Result<()> {
     layers()?;
     places()?;
     checked(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))
-}
-
-fn cargo() -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(setup::repository());
-    cargo
 }
 
 fn layers() -> Result<()> {

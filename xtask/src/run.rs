@@ -4,6 +4,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::setup;
+
+/// cargo on this repository.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(setup::repository());
+    cargo
+}
+
 /// Runs a command with our own output; fails when it does.
 pub(crate) fn checked(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {}", line(command)))?;

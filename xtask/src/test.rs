@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::run::{checked, succeeds};
+use crate::run::{cargo, checked, succeeds};
 use crate::tally::{self, Tally};
 use crate::{generate, lint, setup};
 
@@ -26,12 +26,6 @@ pub(crate) fn run() -> Result<()> {
     println!("{} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored);
     ensure!(tally.is_green(), "the tests did not pass");
     Ok(())
-}
-
-fn cargo() -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(setup::repository());
-    cargo
 }
 
 /// Both halves select the whole workspace, and only then tests: a smaller selection would be other features of the same

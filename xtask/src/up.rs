@@ -5,13 +5,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::run::checked;
+use crate::run::{cargo, checked};
 use crate::setup;
 
 /// Replaces this process by `skep up` with `arguments`; without `--data` the data lies in the target folder.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     setup::ensure_build()?;
-    checked(Command::new("cargo").arg("build").current_dir(setup::repository()))?;
+    checked(cargo().arg("build"))?;
     let target = setup::target_folder()?;
     let mut skep = Command::new(target.join("debug/skep"));
     skep.arg("up");
