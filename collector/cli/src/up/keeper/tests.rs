@@ -86,8 +86,13 @@ async fn a_program_that_is_slow_to_stop_can_still_be_killed() {
     let temp = tempfile::tempdir().unwrap();
     let (notices, _heard) = Notices::channel(8);
     let _socket = std::os::unix::net::UnixListener::bind(temp.path().join("ready.sock")).unwrap();
-    let deaf = script(temp.path(), "trap '' TERM; while :; do sleep 0.1; done");
+    // The last line of its log says that it is deaf from now on.
+    let deaf = script(temp.path(), "trap '' TERM; echo deaf >&2; while :; do sleep 0.1; done");
     let mut keeper = start(deaf, &notices).await.unwrap().keep();
+    eventually("it ignores signals", || {
+        std::fs::read_to_string(temp.path().join("log")).is_ok_and(|log| log == "deaf\n")
+    })
+    .await;
     let began = Instant::now();
     assert!(timeout(Duration::from_millis(300), keeper.stop()).await.is_err(), "it ignores what it is asked");
     keeper.kill().await;
