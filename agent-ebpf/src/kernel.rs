@@ -12,18 +12,7 @@ pub static OFFSETS: Offsets = Offsets::NONE;
 
 /// What else is known of this kernel.
 #[unsafe(no_mangle)]
-pub static FACTS: Facts = Facts {
-    cpu: 0,
-    syscall: 0,
-    accept: 0,
-    switch_has_state: 0,
-    exit_has_last: 0,
-    compat_bit: 0,
-    compat_in_status: 0,
-    nr_accept: 0,
-    nr_accept4: 0,
-    sock_done_bit: 0,
-};
+pub static FACTS: Facts = Facts::NONE;
 
 /// The offset of a field.
 macro_rules! offset {
@@ -47,7 +36,7 @@ macro_rules! has {
 }
 
 /// Loads a field through a pointer whose type the verifier knows: a program's argument, the current task, or a pointer
-/// loaded from either. A bad address reads as zero.
+/// loaded from either. Where this kernel gives no types it is [`fetch!`]. A bad address reads as zero.
 macro_rules! load {
     ($base:expr, $field:ident as $kind:ty) => {
         $crate::kernel::load_at::<$kind>($base, offset!($field))
@@ -71,9 +60,12 @@ pub fn constant(entry: &'static u64) -> u64 {
     unsafe { core::ptr::read_volatile(entry) }
 }
 
-/// Loads `T` at `base + offset`, of a type the verifier knows.
+/// Loads `T` at `base + offset`, of a type the verifier knows where this kernel has types.
 #[inline(always)]
 pub fn load_at<T: Zero>(base: Address, offset: u64) -> T {
+    if fact!(typed) == 0 {
+        return fetch_at(base, offset);
+    }
     // SAFETY: the verifier checks type and offset, the kernel handles the fault.
     unsafe { core::ptr::read_volatile(base.wrapping_add(offset as usize).cast::<T>()) }
 }
@@ -115,11 +107,17 @@ pub fn now_ns() -> u64 {
     unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns() }
 }
 
-/// The task that runs, with its type known to the verifier.
+/// The task that runs; its type is known to the verifier where this kernel has types.
 #[inline(always)]
 pub fn current() -> Address {
-    // SAFETY: the helper has no preconditions.
-    unsafe { aya_ebpf::helpers::generated::bpf_get_current_task_btf() as Address }
+    // SAFETY: the helpers have no preconditions.
+    unsafe {
+        if fact!(typed) == 0 {
+            aya_ebpf::helpers::generated::bpf_get_current_task() as Address
+        } else {
+            aya_ebpf::helpers::generated::bpf_get_current_task_btf() as Address
+        }
+    }
 }
 
 /// The CPU the program runs on.
@@ -127,4 +125,14 @@ pub fn current() -> Address {
 pub fn cpu() -> u32 {
     // SAFETY: the helper has no preconditions.
     unsafe { aya_ebpf::helpers::generated::bpf_get_smp_processor_id() }
+}
+
+/// Adds one, all CPUs agreeing on the order.
+///
+/// # Safety
+/// `counter` is valid.
+#[inline(always)]
+pub unsafe fn atomic_increment(counter: *mut u64) {
+    // SAFETY: the caller's. The instruction without a result is older than 5.12, which brought those with one.
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) };
 }

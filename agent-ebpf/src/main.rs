@@ -5,9 +5,11 @@
 //! * [`probe::tcp`]: `inet_sock_set_state`: connections.
 //! * [`probe::process`]: `sched_process_fork`, `_exec`, `_exit`.
 //!
-//! Measurements are counted in maps, of which there are two: one for each parity of the [`epoch`]. Discrete events go to
-//! one ring buffer that wakes nobody. What is not kept is counted in the [`ledger`]. Fields of the kernel's structs are
-//! found through [`kernel`]. Everything a program hands on is defined in `skep_common`.
+//! Measurements are counted in what each CPU keeps for itself ([`here`]): caches of lines, and maps behind them for what
+//! the caches have no room for ([`line`]). Both are there twice, once for each parity of the epoch. What is remembered of
+//! a thread has its own place ([`thread`]). Discrete events go to one ring buffer that wakes nobody. What is not kept is
+//! counted in the ledger. Fields of the kernel's structs are found through [`kernel`]. Everything a program hands on is
+//! defined in `skep_common`.
 //!
 //! For debugging, the programs can write to the agent's log. The level is read-only data that user space sets, 0 unless
 //! asked for; at 0 the verifier removes the code.
@@ -16,15 +18,21 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 #[macro_use]
 mod kernel;
+#[macro_use]
+mod hook;
 
-mod epoch;
+mod here;
 mod ledger;
+mod line;
 mod path;
+mod price;
 mod ring;
 mod subject;
+mod thread;
 
 mod probe;
 

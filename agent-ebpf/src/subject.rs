@@ -1,9 +1,8 @@
 //! Who: the identity of a process and what every event says of it.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use skep_common::event::SubjectRecord;
 
-use crate::kernel::Address;
+use crate::kernel::{self, Address};
 
 /// Start of the thread group leader of `task`.
 #[inline(always)]
@@ -24,13 +23,12 @@ pub fn cgroup_id(task: Address) -> u64 {
     load!(node, node_id as u64)
 }
 
-/// Copies the task name of the process of `task`: its leader's, whatever the thread calls itself.
+/// The task name of the process of `task`, its leader's, whatever the thread calls itself; as two words.
 #[inline(always)]
-pub fn copy_comm(task: Address, comm: *mut [u8; 16]) {
+pub fn comm_words(task: Address) -> [u64; 2] {
     let leader = load!(task, task_leader as Address);
-    let source = leader.wrapping_add(offset!(task_comm) as usize);
-    // SAFETY: the helper checks the source; the destination is 16 bytes.
-    unsafe { bpf_probe_read_kernel(comm.cast(), 16, source.cast()) };
+    let offset = offset!(task_comm);
+    [kernel::load_at(leader, offset), kernel::load_at(leader, offset + 8)]
 }
 
 /// Writes what is known of `task` into `subject`.
@@ -50,8 +48,7 @@ pub fn describe(subject: *mut SubjectRecord, task: Address, at_ns: u64) {
         (*subject).gid = load!(cred, cred_gid as u32);
         (*subject).euid = load!(cred, cred_euid as u32);
         (*subject).pad = 0;
-        (*subject).comm = [0; 16];
-        copy_comm(task, &raw mut (*subject).comm);
+        (&raw mut (*subject).comm).cast::<[u64; 2]>().write(comm_words(task));
     }
 }
 

@@ -159,6 +159,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
 fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
     for (key, wanted) in [
         ("cpu", &mut probes.cpu),
+        ("off_cpu", &mut probes.off_cpu),
         ("syscall", &mut probes.syscall),
         ("tcp", &mut probes.tcp),
         ("process", &mut probes.process),
@@ -166,20 +167,25 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         *wanted = section.truth(key).unwrap_or(*wanted);
     }
     for (key, entries) in [
-        ("syscall_entries", &mut probes.syscall_entries),
-        ("cpu_entries", &mut probes.cpu_entries),
-        ("delay_entries", &mut probes.delay_entries),
-        ("task_entries", &mut probes.task_entries),
+        ("call_entries", &mut probes.call_entries),
+        ("wait_entries", &mut probes.wait_entries),
+        ("usage_entries", &mut probes.usage_entries),
+        ("crowded_entries", &mut probes.crowded_entries),
         ("connection_entries", &mut probes.connection_entries),
     ] {
         if let Some(value) = section.integer(key, 64..=16_777_216) {
             *entries = u32::try_from(value).unwrap_or(*entries);
         }
     }
-    if let Some(bytes) = section.integer("ring_bytes", 65_536..=1 << 30) {
-        match u32::try_from(bytes) {
-            Ok(bytes) if bytes.is_power_of_two() => probes.ring_bytes = bytes,
-            _ => section.note("ring_bytes", format_args!("{bytes} is not a power of two")),
+    let powers = [
+        ("ring_bytes", 65_536..=1 << 30, &mut probes.ring_bytes),
+        ("thread_places", 1_024..=1 << 22, &mut probes.thread_places),
+    ];
+    for (key, range, wanted) in powers {
+        let Some(value) = section.integer(key, range) else { continue };
+        match u32::try_from(value) {
+            Ok(value) if value.is_power_of_two() => *wanted = value,
+            _ => section.note(key, format_args!("{value} is not a power of two")),
         }
     }
     let levels = [("off", LogLevel::Off), ("debug", LogLevel::Debug)];

@@ -33,6 +33,8 @@ pub struct LossRow {
     pub until_us: i64,
     /// Whose account.
     pub probe: String,
+    /// On which CPU it was counted, where it is by CPU.
+    pub cpu: Option<u32>,
     /// [`DELIVERED`] or why it was lost.
     pub reason: String,
     /// Delivered and lost; the table's `attempted` is their sum. `None` when nobody counted.
@@ -72,10 +74,16 @@ impl LossRow {
             from_us: span.0,
             until_us: span.1,
             probe: AGENT.to_owned(),
+            cpu: None,
             reason: reason.to_owned(),
             counts: None,
             detail: Some(detail),
         }
+    }
+
+    /// The same, counted on a CPU.
+    pub fn on(self, cpu: Option<u32>) -> Self {
+        Self { cpu, ..self }
     }
 
     /// Adds a row of the same account: the span becomes the one from the first start to the last end.
@@ -93,6 +101,7 @@ impl LossRow {
             from_us: span.0,
             until_us: span.1,
             probe: probe.to_owned(),
+            cpu: None,
             reason: reason.to_owned(),
             counts: Some(counts),
             detail: None,
@@ -115,6 +124,7 @@ pub fn chunk(rows: &[LossRow]) -> Result<Option<v1::Chunk>, ChunkError> {
             .int("time", row.from_us)
             .int("until", row.until_us)
             .text("probe", &row.probe)
+            .maybe_int("cpu", row.cpu.map(i64::from))
             .text("reason", &row.reason)
             .maybe_int("attempted", row.counts.map(|c| c.delivered.saturating_add(c.lost)))
             .maybe_int("delivered", row.counts.map(|c| c.delivered))
@@ -135,6 +145,7 @@ pub fn rows(chunk: &v1::Chunk) -> Vec<LossRow> {
             from_us: row.int("time").unwrap_or(0),
             until_us: row.int("until").unwrap_or(0),
             probe: row.text("probe").unwrap_or_default().to_owned(),
+            cpu: row.int("cpu").and_then(|cpu| u32::try_from(cpu).ok()),
             reason: row.text("reason").unwrap_or_default().to_owned(),
             counts: row.int("delivered").zip(row.int("lost")).map(|(delivered, lost)| Counts { delivered, lost }),
             detail: row.text("detail").map(str::to_owned),
@@ -150,7 +161,7 @@ mod tests {
     fn rows_survive_the_chunk() {
         let written = vec![
             LossRow::delivered((1, 2), "exec", 7),
-            LossRow::lost((1, 2), "exec", "ring_full", 2),
+            LossRow::lost((1, 2), "exec", "ring_full", 2).on(Some(3)),
             LossRow::taken_back((3, 4), "tcp", SPOOL_EVICTED, 5),
             LossRow::uncounted((5, 9), NOT_WATCHING, "stopped".to_owned()),
         ];

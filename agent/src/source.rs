@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::probe::reading::{Event, Reading};
+use crate::probe::reading::{Event, Mark, Reading};
 
 /// The counters of an epoch could not be read. Its observations are lost and nobody knows how many they were.
 #[derive(Debug)]
@@ -23,28 +23,85 @@ impl std::error::Error for SourceError {
 /// What the agent needs of its probes.
 pub trait Source: Send {
     /// Hands out the events that happened since the last call. To be called every 200 ms.
-    fn drain(&mut self, sink: &mut dyn FnMut(Event));
+    ///
+    /// With each comes the place behind it, which a [`Mark`] can name.
+    fn drain(&mut self, sink: &mut dyn FnMut(Event, u64));
 
     /// Ends the epoch: hands out the rest of its events, then returns everything it counted.
     ///
     /// # Errors
     /// [`SourceError`]: the epoch is lost; the next one may work.
-    fn flip(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Reading, SourceError>;
+    fn flip(&mut self, sink: &mut dyn FnMut(Event, u64)) -> Result<Reading, SourceError>;
+
+    /// Whether the epoch can be ended: what the last one counted is safe.
+    fn can_flip(&self) -> bool {
+        true
+    }
+
+    /// What an earlier agent closed and did not store; to be asked once, before the first flip.
+    ///
+    /// # Errors
+    /// [`SourceError`]: it is lost.
+    fn catch_up(&mut self, _sink: &mut dyn FnMut(Event, u64)) -> Result<Option<Reading>, SourceError> {
+        Ok(None)
+    }
+
+    /// How far it was read, to be stored with what was read; `None` when nobody could read it again anyway.
+    fn mark(&self) -> Option<Mark> {
+        None
+    }
+
+    /// What was handed out before `mark` is stored.
+    ///
+    /// # Errors
+    /// [`SourceError`]: what it holds cannot be let go.
+    fn commit(&mut self, _mark: Mark) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Whether it counted before this process, without a gap.
+    fn is_adopted(&self) -> bool {
+        false
+    }
 
     /// Memory the kernel holds for the probes, in bytes.
     fn map_bytes(&self) -> u64;
 }
 
 impl Source for crate::probe::Probes {
-    fn drain(&mut self, sink: &mut dyn FnMut(Event)) {
+    fn drain(&mut self, sink: &mut dyn FnMut(Event, u64)) {
         self.drain_events(sink);
     }
 
-    fn flip(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Reading, SourceError> {
-        Self::flip(self, sink).map_err(|error| SourceError(Box::new(error)))
+    fn flip(&mut self, sink: &mut dyn FnMut(Event, u64)) -> Result<Reading, SourceError> {
+        Self::flip(self, sink).map_err(failed)
+    }
+
+    fn can_flip(&self) -> bool {
+        Self::can_flip(self)
+    }
+
+    fn catch_up(&mut self, sink: &mut dyn FnMut(Event, u64)) -> Result<Option<Reading>, SourceError> {
+        Self::catch_up(self, sink).map_err(failed)
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        Self::mark(self)
+    }
+
+    fn commit(&mut self, mark: Mark) -> Result<(), SourceError> {
+        Self::commit(self, mark).map_err(failed)
+    }
+
+    fn is_adopted(&self) -> bool {
+        Self::is_adopted(self)
     }
 
     fn map_bytes(&self) -> u64 {
         Self::map_bytes(self)
     }
+}
+
+fn failed(error: crate::probe::ProbeError) -> SourceError {
+    SourceError(Box::new(error))
 }

@@ -1,84 +1,137 @@
-//! Keys and values of the counting maps.
+//! What the probes count: lines of the per-CPU caches, and keys and values of the maps behind them.
 //!
-//! Every counting map exists twice, once for each parity of the epoch: the kernel writes one side while user space
-//! reads the other. Keys carry the CPU, so that an entry is only ever written by one program on one CPU: sums and
-//! extremes are exact with plain loads and stores. User space merges the CPUs.
+//! Nearly all that a process does on a CPU falls into few lines, so each CPU keeps the lines it used last in a small
+//! direct-mapped cache of its own ([`crate::state::Side`]). A line that must make room is added to a hash map, whose key
+//! carries the CPU: an entry is only ever written by one program on one CPU, so that sums and extremes are exact with
+//! plain loads and stores. User space merges caches, maps and CPUs.
+//!
+//! Caches and maps exist twice, once for each parity of the epoch: the kernel writes one side while user space reads the
+//! other.
 
 use core::mem::{offset_of, size_of};
 
-/// Bits of `cpu_bucket` that hold the bucket; the CPU is above them.
-pub const BUCKET_BITS: u32 = 10;
-
-/// Packs a CPU and a histogram bucket into one word of a key.
-#[inline(always)]
-pub const fn cpu_bucket(cpu: u32, bucket: u16) -> u32 {
-    (cpu << BUCKET_BITS) | bucket as u32
-}
-
-/// The bucket in a packed word.
-#[inline(always)]
-pub const fn bucket_of(cpu_bucket: u32) -> u16 {
-    (cpu_bucket & ((1 << BUCKET_BITS) - 1)) as u16
-}
-
-const _: () = assert!(crate::bucket::BUCKETS <= 1 << BUCKET_BITS);
-
-/// Key of the map `SYSCALLS_*`: one process, system call, CPU and latency bucket.
+/// What one line of a histogram counts: process, series, error class and bucket packed into one word.
+///
+/// Zero is no word: a process that calls or waits has an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct SyscallKey {
-    /// Start of the thread group leader, nanoseconds of `CLOCK_BOOTTIME`.
-    pub start_ns: u64,
+pub struct Cell {
     /// Thread group.
     pub tgid: u32,
-    /// Number of the call on this architecture.
-    pub nr: u32,
-    /// See [`cpu_bucket`].
-    pub cpu_bucket: u32,
+    /// A system call's number, or one of [`series`].
+    pub series: u16,
+    /// One of [`crate::errno`]'s classes.
+    pub class: u8,
+    /// See [`crate::bucket`].
+    pub bucket: u16,
+}
+
+/// Series that are no system calls.
+pub mod series {
+    /// Largest number a system call is counted under; what is not a call's number at all is counted under this one.
+    pub const LAST_CALL: u16 = 0xfeff;
+    /// Waits for a CPU.
+    pub const RUN_QUEUE: u16 = 0xff00;
+    /// Time off the CPU of threads that left to wait.
+    pub const OFF_CPU: u16 = 0xff01;
+}
+
+impl Cell {
+    const BUCKET_BITS: u32 = 10;
+    const CLASS_BITS: u32 = 4;
+
+    /// The word that stands for it.
+    #[inline(always)]
+    pub const fn pack(self) -> u64 {
+        (self.tgid as u64) << 32
+            | (self.series as u64) << (Self::BUCKET_BITS + Self::CLASS_BITS)
+            | (self.class as u64) << Self::BUCKET_BITS
+            | self.bucket as u64
+    }
+
+    /// What a word stands for.
+    pub const fn unpack(word: u64) -> Self {
+        Self {
+            tgid: (word >> 32) as u32,
+            series: (word >> (Self::BUCKET_BITS + Self::CLASS_BITS)) as u16,
+            class: (word >> Self::BUCKET_BITS) as u8 & ((1 << Self::CLASS_BITS) - 1),
+            bucket: word as u16 & ((1 << Self::BUCKET_BITS) - 1),
+        }
+    }
+}
+
+const _: () = assert!(crate::bucket::BUCKETS <= 1 << Cell::BUCKET_BITS);
+const _: () = assert!(crate::errno::LEN <= 1 << Cell::CLASS_BITS);
+
+/// A line of a histogram: one [`Cell`] of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Line {
+    /// A packed [`Cell`]; 0 in a line that is free.
+    pub word: u64,
+    /// Start of the thread group leader, nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_ns: u64,
+    /// What was counted.
+    pub count: Count,
+    /// Zero: a line is a cache line.
+    pub pad: u64,
+}
+
+const _: () = assert!(size_of::<Line>() == 64 && offset_of!(Line, count) == 16);
+
+/// How often and how long. Value of the maps `CELLS_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Count {
+    /// Observations, those that sampling passed over included.
+    pub count: u64,
+    /// Observations that were measured.
+    pub measured: u64,
+    /// Sum, nanoseconds, scaled as `count` is.
+    pub sum_ns: u64,
+    /// Shortest measured, nanoseconds.
+    pub min_ns: u64,
+    /// Longest measured, nanoseconds.
+    pub max_ns: u64,
+}
+
+const _: () = assert!(size_of::<Count>() == 40);
+
+/// Key of the maps `CELLS_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct CellKey {
+    /// A packed [`Cell`].
+    pub word: u64,
+    /// As in [`Line`].
+    pub start_ns: u64,
+    /// CPU.
+    pub cpu: u32,
     /// Zero.
     pub pad: u32,
 }
 
-const _: () = assert!(size_of::<SyscallKey>() == 24 && offset_of!(SyscallKey, cpu_bucket) == 16);
+const _: () = assert!(size_of::<CellKey>() == 24 && offset_of!(CellKey, cpu) == 16);
 
-/// Value of the map `SYSCALLS_*`.
+/// A line of what a process did on a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct SyscallValue {
-    /// Calls that returned.
-    pub count: u64,
-    /// Of these, with -4095..-1.
-    pub errors: u64,
-    /// Sum of their latencies, nanoseconds.
-    pub sum_ns: u64,
-    /// Shortest, nanoseconds.
-    pub min_ns: u64,
-    /// Longest, nanoseconds.
-    pub max_ns: u64,
-    /// Task name when the entry was made.
-    pub comm: [u8; 16],
-}
-
-const _: () = assert!(size_of::<SyscallValue>() == 56 && offset_of!(SyscallValue, comm) == 40);
-
-/// Key of the map `CPU_*`: one process on one CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct CpuKey {
+pub struct UsageLine {
     /// Start of the thread group leader, nanoseconds of `CLOCK_BOOTTIME`.
     pub start_ns: u64,
-    /// Thread group.
+    /// Thread group; 0 in a line that is free.
     pub tgid: u32,
-    /// CPU.
-    pub cpu: u32,
+    /// Zero.
+    pub pad: u32,
+    /// What was counted.
+    pub usage: Usage,
 }
 
-const _: () = assert!(size_of::<CpuKey>() == 16 && offset_of!(CpuKey, cpu) == 12);
+const _: () = assert!(size_of::<UsageLine>() == 96 && offset_of!(UsageLine, usage) == 16);
 
-/// Value of the map `CPU_*`.
+/// Time on a CPU. Value of the maps `USAGE_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct CpuValue {
+pub struct Usage {
     /// Time on the CPU, nanoseconds.
     pub on_cpu_ns: u64,
     /// Times a thread left the CPU.
@@ -87,91 +140,47 @@ pub struct CpuValue {
     pub voluntary: u64,
     /// Of these, while runnable.
     pub involuntary: u64,
-    /// Slices that began with a known wait for the CPU.
-    pub delays: u64,
-    /// Sum of those waits, nanoseconds.
-    pub delay_sum_ns: u64,
-    /// Shortest wait, nanoseconds; `u64::MAX` while there is none.
-    pub delay_min_ns: u64,
-    /// Longest wait, nanoseconds.
-    pub delay_max_ns: u64,
+    /// Slices whose thread had been on another CPU before.
+    pub migrations: u64,
     /// When the last slice ended, nanoseconds of `CLOCK_BOOTTIME`: which CPU knows the name and the cgroup best.
     pub last_ns: u64,
     /// Inode of the cgroup directory in the unified hierarchy at the last slice.
     pub cgroup_id: u64,
     /// Task name at the last slice.
     pub comm: [u8; 16],
+    /// Zero.
+    pub pad: u64,
 }
 
-const _: () = assert!(size_of::<CpuValue>() == 96 && offset_of!(CpuValue, comm) == 80);
+const _: () = assert!(size_of::<Usage>() == 80 && offset_of!(Usage, comm) == 56);
 
-/// Key of the map `DELAYS_*`: run-queue delay of one process on one CPU in one bucket. The value is a `u64` count.
+/// Key of the maps `USAGE_*`: one process on one CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct DelayKey {
-    /// Start of the thread group leader, nanoseconds of `CLOCK_BOOTTIME`.
+pub struct UsageKey {
+    /// As in [`UsageLine`].
     pub start_ns: u64,
     /// Thread group.
     pub tgid: u32,
-    /// See [`cpu_bucket`].
-    pub cpu_bucket: u32,
+    /// CPU.
+    pub cpu: u32,
 }
 
-const _: () = assert!(size_of::<DelayKey>() == 16 && offset_of!(DelayKey, cpu_bucket) == 12);
+const _: () = assert!(size_of::<UsageKey>() == 16 && offset_of!(UsageKey, cpu) == 12);
 
-/// Value of the array `RUNNING`, one for each CPU: the slice that is on it now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Running {
-    /// When the task was switched in, nanoseconds of `CLOCK_BOOTTIME`; 0 until the CPU first switched.
-    pub since_ns: u64,
-    /// Start of its thread group leader.
-    pub start_ns: u64,
-    /// Inode of its cgroup directory.
-    pub cgroup_id: u64,
-    /// How long it had waited for the CPU; `u64::MAX` when not known.
-    pub delay_ns: u64,
-    /// Its thread group; 0 for the idle task.
-    pub tgid: u32,
-    /// The thread; 0 for the idle task.
-    pub tid: u32,
-    /// Counts writes: odd while one is under way.
-    pub sequence: u32,
-    /// Low half of the epoch of the last switch.
-    pub epoch: u32,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-const _: () = assert!(size_of::<Running>() == 48 && offset_of!(Running, epoch) == 44);
-
-/// Value of the array `TAILS`, one for each CPU: the part before the flip of the slice that spanned it, written by the
-/// first switch after the flip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Tail {
-    /// The epoch that began with the flip; the record says nothing of any other. Written last.
-    pub epoch: u64,
-    /// Time on the CPU before the flip, nanoseconds.
-    pub on_cpu_ns: u64,
-    /// Start of the thread group leader.
-    pub start_ns: u64,
-    /// Inode of the cgroup directory.
-    pub cgroup_id: u64,
-    /// Thread group; 0 for the idle task.
-    pub tgid: u32,
-    /// Zero.
-    pub pad: u32,
-    /// Task name.
-    pub comm: [u8; 16],
-}
-
-const _: () = assert!(size_of::<Tail>() == 56 && offset_of!(Tail, comm) == 40);
-
-/// Indices of the array `CONTROL` of `u64`, which user space writes and the kernel reads.
-pub mod control {
-    /// The current epoch. Written last.
-    pub const EPOCH: u32 = 0;
-    /// `CLOCK_BOOTTIME` at which the last even epoch began; the one for odd epochs follows.
-    pub const FLIPPED_EVEN: u32 = 1;
-    /// Entries.
-    pub const LEN: u32 = 3;
+    #[test]
+    fn a_cell_survives_its_word() {
+        for tgid in [1, 4_194_304, u32::MAX] {
+            for series in [0, 39, series::LAST_CALL, series::RUN_QUEUE, u16::MAX] {
+                for (class, bucket) in [(0, 0), (11, 607), (15, 1023)] {
+                    let cell = Cell { tgid, series, class, bucket };
+                    assert_eq!(Cell::unpack(cell.pack()), cell);
+                }
+            }
+        }
+    }
 }

@@ -5,14 +5,14 @@ use core::mem::{offset_of, size_of};
 /// What a record is.
 pub mod kind {
     /// [`super::ForkRecord`].
-    pub const FORK: u32 = 1;
+    pub const FORK: u16 = 1;
     /// [`super::ExecRecord`].
-    pub const EXEC: u32 = 2;
+    pub const EXEC: u16 = 2;
     /// [`super::ExitRecord`].
-    pub const EXIT: u32 = 3;
+    pub const EXIT: u16 = 3;
 
     /// [`super::ConnectionRecord`].
-    pub const CONNECTION: u32 = 10;
+    pub const CONNECTION: u16 = 10;
 }
 
 /// First bytes of every record.
@@ -20,7 +20,9 @@ pub mod kind {
 #[repr(C)]
 pub struct Header {
     /// One of [`kind`].
-    pub kind: u32,
+    pub kind: u16,
+    /// CPU in whose ledger the record is counted.
+    pub cpu: u16,
     /// Low half of the epoch in whose ledger the record is counted.
     pub epoch: u32,
 }

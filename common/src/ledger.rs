@@ -8,27 +8,29 @@ pub mod probe {
     pub const CPU: usize = 0;
     /// Waits for a CPU.
     pub const RUN_QUEUE: usize = 1;
+    /// Times away from the CPU.
+    pub const OFF_CPU: usize = 2;
     /// System calls that returned.
-    pub const SYSCALL: usize = 2;
+    pub const SYSCALL: usize = 3;
     /// Connection events.
-    pub const TCP: usize = 3;
+    pub const TCP: usize = 4;
     /// New processes.
-    pub const FORK: usize = 4;
+    pub const FORK: usize = 5;
     /// Executed programs.
-    pub const EXEC: usize = 5;
+    pub const EXEC: usize = 6;
     /// Ended processes.
-    pub const EXIT: usize = 6;
+    pub const EXIT: usize = 7;
     /// How many.
-    pub const LEN: usize = 7;
+    pub const LEN: usize = 8;
 
     /// Row of [`super::Counters`] for connection events that another program than [`TCP`]'s own sends: the one may
     /// interrupt the other, so they must not share counters. User space adds it to [`TCP`].
-    pub const TCP_ACCEPTED: usize = LEN;
-    /// Rows of [`super::Counters`].
-    pub const ROWS: usize = LEN + 1;
+    pub const TCP_ACCEPTED: usize = 30;
+    /// Rows of [`super::Counters`]: the probes, and what else sends for them.
+    pub const ROWS: usize = 32;
 
     /// Names, by index.
-    pub const NAMES: [&str; LEN] = ["cpu", "run_queue", "syscall", "tcp", "fork", "exec", "exit"];
+    pub const NAMES: [&str; LEN] = ["cpu", "run_queue", "off_cpu", "syscall", "tcp", "fork", "exec", "exit"];
 }
 
 /// Columns of [`Counters`]: what was attempted, then the reasons for loss.
@@ -45,11 +47,14 @@ pub mod column {
     pub const MAP_BUSY: usize = 4;
     /// A system call through the 32-bit interface, whose numbers mean other calls.
     pub const COMPAT: usize = 5;
-    /// How many columns there are.
-    pub const LEN: usize = 6;
+    /// Passed over by sampling, which user space asked for. What was measured stands for it.
+    pub const SAMPLED: usize = 6;
+    /// How many columns there are; a power of two.
+    pub const LEN: usize = 8;
 
     /// Names, by index; the first is not a reason.
-    pub const NAMES: [&str; LEN] = ["attempted", "map_full", "ring_full", "entry_missed", "map_busy", "compat_call"];
+    pub const NAMES: [&str; LEN] =
+        ["attempted", "map_full", "ring_full", "entry_missed", "map_busy", "compat_call", "sampled", "reserved"];
 }
 
 /// The kernel refused to run the program because it was running on that CPU already. Counted by the kernel itself.
@@ -62,7 +67,27 @@ pub const UNREADABLE: &str = "unreadable";
 /// What no other counter explains. A fault in the probes if it is ever seen.
 pub const UNEXPLAINED: &str = "unexplained";
 
-/// Value of the per-CPU array `LEDGER`, one for each parity of the epoch.
+/// Domains whose price is kept apart.
+pub mod price {
+    /// Programs at the switch.
+    pub const CPU: usize = 0;
+    /// Programs at entry and return of system calls.
+    pub const SYSCALL: usize = 1;
+    /// Connections and sockets.
+    pub const NETWORK: usize = 2;
+    /// Processes and what is suspicious of them.
+    pub const PROCESS: usize = 3;
+    /// Block devices.
+    pub const BLOCK: usize = 4;
+    /// How many; padded to whole cache lines.
+    pub const LEN: usize = 8;
+
+    /// Names, by index.
+    pub const NAMES: [&str; 5] = ["cpu", "syscall", "network", "process", "block"];
+}
+
+/// One CPU's counters of one parity of the epoch. Each row is written by one program only, which the kernel does not let
+/// interrupt itself on a CPU, so plain additions are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counters {

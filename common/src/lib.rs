@@ -4,7 +4,9 @@
 //! agree on is here once.
 //!
 //! * [`bucket`]: the HDR bucket index used in kernel, agent, wire, Parquet and SQL.
-//! * [`aggregate`]: keys and values of the maps that count.
+//! * [`aggregate`]: what is counted: cache lines, keys and values of the maps behind them.
+//! * [`errno`]: classes of errors.
+//! * [`state`]: what each CPU keeps for itself.
 //! * [`event`]: records of the ring buffer.
 //! * [`exec_flag`]: what an exec event says of its executable and standard streams.
 //! * [`ledger`]: probes, reasons for loss and the counters that hold them.
@@ -18,6 +20,8 @@
 
 pub mod bucket;
 
+pub mod errno;
+
 pub mod aggregate;
 
 pub mod event;
@@ -27,6 +31,8 @@ pub mod exec_flag;
 pub mod ledger;
 
 pub mod limit;
+
+pub mod state;
 
 pub mod offset;
 

@@ -4,27 +4,48 @@
 //!
 //! | map | entries | bytes each | memory |
 //! |---|---|---|---|
-//! | `SYSCALLS_*` | 2 x 65,536 | 128 | 16.8 MB |
-//! | `CPU_*` | 2 x 16,384 | 160 | 5.2 MB |
-//! | `DELAYS_*` | 2 x 65,536 | 72 | 9.4 MB |
-//! | `TASKS` | 32,768 | 80 | 2.6 MB |
+//! | `CPUS` | one a CPU | 249,920 | 0.5 MB |
+//! | `CALLS_*` | 2 x 65,536 | 112 | 14.7 MB |
+//! | `WAITS_*` | 2 x 32,768 | 112 | 7.3 MB |
+//! | `USAGE_*` | 2 x 16,384 | 144 | 4.7 MB |
+//! | `THREADS` | 32,768 | 64 | 2.1 MB |
+//! | `CROWDED` | 8,192 | 120 | 1.0 MB |
 //! | `CONNECTIONS` | 32,768 | 160 | 5.2 MB |
 //! | `EVENTS` | | | 8.4 MB |
 //! | `EXEC_SCRATCH` | one a CPU | 29,064 | 0.1 MB |
 //!
 //! `Probes::map_bytes` says what the kernel itself makes of it.
 
-/// Process x system call x CPU x latency bucket in one epoch.
-pub const SYSCALL_ENTRIES: u32 = 65_536;
+/// Version of what the maps hold. To be raised when their meaning changes and no size does: an agent adopts the maps of
+/// an earlier one only if both are the same.
+pub const LAYOUT: u32 = 1;
 
-/// Process x CPU in one epoch.
-pub const CPU_ENTRIES: u32 = 16_384;
+/// Programs whose refused runs are noted.
+pub const PROGRAMS: usize = 32;
 
-/// Process x CPU x delay bucket in one epoch.
-pub const DELAY_ENTRIES: u32 = 65_536;
+/// Lines of system calls a CPU keeps on each side: process x call x class x latency bucket. A power of two.
+pub const CALL_LINES: usize = 1_024;
 
-/// Threads alive at once.
-pub const TASK_ENTRIES: u32 = 32_768;
+/// Lines of waits a CPU keeps on each side: process x series x bucket. A power of two.
+pub const WAIT_LINES: usize = 512;
+
+/// Processes whose time on it a CPU keeps on each side. A power of two.
+pub const USAGE_LINES: usize = 256;
+
+/// Process x system call x class x CPU x latency bucket in one epoch, beyond what the CPUs keep.
+pub const CALL_ENTRIES: u32 = 65_536;
+
+/// Process x series x CPU x bucket in one epoch, beyond what the CPUs keep.
+pub const WAIT_ENTRIES: u32 = 32_768;
+
+/// Process x CPU in one epoch, beyond what the CPUs keep.
+pub const USAGE_ENTRIES: u32 = 16_384;
+
+/// Places of threads, found by their number. A power of two; threads whose numbers differ by a multiple of it share one.
+pub const THREAD_PLACES: u32 = 32_768;
+
+/// Threads that found their place taken.
+pub const CROWDED_ENTRIES: u32 = 8_192;
 
 /// TCP sockets open at once.
 pub const CONNECTION_ENTRIES: u32 = 32_768;

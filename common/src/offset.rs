@@ -20,6 +20,8 @@ pub mod need {
     pub const NOBODY: u32 = 0;
     /// Whoever names a process.
     pub const ALL: u32 = CPU | SYSCALL | TCP | PROCESS;
+    /// Whoever remembers something of threads.
+    pub const THREADS: u32 = CPU | SYSCALL;
 }
 
 /// One field: where it is and who needs it.
@@ -76,7 +78,7 @@ offsets! {
     cred_gid: "cred", "gid.val", need::TCP | need::PROCESS;
     cred_euid: "cred", "euid.val", need::TCP | need::PROCESS;
 
-    task_state: "task_struct", "__state|state", need::CPU | need::SYSCALL;
+    task_state: "task_struct", "__state|state", need::CPU;
     thread_flags: "task_struct", "thread_info.flags", need::NOBODY;
     thread_status: "task_struct", "thread_info.status", need::NOBODY;
 
@@ -85,7 +87,14 @@ offsets! {
     cgroup_node: "cgroup", "kn", need::NOBODY;
     node_id: "kernfs_node", "id", need::NOBODY;
 
-    regs_syscall: "pt_regs", "orig_ax|syscallno", need::NOBODY;
+    regs_syscall: "pt_regs", "orig_ax|syscallno", need::SYSCALL;
+
+    info_queued: "task_struct", "sched_info.last_queued", need::NOBODY;
+    info_waited: "task_struct", "sched_info.run_delay", need::NOBODY;
+    info_runs: "task_struct", "sched_info.pcount", need::NOBODY;
+    entity_queue: "task_struct", "se.cfs_rq", need::NOBODY;
+    queue_rq: "cfs_rq", "rq", need::NOBODY;
+    rq_clock: "rq", "clock", need::NOBODY;
 
     task_mm: "task_struct", "mm", need::PROCESS;
     mm_arg_start: "mm_struct", "arg_start", need::PROCESS;
@@ -142,30 +151,63 @@ offsets! {
     tcp_retransmits: "tcp_sock", "total_retrans", need::TCP;
 }
 
-/// What else the probes are told, as constants.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct Facts {
-    /// Account slices and run-queue delay.
-    pub cpu: u64,
-    /// Account system calls.
-    pub syscall: u64,
-    /// Name the owners of accepted connections.
-    pub accept: u64,
-    /// `sched_switch` says the state of the task that leaves.
-    pub switch_has_state: u64,
-    /// `sched_process_exit` says whether it is the last thread.
-    pub exit_has_last: u64,
-    /// Bit of `thread_status` (x86) or `thread_flags` (arm64) that marks a 32-bit call; 0 when there are none.
-    pub compat_bit: u64,
-    /// The bit is in `thread_status`, else in `thread_flags`.
-    pub compat_in_status: u64,
-    /// Number of `accept`.
-    pub nr_accept: u64,
-    /// Number of `accept4`.
-    pub nr_accept4: u64,
-    /// Bit of `sk_flags` that says the peer's FIN was taken in.
-    pub sock_done_bit: u64,
+macro_rules! facts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What else the probes are told, as constants.
+        #[derive(Debug, Clone, Copy)]
+        #[repr(C)]
+        pub struct Facts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Facts {
+            /// Nothing is known.
+            pub const NONE: Self = Self { $($name: 0,)* };
+            /// How many there are.
+            pub const LEN: usize = [$(stringify!($name)),*].len();
+        }
+
+        const _: () = assert!(core::mem::size_of::<Facts>() == 8 * Facts::LEN);
+    };
 }
 
-const _: () = assert!(core::mem::size_of::<Facts>() == 80);
+facts! {
+    /// The programs' arguments have types: fields are loaded, not fetched.
+    typed,
+    /// Account slices and waits.
+    cpu,
+    /// The kernel keeps since when a thread waits for a CPU.
+    run_queue,
+    /// Account time off the CPU.
+    off_cpu,
+    /// Account system calls.
+    syscall,
+    /// Tell of forks, execs and exits.
+    process,
+    /// Name the owners of accepted connections.
+    accept,
+    /// `sched_switch` says the state of the task that leaves.
+    switch_has_state,
+    /// `sched_process_exit` says whether it is the last thread.
+    exit_has_last,
+    /// Bit of `thread_status` (x86) or `thread_flags` (arm64) that marks a 32-bit call; 0 when there are none.
+    compat_bit,
+    /// The bit is in `thread_status`, else in `thread_flags`.
+    compat_in_status,
+    /// Number of `accept`.
+    nr_accept,
+    /// Number of `accept4`.
+    nr_accept4,
+    /// Numbers of the calls that return in the child too: `clone`, `clone3`, `fork`, `vfork`.
+    nr_clone,
+    /// See `nr_clone`.
+    nr_clone3,
+    /// See `nr_clone`; that of `clone` where there is none.
+    nr_fork,
+    /// See `nr_clone`; that of `clone` where there is none.
+    nr_vfork,
+    /// Bit of `sk_flags` that says the peer's FIN was taken in.
+    sock_done_bit,
+    /// One less than the places for threads.
+    thread_mask,
+}

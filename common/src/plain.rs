@@ -2,7 +2,7 @@
 
 use core::mem::{MaybeUninit, size_of};
 
-use crate::{aggregate, event, ledger, offset};
+use crate::{aggregate, event, ledger, offset, state};
 
 /// A type of which any bytes of the right number are a value.
 ///
@@ -20,13 +20,19 @@ macro_rules! plain {
 plain!(
     u32,
     u64,
-    aggregate::SyscallKey,
-    aggregate::SyscallValue,
-    aggregate::CpuKey,
-    aggregate::CpuValue,
-    aggregate::DelayKey,
-    aggregate::Running,
-    aggregate::Tail,
+    aggregate::Line,
+    aggregate::Count,
+    aggregate::CellKey,
+    aggregate::UsageLine,
+    aggregate::Usage,
+    aggregate::UsageKey,
+    state::CpuState,
+    state::Orders,
+    state::Running,
+    state::Tail,
+    state::Price,
+    state::Side,
+    state::Thread,
     event::Header,
     event::ForkRecord,
     event::ExitRecord,

@@ -3,5 +3,5 @@
 pub mod cpu;
 pub mod process;
 pub mod syscall;
-pub mod task;
+
 pub mod tcp;

@@ -2,11 +2,9 @@
 
 use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
-    macros::{btf_tracepoint, map},
+    macros::map,
     maps::{LruHashMap, PerCpuArray},
-    programs::BtfTracePointContext,
 };
-use aya_log_ebpf::debug;
 use skep_common::{
     event::{ExecRecord, ExitRecord, ForkRecord, kind},
     exec_flag as flag,
@@ -14,12 +12,12 @@ use skep_common::{
     limit,
 };
 
-use super::{syscall, task::TASKS};
 use crate::{
-    epoch::Epoch,
+    here::Here,
+    hook::Arguments,
     kernel::{self, Address},
     path::{self, Cursor, Place},
-    ring, subject,
+    ring, subject, thread,
 };
 
 /// Bytes of text behind an [`ExecRecord`].
@@ -63,30 +61,43 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// Source: kernel/fork.c `kernel_clone`, `(struct task_struct *parent, struct task_struct *child)`.
-#[btf_tracepoint(function = "sched_process_fork")]
-pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
-    let child: Address = ctx.arg(1);
-    if load!(child, task_pid as u32) != load!(child, task_tgid as u32) {
-        return 0;
+// Source: kernel/fork.c `kernel_clone`, `(struct task_struct *parent, struct task_struct *child)`.
+hook!(sched_process_fork, raw_sched_process_fork, forked);
+
+#[inline(always)]
+fn forked(arguments: Arguments) {
+    let child = arguments.address(1);
+    let tid = load!(child, task_pid as u32);
+    // Whatever an earlier thread of this number may have left, should nobody have seen it die.
+    thread::forget(tid);
+    if fact!(process) == 0 || tid != load!(child, task_tgid as u32) {
+        return;
     }
     let now_ns = kernel::now_ns();
-    ring::emit::<ForkRecord>(Epoch::now(), probe::FORK, kind::FORK, |record| {
+    ring::emit::<ForkRecord>(probe::FORK, kind::FORK, |record| {
         // SAFETY: the ring gave the room.
         subject::describe(unsafe { &raw mut (*record).subject }, child, now_ns);
     });
-    0
 }
 
-/// Source: kernel/exit.c `do_exit`, `(struct task_struct *p, bool group_dead)`; the last since 6.16.
-#[btf_tracepoint(function = "sched_process_exit")]
-pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
-    let task: Address = ctx.arg(0);
+// Source: kernel/exit.c `do_exit`, `(struct task_struct *p, bool group_dead)`; the last since 6.16.
+hook!(sched_process_exit, raw_sched_process_exit, ended);
+
+#[inline(always)]
+fn ended(arguments: Arguments) {
+    let task = arguments.address(0);
+    if fact!(cpu) == 0 {
+        // Else the last switch does it.
+        thread::forget(load!(task, task_pid as u32));
+    }
+    if fact!(process) == 0 {
+        return;
+    }
     let signal = load!(task, task_signal as Address);
     let last =
-        if fact!(exit_has_last) != 0 { ctx.arg::<u64>(1) & 1 != 0 } else { load!(signal, signal_live as u32) == 0 };
+        if fact!(exit_has_last) != 0 { arguments.number(1) & 1 != 0 } else { load!(signal, signal_live as u32) == 0 };
     if !last || (fact!(exit_has_last) == 0 && !is_first_end(task)) {
-        return 0;
+        return;
     }
     let status = if load!(signal, signal_flags as u32) & SIGNAL_GROUP_EXIT != 0 {
         load!(signal, signal_exit_code as u32)
@@ -95,7 +106,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         load!(leader, task_exit_code as u32)
     };
     let now_ns = kernel::now_ns();
-    ring::emit::<ExitRecord>(Epoch::now(), probe::EXIT, kind::EXIT, |record| {
+    ring::emit::<ExitRecord>(probe::EXIT, kind::EXIT, |record| {
         // SAFETY: the ring gave the room; every field is written.
         unsafe {
             subject::describe(&raw mut (*record).subject, task, now_ns);
@@ -103,7 +114,6 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
             (*record).pad = 0;
         }
     });
-    0
 }
 
 /// Whether this process has not been said to end yet. Where the kernel does not say who is last, two threads that end at
@@ -115,26 +125,26 @@ fn is_first_end(task: Address) -> bool {
     ENDED.insert(key, 0, NO_EXIST).is_ok()
 }
 
-/// Source: fs/exec.c `exec_binprm`, `(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
-#[btf_tracepoint(function = "sched_process_exec")]
-pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
-    let task: Address = ctx.arg(0);
-    let old_tid = ctx.arg::<u64>(1) as u32;
-    let program: Address = ctx.arg(2);
+// Source: fs/exec.c `exec_binprm`, `(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
+hook!(sched_process_exec, raw_sched_process_exec, executing);
+
+#[inline(always)]
+fn executing(arguments: Arguments) {
+    let task = arguments.address(0);
+    let old_tid = arguments.number(1) as u32;
     let tid = load!(task, task_pid as u32);
     if old_tid != tid {
         // A thread took the place of its leader.
-        syscall::renumber(old_tid, tid);
-        _ = TASKS.remove(old_tid);
+        thread::renumber(task, old_tid, tid);
     }
-    debug!(&ctx, "exec in process {}, thread {} before", tid, old_tid);
-    executed(task, program);
-    0
+    if fact!(process) != 0 {
+        executed(task, arguments.address(2));
+    }
 }
 
 #[inline(always)]
 fn executed(task: Address, program: Address) {
-    let epoch = Epoch::now();
+    let Some(here) = Here::now() else { return };
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return };
     // SAFETY: the map gave the pointer.
     let (record, text, cursor) =
@@ -148,10 +158,10 @@ fn executed(task: Address, program: Address) {
 
     let fs = load!(task, task_fs as Address);
     let root = Place { mount: fetch!(fs, fs_root_mnt as Address), name: fetch!(fs, fs_root_dentry as Address) };
-    let here = Place { mount: fetch!(fs, fs_pwd_mnt as Address), name: fetch!(fs, fs_pwd_dentry as Address) };
+    let cwd = Place { mount: fetch!(fs, fs_pwd_mnt as Address), name: fetch!(fs, fs_pwd_dentry as Address) };
     let exe = Place { mount: fetch!(file, file_path_mnt as Address), name: fetch!(file, file_path_dentry as Address) };
     let exe_end = path::walk(cursor, text, end, TEXT_BYTES as u64, exe, root);
-    let cwd_end = path::walk(cursor, text, exe_end.end, TEXT_BYTES as u64, here, root);
+    let cwd_end = path::walk(cursor, text, exe_end.end, TEXT_BYTES as u64, cwd, root);
 
     let mut flags = argv.flags | file_flags(file) | stream_flags(task) | privilege_flags(program);
     if exe_end.truncated {
@@ -162,7 +172,7 @@ fn executed(task: Address, program: Address) {
     }
     // SAFETY: the map gave the pointer; every field is written.
     unsafe {
-        (*record).header = ring::header(epoch, kind::EXEC);
+        (*record).header = ring::header(here, kind::EXEC);
         subject::describe(&raw mut (*record).subject, task, kernel::now_ns());
         (*record).inode = fetch!(fetch!(file, file_inode as Address), inode_number as u64);
         (*record).flags = flags;
@@ -173,7 +183,7 @@ fn executed(task: Address, program: Address) {
         (*record).pad = 0;
     }
     if cwd_end.end <= TEXT_BYTES as u64 {
-        ring::emit_bytes(epoch, probe::EXEC, scratch.cast(), size_of::<ExecRecord>() as u64 + cwd_end.end);
+        ring::emit_bytes(here, probe::EXEC, scratch.cast(), size_of::<ExecRecord>() as u64 + cwd_end.end);
     }
 }
 

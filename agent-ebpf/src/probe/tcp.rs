@@ -3,13 +3,7 @@
 //! The owner of a connection is the process that called `connect`, or the one whose `accept` returned it. For a socket
 //! that was there before the probes, it is the process that closed it.
 
-use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel,
-    macros::{btf_tracepoint, map},
-    maps::HashMap,
-    programs::BtfTracePointContext,
-};
-use aya_log_ebpf::debug;
+use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::map, maps::HashMap};
 use skep_common::{
     event::{ConnectionRecord, NO_DURATION, SubjectRecord, connection, direction, kind},
     ledger::probe,
@@ -17,9 +11,9 @@ use skep_common::{
 };
 
 use crate::{
-    epoch::Epoch,
+    here::Here,
+    hook::Arguments,
     kernel::{self, Address},
-    ledger::Ledger,
     ring,
     subject::{self, NOBODY},
 };
@@ -58,19 +52,20 @@ mod state {
     pub const LISTEN: u32 = 10;
 }
 
-/// Source: net/ipv4/af_inet.c `inet_sk_set_state`, `(const struct sock *sk, const int oldstate, const int newstate)`.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let sock: Address = ctx.arg(0);
-    let old = ctx.arg::<u64>(1) as u32;
-    let new = ctx.arg::<u64>(2) as u32;
+// Source: net/ipv4/af_inet.c `inet_sk_set_state`, `(const struct sock *sk, const int oldstate, const int newstate)`.
+hook!(inet_sock_set_state, raw_inet_sock_set_state, state_changed);
+
+#[inline(always)]
+fn state_changed(arguments: Arguments) {
+    let sock = arguments.address(0);
+    let old = arguments.number(1) as u32;
+    let new = arguments.number(2) as u32;
     let family = fetch!(sock, sock_family as u16);
     let protocol = fetch!(sock, sock_protocol as u16);
     if protocol != IPPROTO_TCP || (family != AF_INET && family != AF_INET6) {
-        return 0;
+        return;
     }
     let now_ns = kernel::now_ns();
-    debug!(&ctx, "tcp socket goes from state {} to {}", old, new);
     match new {
         state::SYN_SENT => called(sock, now_ns),
         state::ESTABLISHED => established(sock, old, now_ns),
@@ -78,7 +73,6 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         state::CLOSE => closed(sock, old, now_ns),
         _ => {}
     }
-    0
 }
 
 /// The current process called another host.
@@ -194,15 +188,15 @@ fn new_connection(direction: u32, now_ns: u64) -> Connection {
 /// An accepted connection could not be remembered: the event that would say it is open will not come.
 #[inline(always)]
 fn lose(error: i32) {
-    let Some(ledger) = Ledger::of(Epoch::now()) else { return };
-    ledger.attempted(probe::TCP);
-    ledger.refused(probe::TCP, error);
+    let Some(here) = Here::now() else { return };
+    here.attempted(probe::TCP);
+    here.refused(probe::TCP, error, 1);
 }
 
 /// Sends an event about `known`, which happened at `at_ns`, and counts it in a row of the ledger.
 #[inline(always)]
 fn emit(sock: Address, known: *const Connection, row: usize, event: u32, at_ns: u64) {
-    ring::emit::<ConnectionRecord>(Epoch::now(), row, kind::CONNECTION, |record| {
+    ring::emit::<ConnectionRecord>(row, kind::CONNECTION, |record| {
         // SAFETY: the ring gave the room and the map the connection; every field is written.
         unsafe {
             (*record).subject = (*known).owner;

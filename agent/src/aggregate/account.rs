@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use skep_common::ledger::column;
 use skep_wire::v1;
 
 use crate::ledger::LossRow;
@@ -16,11 +17,14 @@ pub const EVENT_PROBES: [&str; 4] = ["fork", "exec", "exit", "tcp"];
 /// Reason of events the probes counted as handed out and that never came.
 pub const NEVER_CAME: &str = "not_handed_out";
 
+/// Reason of what sampling passed over.
+const SAMPLED: &str = column::NAMES[column::SAMPLED];
+
 /// Observations of event probes that are about to be sealed.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// Events taken into rows since the last batch, by probe.
-    pending: BTreeMap<&'static str, u64>,
+    /// Events taken into rows since the last batch, by probe and CPU.
+    pending: BTreeMap<(&'static str, Option<u32>), u64>,
     /// Handed out according to the probes, less what came. Above zero something is on its way or lost, below zero an
     /// event of the next epoch came early.
     owed: BTreeMap<&'static str, i64>,
@@ -36,17 +40,17 @@ pub struct Statement {
 }
 
 impl Account {
-    /// An event of `probe` became a row.
-    pub fn count(&mut self, probe: &'static str) {
-        *self.pending.entry(probe).or_default() += 1;
+    /// An event of `probe`, counted on `cpu`, became a row.
+    pub fn count(&mut self, probe: &'static str, cpu: u32) {
+        *self.pending.entry((probe, Some(cpu))).or_default() += 1;
         *self.owed.entry(probe).or_default() -= 1;
     }
 
     /// What the events since the last batch come to.
     pub fn state_events(&mut self, span: (i64, i64)) -> Statement {
         let mut statement = Statement::default();
-        for (probe, count) in std::mem::take(&mut self.pending) {
-            statement.deliver(span, probe, count);
+        for ((probe, cpu), count) in std::mem::take(&mut self.pending) {
+            statement.deliver(span, (probe, cpu), count);
         }
         statement
     }
@@ -57,20 +61,21 @@ impl Account {
     pub fn state_window(&mut self, span: (i64, i64), ledger: &[ProbeLedger]) -> Statement {
         let mut statement = Statement::default();
         let mut pending = std::mem::take(&mut self.pending);
-        for probe in ledger {
-            if EVENT_PROBES.contains(&probe.probe) {
-                *self.owed.entry(probe.probe).or_default() += i64::try_from(probe.delivered).unwrap_or(i64::MAX);
-                statement.deliver(span, probe.probe, pending.remove(probe.probe).unwrap_or(0));
+        for row in ledger {
+            let who = (row.probe, row.cpu);
+            if EVENT_PROBES.contains(&row.probe) {
+                *self.owed.entry(row.probe).or_default() += i64::try_from(row.delivered).unwrap_or(i64::MAX);
+                statement.deliver(span, who, pending.remove(&who).unwrap_or(0));
             } else {
-                statement.deliver(span, probe.probe, probe.delivered);
+                statement.deliver(span, who, row.delivered);
             }
-            for (reason, count) in &probe.lost {
-                statement.rows.push(LossRow::lost(span, probe.probe, reason, *count));
+            for (reason, count) in &row.lost {
+                statement.rows.push(LossRow::lost(span, row.probe, reason, *count).on(row.cpu));
             }
         }
-        // Of probes the ledger does not name: none in practice, and still not to be forgotten.
-        for (probe, count) in pending {
-            statement.deliver(span, probe, count);
+        // Of probes or CPUs the ledger does not name: an event of the next epoch that came early.
+        for (who, count) in pending {
+            statement.deliver(span, who, count);
         }
         statement
     }
@@ -87,20 +92,34 @@ impl Account {
 }
 
 impl Statement {
-    fn deliver(&mut self, span: (i64, i64), probe: &str, count: u64) {
-        self.rows.push(LossRow::delivered(span, probe, count));
-        if count > 0 {
-            self.deliveries.push(v1::Delivery { probe: probe.to_owned(), delivered: count });
+    fn deliver(&mut self, span: (i64, i64), (probe, cpu): (&str, Option<u32>), count: u64) {
+        self.rows.push(LossRow::delivered(span, probe, count).on(cpu));
+        if count == 0 {
+            return;
+        }
+        match self.deliveries.iter_mut().find(|known| known.probe == probe) {
+            Some(known) => known.delivered += count,
+            None => self.deliveries.push(v1::Delivery { probe: probe.to_owned(), delivered: count }),
         }
     }
 }
 
-/// Share of a probe's observations that arrived; 1 for a probe that had none, 0 for one that is not attached.
+/// Share of a probe's observations that arrived, all CPUs; 1 for a probe that had none, 0 for one that is not attached.
+///
+/// What sampling passed over is no gap: what was measured stands for it, and its row says for how many.
 pub fn coverage(ledger: &[ProbeLedger], probe: &str) -> f64 {
-    match ledger.iter().find(|entry| entry.probe == probe) {
-        Some(entry) if entry.attempted == 0 => 1.0,
-        Some(entry) => entry.delivered as f64 / entry.attempted as f64,
-        None => 0.0,
+    let mut found = false;
+    let (mut attempted, mut arrived) = (0, 0);
+    for row in ledger.iter().filter(|row| row.probe == probe) {
+        found = true;
+        attempted += row.attempted;
+        arrived +=
+            row.delivered + row.lost.iter().filter(|(reason, _)| *reason == SAMPLED).map(|(_, n)| n).sum::<u64>();
+    }
+    match (found, attempted) {
+        (false, _) => 0.0,
+        (true, 0) => 1.0,
+        (true, _) => arrived as f64 / attempted as f64,
     }
 }
 
@@ -111,7 +130,7 @@ mod tests {
 
     fn probe(probe: &'static str, delivered: u64, lost: Vec<(&'static str, u64)>) -> ProbeLedger {
         let attempted = delivered + lost.iter().map(|(_, count)| count).sum::<u64>();
-        ProbeLedger { probe, attempted, delivered, lost }
+        ProbeLedger { probe, cpu: Some(0), attempted, delivered, lost }
     }
 
     fn delivered(rows: &[LossRow], name: &str) -> i64 {
@@ -121,11 +140,11 @@ mod tests {
     #[test]
     fn events_are_stated_once_whatever_batch_they_are_in() {
         let mut account = Account::default();
-        account.count("exec");
-        account.count("exec");
+        account.count("exec", 0);
+        account.count("exec", 0);
         let first = account.state_events((0, 10));
         assert_eq!(delivered(&first.rows, "exec"), 2);
-        account.count("exec");
+        account.count("exec", 0);
         let ledger = [probe("exec", 3, vec![("ring_full", 4)]), probe("cpu", 9, vec![])];
         let second = account.state_window((0, 10), &ledger);
         assert_eq!(delivered(&second.rows, "exec"), 1);
@@ -138,7 +157,7 @@ mod tests {
     #[test]
     fn an_event_that_never_came_is_a_loss_at_the_end() {
         let mut account = Account::default();
-        account.count("tcp");
+        account.count("tcp", 0);
         account.state_window((0, 10), &[probe("tcp", 3, vec![])]);
         assert_eq!(account.state_missing((0, 10)), [LossRow::lost((0, 10), "tcp", NEVER_CAME, 2)]);
     }
@@ -146,14 +165,15 @@ mod tests {
     #[test]
     fn a_silent_probe_still_has_a_row() {
         let statement = Account::default().state_window((0, 10), &[probe("tcp", 0, vec![])]);
-        assert_eq!(statement.rows, [LossRow::delivered((0, 10), "tcp", 0)]);
+        assert_eq!(statement.rows, [LossRow::delivered((0, 10), "tcp", 0).on(Some(0))]);
         assert_eq!(statement.deliveries, Vec::new());
     }
 
     #[test]
     fn coverage_is_the_delivered_share() {
-        let ledger = [probe("cpu", 3, vec![("map_full", 1)]), probe("tcp", 0, vec![])];
-        assert!((coverage(&ledger, "cpu") - 0.75).abs() < 1e-12);
+        let elsewhere = ProbeLedger { cpu: Some(1), ..probe("cpu", 2, vec![("sampled", 2)]) };
+        let ledger = [probe("cpu", 3, vec![("map_full", 1)]), elsewhere, probe("tcp", 0, vec![])];
+        assert!((coverage(&ledger, "cpu") - 7.0 / 8.0).abs() < 1e-12);
         assert!((coverage(&ledger, "tcp") - 1.0).abs() < 1e-12);
         assert!(coverage(&ledger, "exec").abs() < 1e-12);
     }

@@ -120,13 +120,13 @@ impl Aggregator {
     /// # Errors
     /// [`ChunkError`]: the row does not fit its table, which is a fault of this program.
     pub fn on_event(&mut self, event: &Event) -> Result<(), ChunkError> {
-        let probe = match event {
-            Event::Fork(fork) => self.on_fork(fork).map(|()| "fork"),
-            Event::Exec(exec) => self.on_exec(exec).map(|()| "exec"),
-            Event::Exit(exit) => self.on_exit(exit).map(|()| "exit"),
-            Event::Connection(connection) => self.on_connection(connection).map(|()| "tcp"),
+        let (probe, subject) = match event {
+            Event::Fork(fork) => self.on_fork(fork).map(|()| ("fork", &fork.subject)),
+            Event::Exec(exec) => self.on_exec(exec).map(|()| ("exec", &exec.subject)),
+            Event::Exit(exit) => self.on_exit(exit).map(|()| ("exit", &exit.subject)),
+            Event::Connection(seen) => self.on_connection(seen).map(|()| ("tcp", &seen.subject)),
         }?;
-        self.account.count(probe);
+        self.account.count(probe, subject.cpu);
         Ok(())
     }
 

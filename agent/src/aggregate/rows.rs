@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use skep_common::{bucket, exec_flag};
+use skep_common::{errno, exec_flag};
 use skep_wire::chunk::{Builder, ChunkError};
 
 use super::cgroup::Cgroup;
@@ -84,19 +84,40 @@ pub fn cpu(row: &mut Builder, span: Span, who: &Who<'_>, seen: &CpuReading, cove
     window(row, span);
     who.write(row);
     let delay = &seen.run_queue_delay;
-    let any = !delay.histogram.is_empty();
+    let away = &seen.off_cpu;
     row.count("on_cpu_ns", seen.on_cpu_ns)
         .count("slices", seen.slices)
         .count("voluntary_switches", seen.voluntary_switches)
         .count("involuntary_switches", seen.involuntary_switches)
-        .count("run_queue_delay_count", delay.histogram.len())
+        .count("migrations", seen.migrations)
+        .count("run_queue_delay_count", delay.count())
         .count("run_queue_delay_sum_ns", delay.sum_ns)
-        .maybe_int("run_queue_delay_min_ns", any.then(|| signed(delay.min_ns)))
-        .maybe_int("run_queue_delay_max_ns", any.then(|| signed(delay.max_ns)))
-        .histogram("run_queue_delay", buckets(delay))
+        .maybe_int("run_queue_delay_min_ns", ends(delay).map(|(min, _)| min))
+        .maybe_int("run_queue_delay_max_ns", ends(delay).map(|(_, max)| max))
+        .histogram("run_queue_delay", delay.buckets.iter().copied())
+        .count("off_cpu_count", away.count())
+        .count("off_cpu_sum_ns", away.sum_ns)
+        .maybe_int("off_cpu_min_ns", ends(away).map(|(min, _)| min))
+        .maybe_int("off_cpu_max_ns", ends(away).map(|(_, max)| max))
+        .histogram("off_cpu", away.buckets.iter().copied())
         .float("coverage", coverage)
         .end_row()
 }
+
+/// Columns of `syscalls` for the classes of errors, in the order of [`errno::NAMES`].
+const ERROR_COLUMNS: [&str; errno::LEN - 1] = [
+    "errors_interrupted",
+    "errors_again",
+    "errors_not_found",
+    "errors_denied",
+    "errors_invalid",
+    "errors_limit",
+    "errors_network",
+    "errors_timeout",
+    "errors_conflict",
+    "errors_io",
+    "errors_other",
+];
 
 /// A row of `syscalls`.
 ///
@@ -111,18 +132,21 @@ pub fn syscall(
 ) -> Result<(), ChunkError> {
     window(row, span);
     who.write(row);
-    let any = !seen.latency.histogram.is_empty();
     match syscall_name(seen.nr) {
         Some(name) => row.text("syscall", name),
         None => row.text("syscall", &seen.nr.to_string()),
     };
     row.int("syscall_nr", i64::from(seen.nr))
         .count("count", seen.count)
-        .count("errors", seen.errors)
-        .count("latency_sum_ns", seen.latency.sum_ns)
-        .maybe_int("latency_min_ns", any.then(|| signed(seen.latency.min_ns)))
-        .maybe_int("latency_max_ns", any.then(|| signed(seen.latency.max_ns)))
-        .histogram("latency", buckets(&seen.latency))
+        .count("measured", seen.measured)
+        .count("errors", seen.by_class[1..].iter().sum());
+    for (column, count) in ERROR_COLUMNS.iter().zip(&seen.by_class[1..]) {
+        row.count(column, *count);
+    }
+    row.count("latency_sum_ns", seen.latency.sum_ns)
+        .maybe_int("latency_min_ns", ends(&seen.latency).map(|(min, _)| min))
+        .maybe_int("latency_max_ns", ends(&seen.latency).map(|(_, max)| max))
+        .histogram("latency", seen.latency.buckets.iter().copied())
         .float("coverage", coverage)
         .end_row()
 }
@@ -249,12 +273,9 @@ fn flag_names(flags: u32) -> Vec<&'static str> {
     exec_flag::NAMES.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect()
 }
 
-/// The non-empty buckets of a distribution, ascending. The histogram's own layout is the wire's.
-fn buckets(latency: &Latency) -> impl Iterator<Item = (u16, u64)> + '_ {
-    latency
-        .histogram
-        .iter_recorded()
-        .map(|value| (bucket::index(value.value_iterated_to()), value.count_since_last_iteration()))
+/// Shortest and longest of a distribution, if there is anything in it.
+fn ends(latency: &Latency) -> Option<(i64, i64)> {
+    (!latency.is_empty()).then(|| (signed(latency.min_ns), signed(latency.max_ns)))
 }
 
 fn signed(value: u64) -> i64 {
@@ -266,18 +287,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_are_the_indices_of_the_recorded_values() {
-        let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, bucket::MAX_VALUE, 1).unwrap();
-        let values = [0, 1, 17, 31, 32, 33, 1_000, 1_000_000, 1_000_001, bucket::MAX_VALUE];
-        for value in values {
-            histogram.record(value).unwrap();
+    fn a_distribution_has_ends_only_when_there_is_something_in_it() {
+        assert_eq!(ends(&Latency::NONE), None);
+        let latency = Latency { buckets: vec![(3, 1)], sum_ns: 3, min_ns: 3, max_ns: 3 };
+        assert_eq!(ends(&latency), Some((3, 3)));
+    }
+
+    #[test]
+    fn every_class_of_errors_has_its_column() {
+        for (class, column) in errno::NAMES.iter().skip(1).zip(ERROR_COLUMNS) {
+            assert_eq!(format!("errors_{class}"), column);
+            assert!(skep_wire::tables::SYSCALLS.column(column).is_some(), "{column}");
         }
-        let latency = Latency { histogram, sum_ns: 0, min_ns: 0, max_ns: 0 };
-        let mut expected = std::collections::BTreeMap::new();
-        for value in values {
-            *expected.entry(bucket::index(value)).or_insert(0u64) += 1;
-        }
-        assert_eq!(buckets(&latency).collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
     }
 
     #[test]

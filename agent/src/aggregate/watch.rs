@@ -69,7 +69,7 @@ impl<S: Source> Watch<S> {
     fn drain(&mut self) -> Result<(), WatchError> {
         self.aggregator.refill();
         let mut taken = Taken { aggregator: &mut self.aggregator, fault: None, full: Vec::new() };
-        self.source.drain(&mut |event| taken.take(&event));
+        self.source.drain(&mut |event, _| taken.take(&event));
         let full = taken.finish()?;
         self.send_all(full)?;
         if let Some(sealed) = self.aggregator.seal_events()? {
@@ -85,7 +85,7 @@ impl<S: Source> Watch<S> {
         }
         self.aggregator.refill();
         let mut taken = Taken { aggregator: &mut self.aggregator, fault: None, full: Vec::new() };
-        let reading = self.source.flip(&mut |event| taken.take(&event));
+        let reading = self.source.flip(&mut |event, _| taken.take(&event));
         let full = taken.finish()?;
         self.send_all(full)?;
         self.aggregator.set_own(self.own_state());

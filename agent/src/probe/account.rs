@@ -9,6 +9,8 @@ use super::reading::ProbeLedger;
 pub(super) struct Tally {
     /// Index of [`probe`].
     pub(super) probe: usize,
+    /// Where; `None` for what the kernel does not count by CPU.
+    pub(super) cpu: Option<u32>,
     /// The kernel's counters, by [`column`].
     pub(super) counted: [u64; column::LEN],
     /// What user space itself added and handed out: slices that were still running.
@@ -17,6 +19,13 @@ pub(super) struct Tally {
     pub(super) missed: u64,
     /// In the reading, or handed out as events.
     pub(super) delivered: u64,
+}
+
+impl Tally {
+    /// Of a probe that saw nothing.
+    pub(super) fn nowhere(probe: usize) -> Self {
+        Self { probe, cpu: None, counted: [0; column::LEN], added: 0, missed: 0, delivered: 0 }
+    }
 }
 
 /// Balances one probe. Whatever is neither delivered nor counted as lost is named as such, so that the sum always holds.
@@ -34,15 +43,11 @@ pub(super) fn account(tally: &Tally) -> ProbeLedger {
     }
     ProbeLedger {
         probe: probe::NAMES[tally.probe],
+        cpu: tally.cpu,
         attempted: attempted.max(explained),
         delivered: tally.delivered,
         lost,
     }
-}
-
-/// Records the kernel put into the ring.
-pub(super) fn submitted(counted: &[u64; column::LEN]) -> u64 {
-    counted[column::ATTEMPTED].saturating_sub(counted[column::ATTEMPTED + 1..].iter().sum())
 }
 
 /// Whether a probe's deliveries are records of the ring.
@@ -54,8 +59,10 @@ pub(super) fn is_event(probe: usize) -> bool {
 mod tests {
     use super::*;
 
-    fn tally(probe: usize, counted: [u64; column::LEN], delivered: u64) -> Tally {
-        Tally { probe, counted, added: 0, missed: 0, delivered }
+    fn tally(probe: usize, counted: [u64; 6], delivered: u64) -> Tally {
+        let mut columns = [0; column::LEN];
+        columns[..counted.len()].copy_from_slice(&counted);
+        Tally { probe, cpu: Some(0), counted: columns, added: 0, missed: 0, delivered }
     }
 
     fn check(ledger: &ProbeLedger) {

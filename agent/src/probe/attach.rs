@@ -1,28 +1,33 @@
 //! Loads the object with what this kernel needs to be told, and attaches what it accepts.
 
+use std::os::fd::AsFd;
+
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{BtfTracePoint, ProgramError},
+    maps::{Map, MapData},
+    programs::{BtfTracePoint, ProgramError, ProgramFd, RawTracePoint},
 };
 use skep_common::plain;
 
 use super::{
     error::ProbeError,
     kernel::{GROUPS, Kernel, PROGRAMS, Program},
-    log,
+    log::{self, ProbeLog},
     object::OBJECT,
     options::ProbeOptions,
+    programs::{Attached, Standing},
     report::ProbeReport,
+    sys,
 };
 use crate::error::chain;
 
 /// The object in the kernel, not yet attached.
 pub(super) struct Loaded {
-    pub(super) ebpf: Ebpf,
+    ebpf: Ebpf,
     /// What it was told.
     pub(super) kernel: Kernel,
     /// The programs that have something to do.
-    pub(super) programs: Vec<Program>,
+    programs: Vec<Program>,
 }
 
 /// A program the kernel did not take.
@@ -49,87 +54,150 @@ pub(super) fn load(options: &ProbeOptions, mut kernel: Kernel, report: &mut Prob
     }
 }
 
-/// Attaches the programs, in the order of [`PROGRAMS`].
-///
-/// Errors: [`ProbeError::Nothing`] when the kernel refuses one it has accepted: nobody knows what to leave out then.
-pub(super) fn attach(loaded: &mut Loaded, report: &mut ProbeReport) -> Result<(), ProbeError> {
-    for program in &loaded.programs {
-        let attached = tracepoint(&mut loaded.ebpf, program).and_then(|program| program.attach().map(drop));
-        if let Err(error) = attached {
-            report.add(program.name, false, format!("cannot be attached: {}", chain(&error)));
-            return Err(ProbeError::Nothing { report: report.clone() });
-        }
+impl Loaded {
+    /// Takes the maps out of the object, and the messages of the programs if they were asked for.
+    pub(super) fn unpack(mut self, options: &ProbeOptions) -> (Unattached, ProbeLog) {
+        let log = ProbeLog::take(&mut self.ebpf, options);
+        let names: Vec<String> = self.ebpf.maps().map(|(name, _)| name.to_owned()).collect();
+        let maps = names.into_iter().filter_map(|name| Some((name.clone(), data(self.ebpf.take_map(&name)?)?)));
+        let standing = Standing { maps: maps.collect(), programs: Vec::new() };
+        (Unattached { standing, loaded: self }, log)
     }
+}
+
+/// Maps, and programs that do not run yet.
+pub(super) struct Unattached {
+    pub(super) standing: Standing,
+    loaded: Loaded,
+}
+
+impl Unattached {
+    /// Attaches the programs, in the order of [`PROGRAMS`].
+    ///
+    /// Errors: [`ProbeError::Nothing`] when the kernel refuses one it has accepted: nobody knows what to leave out then.
+    pub(super) fn attach(mut self, report: &mut ProbeReport) -> Result<Standing, ProbeError> {
+        let typed = self.loaded.kernel.is_typed();
+        for program in &self.loaded.programs {
+            let name = (!typed).then_some(program.hook);
+            let attached = fd(&self.loaded.ebpf, program, typed).map_err(|error| chain(&error)).and_then(|fd| {
+                let link = sys::attach(fd.as_fd(), name).map_err(|error| error.to_string())?;
+                let program_fd = fd.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
+                Ok(Attached::new(program.hook, program_fd, link))
+            });
+            match attached {
+                Ok(attached) => self.standing.programs.push(attached),
+                Err(error) => {
+                    report.add(program.hook, false, format!("cannot be attached: {error}"));
+                    return Err(ProbeError::Nothing { report: report.clone() });
+                }
+            }
+        }
+        Ok(self.standing)
+    }
+}
+
+/// Names in `report` the groups that work.
+pub(super) fn report_groups(able: u32, report: &mut ProbeReport) {
     for (bit, name, gives) in GROUPS {
-        if loaded.kernel.able & bit != 0 {
+        if able & bit != 0 {
             report.add(name, true, gives);
         }
     }
-    Ok(())
 }
 
 fn create(options: &ProbeOptions, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, ProbeError> {
     let log_level = log::level(options.log);
-    let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus as u32);
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("OFFSETS", plain::bytes(&kernel.offsets), true)
         .override_global("FACTS", plain::bytes(&kernel.facts), true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .map_max_entries("EVENTS", options.ring_bytes)
-        .map_max_entries("SYSCALLS_EVEN", options.syscall_entries)
-        .map_max_entries("SYSCALLS_ODD", options.syscall_entries)
-        .map_max_entries("CPU_EVEN", options.cpu_entries)
-        .map_max_entries("CPU_ODD", options.cpu_entries)
-        .map_max_entries("DELAYS_EVEN", options.delay_entries)
-        .map_max_entries("DELAYS_ODD", options.delay_entries)
-        .map_max_entries("TASKS", options.task_entries)
+        .map_max_entries("CALLS_EVEN", options.call_entries)
+        .map_max_entries("CALLS_ODD", options.call_entries)
+        .map_max_entries("WAITS_EVEN", options.wait_entries)
+        .map_max_entries("WAITS_ODD", options.wait_entries)
+        .map_max_entries("USAGE_EVEN", options.usage_entries)
+        .map_max_entries("USAGE_ODD", options.usage_entries)
+        .map_max_entries("THREADS", options.thread_places)
+        .map_max_entries("CROWDED", options.crowded_entries)
         .map_max_entries("CONNECTIONS", options.connection_entries)
-        .map_max_entries("RUNNING", cpus)
-        .map_max_entries("TAILS", cpus)
+        .map_max_entries("CPUS", cpus())
         .load(OBJECT)
         .map_err(|source| ProbeError::Load { source: Box::new(source) })
+}
+
+/// CPUs this host can have.
+pub(super) fn cpus() -> u32 {
+    aya::util::nr_cpus().map_or(1, |cpus| cpus as u32)
 }
 
 fn load_programs(ebpf: &mut Ebpf, kernel: &Kernel, btf: &Btf) -> Result<Vec<Program>, Rejected> {
     let mut programs = Vec::new();
     for program in PROGRAMS.iter().filter(|program| kernel.wants(program)) {
-        tracepoint(ebpf, program)
-            .and_then(|tracepoint| tracepoint.load(program.name, btf))
+        load_program(ebpf, program, kernel.is_typed(), btf)
             .map_err(|error| Rejected { program: *program, reason: why(&error) })?;
         programs.push(*program);
     }
     Ok(programs)
 }
 
-fn tracepoint<'a>(ebpf: &'a mut Ebpf, program: &Program) -> Result<&'a mut BtfTracePoint, ProgramError> {
-    ebpf.program_mut(program.name).ok_or(ProgramError::NotLoaded)?.try_into()
+fn load_program(ebpf: &mut Ebpf, program: &Program, typed: bool, btf: &Btf) -> Result<(), ProgramError> {
+    let found = ebpf.program_mut(&name(program, typed)).ok_or(ProgramError::NotLoaded)?;
+    if typed {
+        let found: &mut BtfTracePoint = found.try_into()?;
+        return found.load(program.hook, btf);
+    }
+    let found: &mut RawTracePoint = found.try_into()?;
+    found.load()
+}
+
+fn fd<'a>(ebpf: &'a Ebpf, program: &Program, typed: bool) -> Result<&'a ProgramFd, ProgramError> {
+    ebpf.program(&name(program, typed)).ok_or(ProgramError::NotLoaded)?.fd()
+}
+
+/// What the object calls the program.
+fn name(program: &Program, typed: bool) -> String {
+    if typed { program.hook.to_owned() } else { format!("raw_{}", program.hook) }
+}
+
+fn data(map: Map) -> Option<MapData> {
+    match map {
+        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::RingBuf(data) => {
+            Some(data)
+        }
+        _ => None,
+    }
 }
 
 /// Names in `report` what goes with a program the kernel refused.
 fn leave_out(mut kernel: Kernel, rejected: &Rejected, report: &mut ProbeReport) -> Kernel {
     let Rejected { program, reason } = rejected;
     if program.needed_by & kernel.able == 0 {
-        report.add("tcp_accept_owner", false, format!("{}: {reason}", program.name));
+        report.add("tcp_accept_owner", false, format!("{}: {reason}", program.hook));
         kernel.facts.accept = 0;
         return kernel;
     }
+    let first = program.first & kernel.able;
+    let gone = if first != 0 { first } else { program.needed_by & kernel.able };
     for (bit, name, _) in GROUPS {
-        if program.needed_by & kernel.able & bit != 0 {
-            report.add(name, false, format!("{}: {reason}", program.name));
-            kernel = kernel.without(bit);
+        if gone & bit != 0 {
+            report.add(name, false, format!("{}: {reason}", program.hook));
         }
     }
-    kernel
+    kernel.without(gone)
 }
+
+/// What the verifier says at its end that is no reason.
+const FIGURES: [&str; 4] = ["processed", "verification time", "stack depth", "mark_precise"];
 
 /// One line: what the loader says, and the verifier's last word where there is one.
 fn why(error: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
     let log = verifier_log.to_string();
     tracing::debug!(verifier = %log, "a program was refused");
-    let last = log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed"));
-    match last {
+    let says = |line: &&str| !line.trim().is_empty() && !FIGURES.iter().any(|figure| line.starts_with(figure));
+    match log.lines().rev().find(says) {
         Some(line) => format!("the kernel refused the program ({io_error}): {}", line.trim()),
         None => format!("the kernel refused the program ({io_error})"),
     }

@@ -1,19 +1,37 @@
-//! What the probes themselves cost, and the kernel's own account of runs it refused.
+//! What the probes themselves cost.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
 };
 
-use aya::{Ebpf, maps::Map, programs::ProgramFd, sys::Stats};
-use skep_common::ledger::probe;
+use aya::sys::Stats;
+use skep_common::ledger::price;
 
-use super::{attach::Loaded, sys};
+use super::{cpus::Cpus, programs::Standing, sys};
 
-/// Price of one program since it was loaded.
+/// What calling a program costs besides what it does itself, nanoseconds: half of what two empty programs add to a
+/// system call. Command: `cargo xtask bench overhead`.
+const CALLING_NS: u64 = 30;
+
+/// Programs that run for one that is counted: the entry of a system call goes with its return.
+const PROGRAMS_A_RUN: [u64; price::NAMES.len()] = [1, 2, 1, 1, 1];
+
+/// What a domain's programs cost since they were loaded, by their own measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DomainCost {
+    /// One of [`price::NAMES`].
+    pub domain: &'static str,
+    /// Times they ran.
+    pub runs: u64,
+    /// Time they took, nanoseconds: runs that were timed stand for the others.
+    pub run_ns: u64,
+}
+
+/// Price of one program since it was loaded, by the kernel's measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramCost {
-    /// Name of the program and its hook.
+    /// Its hook.
     pub name: &'static str,
     /// Time it ran, nanoseconds, while statistics were on.
     pub run_ns: u64,
@@ -21,6 +39,8 @@ pub struct ProgramCost {
     pub runs: u64,
     /// How often the kernel would not run it because it was running on that CPU already.
     pub refused: u64,
+    /// Instructions the verifier looked at; 0 where the kernel does not say.
+    pub verified_instructions: u32,
 }
 
 /// The kernel measures the run time of every BPF program on the host while this is held. It makes each run some
@@ -40,77 +60,26 @@ impl RunStatistics {
     }
 }
 
-/// The attached programs.
-#[derive(Debug)]
-pub(super) struct Programs {
-    /// Dropping this detaches them.
-    ebpf: Ebpf,
-    programs: Vec<Attached>,
+pub(super) fn by_program(standing: &Standing) -> Vec<ProgramCost> {
+    let programs = standing.programs.iter().filter_map(|program| {
+        let info = sys::program_info(program.program.as_fd()).ok()?;
+        Some(ProgramCost {
+            name: program.hook,
+            run_ns: info.run_time_ns,
+            runs: info.run_cnt,
+            refused: info.recursion_misses,
+            verified_instructions: info.verified_insns,
+        })
+    });
+    programs.collect()
 }
 
-#[derive(Debug)]
-struct Attached {
-    name: &'static str,
-    fd: ProgramFd,
-    /// Refused runs accounted so far.
-    misses: u64,
-}
-
-impl Programs {
-    pub(super) fn new(loaded: Loaded) -> Self {
-        let attached = loaded.programs.iter().filter_map(|program| {
-            let fd = loaded.ebpf.program(program.name)?.fd().ok()?.try_clone().ok()?;
-            Some(Attached { name: program.name, fd, misses: 0 })
-        });
-        Self { programs: attached.collect(), ebpf: loaded.ebpf }
-    }
-
-    /// Runs the kernel refused since the last call because the program was running on that CPU already, by probe.
-    /// A refused `sys_enter` or `sched_wakeup` shows as an entry missed later and is not counted here.
-    pub(super) fn take_misses(&mut self) -> [u64; probe::LEN] {
-        let mut missed = [0; probe::LEN];
-        for program in &mut self.programs {
-            let Some(probe) = probe_of(program.name) else { continue };
-            let Ok(info) = sys::program_info(program.fd.as_fd()) else { continue };
-            missed[probe] += info.recursion_misses.saturating_sub(program.misses);
-            program.misses = info.recursion_misses;
-        }
-        missed
-    }
-
-    /// Memory the kernel holds for the maps that only the programs use.
-    pub(super) fn map_bytes(&self) -> u64 {
-        let bytes = |map: &Map| match map {
-            Map::HashMap(map) | Map::LruHashMap(map) | Map::Array(map) | Map::PerCpuArray(map) => {
-                sys::map_bytes(map.fd().as_fd())
-            }
-            _ => 0,
-        };
-        self.ebpf.maps().map(|(_, map)| bytes(map)).sum()
-    }
-
-    pub(super) fn cost(&self) -> Vec<ProgramCost> {
-        let cost = |program: &Attached| {
-            let info = sys::program_info(program.fd.as_fd()).ok()?;
-            Some(ProgramCost {
-                name: program.name,
-                run_ns: info.run_time_ns,
-                runs: info.run_cnt,
-                refused: info.recursion_misses,
-            })
-        };
-        self.programs.iter().filter_map(cost).collect()
-    }
-}
-
-fn probe_of(program: &str) -> Option<usize> {
-    Some(match program {
-        "sched_switch" => probe::CPU,
-        "sys_exit" => probe::SYSCALL,
-        "inet_sock_set_state" => probe::TCP,
-        "sched_process_fork" => probe::FORK,
-        "sched_process_exec" => probe::EXEC,
-        "sched_process_exit" => probe::EXIT,
-        _ => return None,
-    })
+pub(super) fn by_domain(cpus: &Cpus) -> Vec<DomainCost> {
+    let prices = cpus.prices();
+    let domains = price::NAMES.iter().zip(PROGRAMS_A_RUN).zip(prices);
+    let cost = |((domain, programs), price): ((&&'static str, u64), skep_common::state::Price)| {
+        let each_ns = price.timed_ns.checked_div(price.timed).unwrap_or(0) + CALLING_NS;
+        DomainCost { domain, runs: price.runs, run_ns: price.runs * programs * each_ns }
+    };
+    domains.map(cost).collect()
 }

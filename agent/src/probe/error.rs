@@ -64,6 +64,9 @@ pub enum ProbeError {
         #[source]
         source: io::Error,
     },
+    /// What was handed out before is not safe yet.
+    #[error("what the probes counted before is not stored yet")]
+    NotSafe,
     /// The kernel would not say when every program that saw the old epoch has returned.
     #[error("membarrier failed; on kernels with nohz_full it is refused")]
     GracePeriod {

@@ -4,31 +4,32 @@ use skep_common::offset::{Facts, Field, MISSING, Offsets, need};
 
 use super::{btf::KernelBtf, options::ProbeOptions, report::ProbeReport};
 
-/// A hook of the kernel and the program for it. The order is the order of attachment: what moves a call between CPUs
-/// comes before what begins one, and that before what ends one.
-pub(super) const PROGRAMS: [Program; 9] = [
-    Program { name: "sched_switch", needed_by: need::CPU | need::SYSCALL },
-    Program { name: "sched_wakeup", needed_by: need::CPU },
-    Program { name: "sched_wakeup_new", needed_by: need::CPU | need::SYSCALL },
-    Program { name: "inet_sock_set_state", needed_by: need::TCP },
-    Program { name: "sched_process_fork", needed_by: need::PROCESS },
-    Program { name: "sched_process_exec", needed_by: need::PROCESS },
-    Program { name: "sched_process_exit", needed_by: need::PROCESS },
-    Program { name: "sys_enter", needed_by: need::SYSCALL },
-    Program { name: "sys_exit", needed_by: need::SYSCALL },
+/// A hook of the kernel and the program for it. The order is the order of attachment: what makes room for a thread comes
+/// before what begins a call of it, and that before what ends one.
+pub(super) const PROGRAMS: [Program; 7] = [
+    Program { hook: "sched_process_fork", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
+    Program { hook: "sched_process_exec", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
+    Program { hook: "sched_process_exit", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
+    Program { hook: "sched_switch", needed_by: need::CPU, first: need::CPU },
+    Program { hook: "inet_sock_set_state", needed_by: need::TCP, first: need::TCP },
+    Program { hook: "sys_enter", needed_by: need::SYSCALL, first: need::SYSCALL },
+    Program { hook: "sys_exit", needed_by: need::SYSCALL, first: need::SYSCALL },
 ];
 
-/// A program, which has the name of its hook.
+/// A program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Program {
-    pub(super) name: &'static str,
+    /// Its hook, by which it is called too; the untyped program has `raw_` before that.
+    pub(super) hook: &'static str,
     /// Bits of [`need`].
     pub(super) needed_by: u32,
+    /// Of these, what is left out first when the kernel refuses the program.
+    pub(super) first: u32,
 }
 
 /// The groups of probes that are switched on and off together.
 pub(super) const GROUPS: [(u32, &str, &str); 4] = [
-    (need::CPU, "cpu", "time on a CPU, switches, run-queue delay"),
+    (need::CPU, "cpu", "time on a CPU, switches, run-queue delay, time away"),
     (need::SYSCALL, "syscall", "count, errors and latency of system calls"),
     (need::TCP, "tcp", "connections"),
     (need::PROCESS, "process", "forks, execs and exits"),
@@ -62,7 +63,10 @@ impl Kernel {
                 Some(reason) => report.add(name, false, reason),
             }
         }
-        let facts = facts(btf, &offsets, able);
+        let facts = facts(btf, &offsets, able, options);
+        if able & need::CPU != 0 && facts.run_queue == 0 {
+            report.add("run_queue", false, "this kernel keeps no account of waits (CONFIG_SCHED_INFO)");
+        }
         if able & need::TCP != 0 && facts.accept == 0 {
             report.add("tcp_accept_owner", false, "this kernel does not say which system call returns");
         }
@@ -70,17 +74,24 @@ impl Kernel {
     }
 
     /// The same with fewer groups.
-    pub(super) fn without(mut self, bit: u32) -> Self {
-        self.able &= !bit;
-        self.facts.cpu = u64::from(self.able & need::CPU != 0);
-        self.facts.syscall = u64::from(self.able & need::SYSCALL != 0);
-        self.facts.accept &= u64::from(self.able & need::TCP != 0);
+    pub(super) fn without(mut self, bits: u32) -> Self {
+        self.able &= !bits;
+        let able = |bit: u32| u64::from(self.able & bit != 0);
+        self.facts.cpu = able(need::CPU);
+        self.facts.syscall = able(need::SYSCALL);
+        self.facts.process = able(need::PROCESS);
+        self.facts.accept &= able(need::TCP);
         self
     }
 
     /// Whether a program has anything to do.
     pub(super) fn wants(&self, program: &Program) -> bool {
-        program.needed_by & self.able != 0 || (program.name == "sys_exit" && self.facts.accept != 0)
+        program.needed_by & self.able != 0 || (program.hook == "sys_exit" && self.facts.accept != 0)
+    }
+
+    /// Whether the programs' arguments have types.
+    pub(super) fn is_typed(&self) -> bool {
+        self.facts.typed != 0
     }
 }
 
@@ -102,8 +113,8 @@ fn lacking(btf: &KernelBtf, bit: u32, values: &[u64; Offsets::LEN]) -> Option<St
         .next();
     let hook = PROGRAMS
         .iter()
-        .filter(|program| program.needed_by & bit != 0 && btf.hook_arguments(program.name).is_none())
-        .map(|program| format!("this kernel has no tracepoint {}", program.name))
+        .filter(|program| program.needed_by & bit != 0 && btf.hook_arguments(program.hook).is_none())
+        .map(|program| format!("this kernel has no tracepoint {}", program.hook))
         .next();
     hook.or(field)
 }
@@ -114,13 +125,20 @@ fn offset_of(btf: &KernelBtf, field: &Field) -> Option<u64> {
     if field.path == "secureexec" { Some(bits) } else { (bits % 8 == 0).then_some(bits / 8) }
 }
 
-fn facts(btf: &KernelBtf, offsets: &Offsets, able: u32) -> Facts {
+fn facts(btf: &KernelBtf, offsets: &Offsets, able: u32, options: &ProbeOptions) -> Facts {
     let at_least = |hook, arguments| u64::from(btf.hook_arguments(hook).is_some_and(|count| count >= arguments));
     let (compat_bit, compat_in_status) = compat(offsets);
     let accept = able & need::TCP != 0 && offsets.regs_syscall != MISSING && btf.hook_arguments("sys_exit").is_some();
+    // Without it nobody knows the type of the task that runs.
+    let current = btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some();
+    let (fork, vfork) = births();
     Facts {
+        typed: u64::from(current && !options.untyped),
         cpu: u64::from(able & need::CPU != 0),
+        run_queue: u64::from(able & need::CPU != 0 && keeps_waits(offsets)),
+        off_cpu: u64::from(able & need::CPU != 0 && options.off_cpu),
         syscall: u64::from(able & need::SYSCALL != 0),
+        process: u64::from(able & need::PROCESS != 0),
         accept: u64::from(accept),
         switch_has_state: at_least("sched_switch", 4),
         exit_has_last: at_least("sched_process_exit", 2),
@@ -128,9 +146,36 @@ fn facts(btf: &KernelBtf, offsets: &Offsets, able: u32) -> Facts {
         compat_in_status,
         nr_accept: libc::SYS_accept as u64,
         nr_accept4: libc::SYS_accept4 as u64,
+        nr_clone: libc::SYS_clone as u64,
+        nr_clone3: libc::SYS_clone3 as u64,
+        nr_fork: fork,
+        nr_vfork: vfork,
         // The second of `enum sock_flags` since the beginning.
         sock_done_bit: btf.enumerator("sock_flags", "SOCK_DONE").unwrap_or(1),
+        thread_mask: u64::from(options.thread_places) - 1,
     }
+}
+
+/// Numbers of `fork` and `vfork`; where there are none, that of `clone`.
+fn births() -> (u64, u64) {
+    #[cfg(target_arch = "x86_64")]
+    let numbers = (libc::SYS_fork, libc::SYS_vfork);
+    #[cfg(not(target_arch = "x86_64"))]
+    let numbers = (libc::SYS_clone, libc::SYS_clone);
+    (numbers.0 as u64, numbers.1 as u64)
+}
+
+/// Whether the kernel keeps since when a thread waits for a CPU, and what it waited in all.
+fn keeps_waits(offsets: &Offsets) -> bool {
+    let needed = [
+        offsets.info_queued,
+        offsets.info_waited,
+        offsets.info_runs,
+        offsets.entity_queue,
+        offsets.queue_rq,
+        offsets.rq_clock,
+    ];
+    !needed.contains(&MISSING)
 }
 
 /// How a 32-bit call is known: the bit, and whether it is in `thread_info.status`.

@@ -20,6 +20,11 @@ impl ProbeLog {
         Self(logger.ok())
     }
 
+    /// No messages.
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
     /// Passes on what has come.
     pub(super) fn flush(&mut self) {
         if let Some(logger) = &mut self.0 {

@@ -1,11 +1,11 @@
-//! Entries of the counting maps, which are by CPU and bucket, made into a row a process or call.
+//! What the CPUs counted, made into a row a process or call.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use hdrhistogram::{CreationError, Histogram};
 use skep_common::{
-    aggregate::{CpuKey, CpuValue, DelayKey, SyscallKey, SyscallValue, bucket_of},
-    bucket,
+    aggregate::{Cell, Count, Usage, series},
+    errno,
+    ledger::probe,
 };
 
 use super::{
@@ -13,99 +13,97 @@ use super::{
     slices::Head,
 };
 
-/// Rows of one epoch while its maps are read.
-#[derive(Debug)]
+/// Rows of one epoch while it is read.
+#[derive(Debug, Default)]
 pub(super) struct Merge {
     /// With the time at which name and cgroup were read.
     cpu: HashMap<ProcessKey, (u64, CpuReading)>,
-    syscalls: HashMap<(ProcessKey, u32), SyscallReading>,
-    /// An empty histogram, to copy.
-    empty: Histogram<u64>,
-    /// Slices in the rows.
-    pub(super) slices: u64,
-    /// Of these, parts of slices that were still running.
-    pub(super) heads: u64,
-    /// Waits in the rows.
-    pub(super) delays: u64,
-    /// Calls in the rows.
-    pub(super) calls: u64,
+    syscalls: HashMap<(ProcessKey, u16), SyscallReading>,
+    /// What is in the rows, by probe and CPU.
+    delivered: BTreeMap<(usize, u32), u64>,
+    /// Of the slices, parts of such that were still running, by CPU.
+    heads: BTreeMap<u32, u64>,
 }
 
 impl Merge {
-    /// Nothing yet.
-    ///
-    /// Errors: never, with the bounds the histograms have.
-    pub(super) fn new() -> Result<Self, CreationError> {
-        Ok(Self {
-            cpu: HashMap::new(),
-            syscalls: HashMap::new(),
-            empty: Histogram::new_with_bounds(1, bucket::MAX_VALUE, 1)?,
-            slices: 0,
-            heads: 0,
-            delays: 0,
-            calls: 0,
-        })
+    /// What is in the rows of what a probe counted on a CPU.
+    pub(super) fn delivered(&self, probe: usize, cpu: u32) -> u64 {
+        self.delivered.get(&(probe, cpu)).copied().unwrap_or(0)
+    }
+
+    /// Slices of a CPU that were still running.
+    pub(super) fn heads(&self, cpu: u32) -> u64 {
+        self.heads.get(&cpu).copied().unwrap_or(0)
     }
 
     /// Adds what a process did on one CPU.
-    pub(super) fn add_cpu(&mut self, key: &CpuKey, value: &CpuValue) {
-        self.slices += value.slices;
-        let (read_ns, row) = self.cpu_row(ProcessKey { pid: key.tgid, start_ns: key.start_ns });
-        if value.last_ns >= *read_ns {
-            *read_ns = value.last_ns;
-            row.comm = value.comm;
-            row.cgroup_id = value.cgroup_id;
+    pub(super) fn add_usage(&mut self, cpu: u32, process: ProcessKey, seen: &Usage) {
+        self.deliver(probe::CPU, cpu, seen.slices);
+        let (read_ns, row) = self.cpu_row(process);
+        if seen.last_ns >= *read_ns {
+            *read_ns = seen.last_ns;
+            row.comm = seen.comm;
+            row.cgroup_id = seen.cgroup_id;
         }
-        row.on_cpu_ns += value.on_cpu_ns;
-        row.slices += value.slices;
-        row.voluntary_switches += value.voluntary;
-        row.involuntary_switches += value.involuntary;
-        row.run_queue_delay.sum_ns += value.delay_sum_ns;
-        row.run_queue_delay.min_ns = row.run_queue_delay.min_ns.min(value.delay_min_ns);
-        row.run_queue_delay.max_ns = row.run_queue_delay.max_ns.max(value.delay_max_ns);
+        row.on_cpu_ns += seen.on_cpu_ns;
+        row.slices += seen.slices;
+        row.voluntary_switches += seen.voluntary;
+        row.involuntary_switches += seen.involuntary;
+        row.migrations += seen.migrations;
     }
 
-    /// Adds waits of one bucket.
-    pub(super) fn add_delay(&mut self, key: &DelayKey, count: u64) {
-        self.delays += count;
-        let (_, row) = self.cpu_row(ProcessKey { pid: key.tgid, start_ns: key.start_ns });
-        record(&mut row.run_queue_delay.histogram, bucket_of(key.cpu_bucket), count);
+    /// Adds waits of one kind and bucket. What no series is known for stays undelivered, which the ledger says.
+    pub(super) fn add_wait(&mut self, cpu: u32, word: u64, start_ns: u64, seen: &Count) {
+        let cell = Cell::unpack(word);
+        let process = ProcessKey { pid: cell.tgid, start_ns };
+        let probe = match cell.series {
+            series::RUN_QUEUE => probe::RUN_QUEUE,
+            series::OFF_CPU => probe::OFF_CPU,
+            _ => return,
+        };
+        self.deliver(probe, cpu, seen.measured);
+        let (_, row) = self.cpu_row(process);
+        let latency = if probe == probe::RUN_QUEUE { &mut row.run_queue_delay } else { &mut row.off_cpu };
+        add(latency, cell.bucket, seen);
     }
 
     /// Adds the part before the flip of a slice that spans it.
-    pub(super) fn add_head(&mut self, head: &Head, comm_of: impl FnOnce(u32) -> [u8; 16]) {
-        self.slices += 1;
-        self.heads += 1;
+    pub(super) fn add_head(&mut self, cpu: u32, head: &Head, comm_of: impl FnOnce(u32) -> [u8; 16]) {
+        self.deliver(probe::CPU, cpu, 1);
+        *self.heads.entry(cpu).or_default() += 1;
         let (_, row) = self.cpu_row(head.process);
         row.on_cpu_ns += head.on_cpu_ns;
         row.slices += 1;
-        row.cgroup_id = head.cgroup_id;
         if row.comm == [0; 16] {
             row.comm = head.comm.unwrap_or_else(|| comm_of(head.process.pid));
         }
+        if row.cgroup_id == 0 {
+            row.cgroup_id = head.cgroup_id;
+        }
     }
 
-    /// Adds calls of one bucket.
-    pub(super) fn add_syscall(&mut self, key: &SyscallKey, value: &SyscallValue) {
-        self.calls += value.count;
-        let process = ProcessKey { pid: key.tgid, start_ns: key.start_ns };
-        let row = self.syscalls.entry((process, key.nr)).or_insert_with(|| SyscallReading {
+    /// Adds calls of one kind and bucket.
+    pub(super) fn add_call(&mut self, cpu: u32, word: u64, start_ns: u64, seen: &Count) {
+        let cell = Cell::unpack(word);
+        let process = ProcessKey { pid: cell.tgid, start_ns };
+        self.deliver(probe::SYSCALL, cpu, seen.measured);
+        let row = self.syscalls.entry((process, cell.series)).or_insert_with(|| SyscallReading {
             process,
-            comm: value.comm,
-            nr: key.nr,
+            comm: [0; 16],
+            nr: u32::from(cell.series),
             count: 0,
-            errors: 0,
-            latency: nothing(&self.empty),
+            measured: 0,
+            by_class: [0; errno::LEN],
+            latency: Latency::NONE,
         });
-        row.count += value.count;
-        row.errors += value.errors;
-        row.latency.sum_ns += value.sum_ns;
-        row.latency.min_ns = row.latency.min_ns.min(value.min_ns);
-        row.latency.max_ns = row.latency.max_ns.max(value.max_ns);
-        record(&mut row.latency.histogram, bucket_of(key.cpu_bucket), value.count);
+        row.count += seen.count;
+        row.measured += seen.measured;
+        let class = usize::from(cell.class).min(errno::LEN - 1);
+        row.by_class[class] += seen.count;
+        add(&mut row.latency, cell.bucket, seen);
     }
 
-    /// The rows, sorted by process. A call's row takes the task name of its process's, which is newer.
+    /// The rows, sorted by process. A call's row takes the task name of its process's.
     pub(super) fn into_rows(self) -> (Vec<CpuReading>, Vec<SyscallReading>) {
         let mut syscalls: Vec<_> = self.syscalls.into_values().collect();
         for row in &mut syscalls {
@@ -119,6 +117,10 @@ impl Merge {
         (cpu, syscalls)
     }
 
+    fn deliver(&mut self, probe: usize, cpu: u32, count: u64) {
+        *self.delivered.entry((probe, cpu)).or_default() += count;
+    }
+
     fn cpu_row(&mut self, process: ProcessKey) -> &mut (u64, CpuReading) {
         self.cpu.entry(process).or_insert_with(|| {
             let row = CpuReading {
@@ -129,94 +131,106 @@ impl Merge {
                 slices: 0,
                 voluntary_switches: 0,
                 involuntary_switches: 0,
-                run_queue_delay: nothing(&self.empty),
+                migrations: 0,
+                run_queue_delay: Latency::NONE,
+                off_cpu: Latency::NONE,
             };
             (0, row)
         })
     }
 }
 
-fn nothing(empty: &Histogram<u64>) -> Latency {
-    Latency { histogram: empty.clone(), sum_ns: 0, min_ns: u64::MAX, max_ns: 0 }
-}
-
-/// The kernel's buckets are the histogram's, so the midpoint falls into the same one and never outside the bounds.
-fn record(histogram: &mut Histogram<u64>, bucket: u16, count: u64) {
-    histogram.saturating_record_n(bucket::midpoint(bucket), count);
+fn add(latency: &mut Latency, bucket: u16, seen: &Count) {
+    latency.sum_ns += seen.sum_ns;
+    latency.min_ns = latency.min_ns.min(seen.min_ns);
+    latency.max_ns = latency.max_ns.max(seen.max_ns);
+    match latency.buckets.binary_search_by_key(&bucket, |(index, _)| *index) {
+        Ok(at) => latency.buckets[at].1 += seen.count,
+        Err(at) => latency.buckets.insert(at, (bucket, seen.count)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use skep_common::bucket;
+
     use super::*;
 
-    fn call(cpu: u32, latency_ns: u64, count: u64) -> (SyscallKey, SyscallValue) {
-        let cpu_bucket = skep_common::aggregate::cpu_bucket(cpu, bucket::index(latency_ns));
-        let key = SyscallKey { start_ns: 7, tgid: 1, nr: 39, cpu_bucket, pad: 0 };
-        let value = SyscallValue {
-            count,
-            errors: 1,
-            sum_ns: count * latency_ns,
-            min_ns: latency_ns,
-            max_ns: latency_ns,
-            comm: [b'x'; 16],
-        };
-        (key, value)
+    const PROCESS: ProcessKey = ProcessKey { pid: 3, start_ns: 1 };
+
+    fn call(latency_ns: u64, class: u8, count: u64) -> (u64, Count) {
+        let word = Cell { tgid: 1, series: 39, class, bucket: bucket::index(latency_ns) }.pack();
+        let sum_ns = count * latency_ns;
+        (word, Count { count, measured: count, sum_ns, min_ns: latency_ns, max_ns: latency_ns })
+    }
+
+    fn usage(last_ns: u64, comm: [u8; 16]) -> Usage {
+        Usage {
+            on_cpu_ns: 10,
+            slices: 1,
+            voluntary: 1,
+            involuntary: 0,
+            migrations: 0,
+            last_ns,
+            cgroup_id: last_ns,
+            comm,
+            pad: 0,
+        }
     }
 
     #[test]
-    fn cpus_and_buckets_become_one_row() {
-        let mut merge = Merge::new().expect("bounds are good");
-        for (key, value) in [call(0, 200, 10), call(1, 200, 5), call(1, 9_000, 1)] {
-            merge.add_syscall(&key, &value);
+    fn cpus_classes_and_buckets_become_one_row() {
+        let mut merge = Merge::default();
+        for (cpu, (word, count)) in [(0, call(200, 0, 10)), (1, call(200, 3, 5)), (1, call(9_000, 0, 1))] {
+            merge.add_call(cpu, word, 7, &count);
         }
-        assert_eq!(merge.calls, 16);
+        assert_eq!((merge.delivered(probe::SYSCALL, 0), merge.delivered(probe::SYSCALL, 1)), (10, 6));
         let (_, rows) = merge.into_rows();
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
-        assert_eq!((row.count, row.errors, row.latency.histogram.len()), (16, 3, 16));
+        assert_eq!((row.count, row.by_class[0], row.by_class[3], row.latency.count()), (16, 11, 5, 16));
         assert_eq!((row.latency.min_ns, row.latency.max_ns), (200, 9_000));
         assert_eq!(row.latency.sum_ns, 15 * 200 + 9_000);
+        assert_eq!(row.latency.buckets, [(bucket::index(200), 15), (bucket::index(9_000), 1)]);
     }
 
     #[test]
-    fn every_bucket_of_the_kernel_is_one_of_the_histogram() {
-        let empty = Histogram::<u64>::new_with_bounds(1, bucket::MAX_VALUE, 1).expect("bounds are good");
-        for index in 0..bucket::BUCKETS as u16 {
-            let mut histogram = empty.clone();
-            record(&mut histogram, index, 1);
-            let value = histogram.iter_recorded().next().expect("recorded").value_iterated_to();
-            assert_eq!(bucket::index(value), index);
-            assert!(histogram.lowest_equivalent(value) == bucket::lowest(index), "bucket {index}");
+    fn a_sampled_call_stands_for_others() {
+        let mut merge = Merge::default();
+        let (word, count) = call(200, 0, 2);
+        merge.add_call(0, word, 7, &Count { count: 16, ..count });
+        assert_eq!(merge.delivered(probe::SYSCALL, 0), 2);
+        let (_, rows) = merge.into_rows();
+        assert_eq!((rows[0].count, rows[0].measured, rows[0].latency.count()), (16, 2, 16));
+    }
+
+    #[test]
+    fn waits_go_where_their_series_says() {
+        let mut merge = Merge::default();
+        for (series, value_ns) in [(series::RUN_QUEUE, 50), (series::OFF_CPU, 7_000), (series::LAST_CALL, 1)] {
+            let word = Cell { tgid: 3, series, class: 0, bucket: bucket::index(value_ns) }.pack();
+            let (_, count) = call(value_ns, 0, 1);
+            merge.add_wait(2, word, 1, &count);
         }
+        assert_eq!((merge.delivered(probe::RUN_QUEUE, 2), merge.delivered(probe::OFF_CPU, 2)), (1, 1));
+        let (rows, _) = merge.into_rows();
+        assert_eq!((rows[0].run_queue_delay.sum_ns, rows[0].off_cpu.sum_ns), (50, 7_000));
     }
 
     #[test]
     fn a_slice_that_goes_on_makes_a_row_of_its_own() {
-        let mut merge = Merge::new().expect("bounds are good");
-        let head = Head { process: ProcessKey { pid: 3, start_ns: 1 }, cgroup_id: 2, on_cpu_ns: 500, comm: None };
-        merge.add_head(&head, |_| *b"busy\0\0\0\0\0\0\0\0\0\0\0\0");
+        let mut merge = Merge::default();
+        let head = Head { process: PROCESS, cgroup_id: 2, on_cpu_ns: 500, comm: None };
+        merge.add_head(1, &head, |_| *b"busy\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!((merge.heads(0), merge.heads(1)), (0, 1));
         let (rows, _) = merge.into_rows();
         assert_eq!((rows[0].on_cpu_ns, rows[0].slices, &rows[0].comm[..4]), (500, 1, &b"busy"[..]));
     }
 
     #[test]
     fn the_cpu_that_saw_a_process_last_names_it() {
-        let mut merge = Merge::new().expect("bounds are good");
-        let key = |cpu| CpuKey { start_ns: 1, tgid: 3, cpu };
-        let value = |last_ns, comm| CpuValue {
-            on_cpu_ns: 10,
-            slices: 1,
-            voluntary: 1,
-            involuntary: 0,
-            delays: 0,
-            delay_sum_ns: 0,
-            delay_min_ns: u64::MAX,
-            delay_max_ns: 0,
-            last_ns,
-            cgroup_id: last_ns,
-            comm,
-        };
-        merge.add_cpu(&key(0), &value(200, [b'n'; 16]));
-        merge.add_cpu(&key(1), &value(100, [b'o'; 16]));
+        let mut merge = Merge::default();
+        merge.add_usage(0, PROCESS, &usage(200, [b'n'; 16]));
+        merge.add_usage(1, PROCESS, &usage(100, [b'o'; 16]));
         let (rows, _) = merge.into_rows();
         assert_eq!((rows[0].on_cpu_ns, rows[0].cgroup_id, rows[0].comm), (20, 200, [b'n'; 16]));
     }

@@ -27,11 +27,23 @@ mod object;
 
 mod sys;
 
+mod mapping;
+
 mod table;
+
+mod cpus;
+
+mod ring_buffer;
+
+mod programs;
 
 mod attach;
 
+mod pin;
+
 mod ring;
+
+mod handed;
 
 mod slices;
 
@@ -47,10 +59,11 @@ mod log;
 
 mod syscall_name;
 
-pub use cost::{ProgramCost, RunStatistics};
+pub use cost::{DomainCost, ProgramCost, RunStatistics};
 pub use error::ProbeError;
 pub use options::{LogLevel, ProbeOptions};
+pub use pin::detach;
 pub use probes::Probes;
-pub use reading::{Event, Reading};
+pub use reading::{Event, Mark, Reading};
 pub use report::{Feature, ProbeReport, probe_feature_report};
 pub use syscall_name::syscall_name;

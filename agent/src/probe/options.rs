@@ -7,6 +7,8 @@ use skep_common::limit;
 pub struct ProbeOptions {
     /// Time on a CPU and run-queue delay.
     pub cpu: bool,
+    /// Time away from the CPU, if `cpu` is on.
+    pub off_cpu: bool,
     /// System calls.
     pub syscall: bool,
     /// TCP connections.
@@ -15,16 +17,20 @@ pub struct ProbeOptions {
     pub process: bool,
     /// Size of the ring buffer, bytes: a power of two and at least a page.
     pub ring_bytes: u32,
-    /// Entries of each side's map of process x system call x CPU x latency bucket.
-    pub syscall_entries: u32,
+    /// Entries of each side's map of process x system call x error class x CPU x latency bucket.
+    pub call_entries: u32,
+    /// Entries of each side's map of process x kind of wait x CPU x bucket.
+    pub wait_entries: u32,
     /// Entries of each side's map of process x CPU.
-    pub cpu_entries: u32,
-    /// Entries of each side's map of process x CPU x delay bucket.
-    pub delay_entries: u32,
-    /// Threads remembered while they are not on a CPU.
-    pub task_entries: u32,
+    pub usage_entries: u32,
+    /// Places for threads: a power of two.
+    pub thread_places: u32,
+    /// Threads remembered that found their place taken.
+    pub crowded_entries: u32,
     /// Open TCP sockets remembered.
     pub connection_entries: u32,
+    /// Use the programs for kernels that do not check types, whatever this kernel can do. They cost more.
+    pub untyped: bool,
     /// What the probes write to the agent's log, for debugging them. Costs nothing when off.
     pub log: LogLevel,
 }
@@ -43,15 +49,18 @@ impl Default for ProbeOptions {
     fn default() -> Self {
         Self {
             cpu: true,
+            off_cpu: true,
             syscall: true,
             tcp: true,
             process: true,
             ring_bytes: limit::RING_BYTES,
-            syscall_entries: limit::SYSCALL_ENTRIES,
-            cpu_entries: limit::CPU_ENTRIES,
-            delay_entries: limit::DELAY_ENTRIES,
-            task_entries: limit::TASK_ENTRIES,
+            call_entries: limit::CALL_ENTRIES,
+            wait_entries: limit::WAIT_ENTRIES,
+            usage_entries: limit::USAGE_ENTRIES,
+            thread_places: limit::THREAD_PLACES,
+            crowded_entries: limit::CROWDED_ENTRIES,
             connection_entries: limit::CONNECTION_ENTRIES,
+            untyped: false,
             log: LogLevel::Off,
         }
     }

@@ -2,33 +2,37 @@
 
 use std::{
     fmt,
-    os::fd::AsFd,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use aya::maps::{MapData, RingBuf};
 use skep_common::{
-    aggregate::{CpuKey, CpuValue, DelayKey, Running, SyscallKey, SyscallValue, Tail, control},
+    aggregate::{CellKey, Count, Usage, UsageKey},
     ledger::{Counters, column, probe},
     offset::need,
 };
 
 use super::{
-    account::{Tally, account, is_event, submitted},
-    attach::{self, Loaded},
+    account::{Tally, account, is_event},
+    attach,
     btf::KernelBtf,
-    cost::Programs,
+    cost,
+    cpus::{Cpus, Quiet},
     error::ProbeError,
-    kernel::Kernel,
+    handed::Handed,
+    kernel::{Kernel, PROGRAMS},
     log::ProbeLog,
     merge::Merge,
     options::ProbeOptions,
-    reading::{Event, ProbeLedger, Reading},
+    pin::Pins,
+    programs::Standing,
+    reading::{Event, Mark, ProbeLedger, ProcessKey, Reading},
     report::ProbeReport,
     ring,
+    ring_buffer::RingBuffer,
     slices::{self, Span},
     sys,
-    table::{Drain, Slots},
+    table::Table,
 };
 
 /// How long a flip waits for records that are being written. They take microseconds.
@@ -36,38 +40,42 @@ const RING_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Which probes of the ledger belong to which group.
 const LEDGER_GROUPS: [u32; probe::LEN] =
-    [need::CPU, need::CPU, need::SYSCALL, need::TCP, need::PROCESS, need::PROCESS, need::PROCESS];
+    [need::CPU, need::CPU, need::CPU, need::SYSCALL, need::TCP, need::PROCESS, need::PROCESS, need::PROCESS];
 
-/// The probes, attached. Dropping this detaches them.
+/// The probes, attached. Dropping this detaches them unless they are pinned.
 pub struct Probes {
-    programs: Programs,
-    ring: RingBuf<MapData>,
-    log: ProbeLog,
+    standing: Standing,
+    cpus: Cpus,
+    ring: RingBuffer,
     sides: [Side; 2],
-    control: Slots<u64>,
-    ledger: Slots<Counters>,
-    running: Slots<Running>,
-    tails: Slots<Tail>,
-    cpus: u32,
+    log: ProbeLog,
+    /// Bits of [`need`]: the groups that are attached.
     able: u32,
     epoch: u64,
     /// When the epoch began.
     from_ns: u64,
-    /// Records handed out, by parity of their epoch.
-    delivered: [[u64; probe::LEN]; 2],
+    handed: Handed,
+    /// The epoch handed out last, until it is said to be safe: its side cannot be written again before.
+    unsafe_epoch: Option<u64>,
+    /// The epoch that was closed before this process and is still to be handed out.
+    unread_epoch: Option<u64>,
+    /// The last epoch that began before this process; 0 for none.
+    adopted_epoch: u64,
+    /// Nobody will say that something is safe: it is taken for safe when it is handed out.
+    forgetful: bool,
 }
 
-/// The counting maps of one parity.
+/// The maps behind the caches, of one parity.
 #[derive(Debug)]
 struct Side {
-    syscalls: Drain<SyscallKey, SyscallValue>,
-    cpu: Drain<CpuKey, CpuValue>,
-    delays: Drain<DelayKey, u64>,
+    calls: Table<CellKey, Count>,
+    waits: Table<CellKey, Count>,
+    usage: Table<UsageKey, Usage>,
 }
 
 impl fmt::Debug for Probes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Probes").field("epoch", &self.epoch).field("cpus", &self.cpus).finish_non_exhaustive()
+        f.debug_struct("Probes").field("epoch", &self.epoch).field("able", &self.able).finish_non_exhaustive()
     }
 }
 
@@ -77,69 +85,189 @@ impl Probes {
     /// # Errors
     /// [`ProbeError`]; nothing stays loaded. Cost: some tenths of a second.
     pub fn load(options: &ProbeOptions) -> Result<(Self, ProbeReport), ProbeError> {
-        let names = sys::missing_capabilities();
-        if !names.is_empty() {
-            return Err(ProbeError::Capabilities { names });
-        }
-        let described = std::fs::read(sys::BTF_PATH)
-            .map_err(|source| ProbeError::NoBtf { path: sys::BTF_PATH, source })
-            .and_then(KernelBtf::parse)?;
-        sys::grace_period().map_err(|source| ProbeError::GracePeriod { source })?;
-
-        let mut report = ProbeReport::default();
-        let kernel = Kernel::probe(&described, options, &mut report);
-        drop(described);
-        let loaded = attach::load(options, kernel, &mut report)?;
-        Self::attach(loaded, options, &mut report).map(|probes| (probes, report))
+        let (kernel, mut report) = examine(options)?;
+        let probes = Self::fresh(options, kernel, None, &mut report)?;
+        Ok((probes, report))
     }
 
-    fn attach(mut loaded: Loaded, options: &ProbeOptions, report: &mut ProbeReport) -> Result<Self, ProbeError> {
-        let ebpf = &mut loaded.ebpf;
-        let cpus = aya::util::nr_cpus().map_or(1, |cpus| cpus);
-        let ring = ebpf.take_map("EVENTS").ok_or(ProbeError::NoMap { name: "EVENTS" })?;
-        let ring = RingBuf::try_from(ring).map_err(|_| ProbeError::NoMap { name: "EVENTS" })?;
-        let log = ProbeLog::take(ebpf, options);
-        let control = Slots::take(ebpf, "CONTROL")?;
+    /// As [`Probes::load`], with everything pinned below `folder`, so that it outlives this process; or goes on with
+    /// what an earlier one left there, if it is of the same layout. `mark` says how far that one came. Where pinning is
+    /// impossible the report says why, and the probes are loaded all the same.
+    ///
+    /// # Errors
+    /// As [`Probes::load`].
+    pub fn load_pinned(
+        options: &ProbeOptions,
+        folder: &Path,
+        mark: Option<Mark>,
+    ) -> Result<(Self, ProbeReport), ProbeError> {
+        let (kernel, mut report) = examine(options)?;
+        let found = Pins::open(folder, &kernel, options).and_then(|pins| Ok((pins.adopt()?, pins)));
+        let probes = match found {
+            Ok((Some(standing), _)) => {
+                report.add("pinned", true, format!("goes on with what is pinned in {}", folder.display()));
+                Self::adopt(options, standing, mark, &mut report)?
+            }
+            Ok((None, pins)) => Self::fresh(options, kernel, Some(&pins), &mut report)?,
+            Err(error) => {
+                report.add("pinned", false, format!("counting stops with the agent: {error}"));
+                Self::fresh(options, kernel, None, &mut report)?
+            }
+        };
+        Ok((probes, report))
+    }
+
+    fn fresh(
+        options: &ProbeOptions,
+        kernel: Kernel,
+        pins: Option<&Pins>,
+        report: &mut ProbeReport,
+    ) -> Result<Self, ProbeError> {
+        let loaded = attach::load(options, kernel, report)?;
+        let able = loaded.kernel.able;
+        let (mut unattached, log) = loaded.unpack(options);
+        // Before anything runs there must be an epoch. The mapping is dropped again: the pins need the map.
+        let cpus = Cpus::new(unattached.standing.take("CPUS")?, attach::cpus())?;
+        cpus.name(incarnation());
+        cpus.announce(1, sys::boot_ns());
+        unattached.standing.maps.push(("CPUS".to_owned(), cpus.into_map()));
+        let standing = unattached.attach(report)?;
+        attach::report_groups(able, report);
+        let forgetful = match pins.map(|pins| pins.keep(&standing)) {
+            Some(Ok(())) => {
+                report.add("pinned", true, "counting goes on while the agent restarts");
+                false
+            }
+            Some(Err(error)) => {
+                report.add("pinned", false, format!("counting stops with the agent: {error}"));
+                true
+            }
+            None => true,
+        };
+        Self::over(options, standing, (able, log), forgetful)
+    }
+
+    fn adopt(
+        options: &ProbeOptions,
+        standing: Standing,
+        mark: Option<Mark>,
+        report: &mut ProbeReport,
+    ) -> Result<Self, ProbeError> {
+        let stands = |hook: &str| standing.programs.iter().any(|program| program.hook == hook);
+        let whole = |bit: u32| PROGRAMS.iter().filter(|program| program.needed_by & bit != 0).all(|p| stands(p.hook));
+        let able = super::kernel::GROUPS.iter().map(|(bit, ..)| *bit).filter(|bit| whole(*bit)).sum();
+        attach::report_groups(able, report);
+        let mut probes = Self::over(options, standing, (able, ProbeLog::none()), false)?;
+        // The earlier agent may have died while it told the CPUs of an epoch.
+        probes.cpus.agree();
+        sys::grace_period().map_err(|source| ProbeError::GracePeriod { source })?;
+        (probes.epoch, probes.from_ns) = probes.cpus.epoch();
+        probes.adopted_epoch = probes.epoch;
+        probes.standing.set_misses(&probes.cpus.noted());
+        let mark = mark.filter(|mark| mark.incarnation == probes.cpus.incarnation());
+        if let Some(mark) = mark {
+            probes.ring.resume(mark.position);
+        }
+        let closed = probes.epoch - 1;
+        if closed == 0 || mark.is_some_and(|mark| mark.epoch >= closed) {
+            probes.clear(closed)?;
+        } else {
+            probes.unread_epoch = Some(closed);
+        }
+        Ok(probes)
+    }
+
+    fn over(
+        options: &ProbeOptions,
+        mut standing: Standing,
+        (able, log): (u32, ProbeLog),
+        forgetful: bool,
+    ) -> Result<Self, ProbeError> {
+        let cpus = Cpus::new(standing.take("CPUS")?, attach::cpus())?;
+        let ring = RingBuffer::new(standing.take("EVENTS")?, options.ring_bytes)?;
         let sides = [
-            Side::take(ebpf, "SYSCALLS_EVEN", "CPU_EVEN", "DELAYS_EVEN")?,
-            Side::take(ebpf, "SYSCALLS_ODD", "CPU_ODD", "DELAYS_ODD")?,
+            Side::take(&mut standing, "CALLS_EVEN", "WAITS_EVEN", "USAGE_EVEN")?,
+            Side::take(&mut standing, "CALLS_ODD", "WAITS_ODD", "USAGE_ODD")?,
         ];
-        let (ledger, running, tails) =
-            (Slots::take_per_cpu(ebpf, "LEDGER", cpus)?, Slots::take(ebpf, "RUNNING")?, Slots::take(ebpf, "TAILS")?);
-        let from_ns = sys::boot_ns();
-        let epoch = 1;
-        announce(&control, epoch, from_ns)?;
-        attach::attach(&mut loaded, report)?;
+        let (epoch, from_ns) = cpus.epoch();
         Ok(Self {
-            able: loaded.kernel.able,
-            programs: Programs::new(loaded),
+            standing,
+            cpus,
             ring,
-            log,
             sides,
-            control,
-            ledger,
-            running,
-            tails,
-            cpus: cpus as u32,
+            log,
+            able,
             epoch,
             from_ns,
-            delivered: [[0; probe::LEN]; 2],
+            handed: Handed::default(),
+            unsafe_epoch: None,
+            unread_epoch: None,
+            adopted_epoch: 0,
+            forgetful,
         })
     }
 
-    /// Hands out the events that have happened, in order. Nothing says when there are any: call this on a timer, often
-    /// enough that the ring does not fill up.
+    /// Whether these probes were there before this process, and counted all the while.
+    pub fn is_adopted(&self) -> bool {
+        self.adopted_epoch != 0
+    }
+
+    /// How far the probes were read: everything handed out so far. To be stored with it. `None` without pins, where
+    /// nobody would read it again.
+    pub fn mark(&self) -> Option<Mark> {
+        let epoch = self.unread_epoch.unwrap_or(self.epoch) - 1;
+        let mark = Mark { incarnation: self.cpus.incarnation(), epoch, position: self.ring.position() };
+        (!self.forgetful).then_some(mark)
+    }
+
+    /// What was handed out before `mark` is safe: the kernel may have the room.
+    ///
+    /// # Errors
+    /// [`ProbeError::Map`]; it is tried again with the next mark.
+    pub fn commit(&mut self, mark: Mark) -> Result<(), ProbeError> {
+        if mark.incarnation != self.cpus.incarnation() {
+            return Ok(());
+        }
+        self.ring.release(mark.position);
+        match self.unsafe_epoch {
+            Some(epoch) if epoch <= mark.epoch => self.clear(epoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether [`Probes::flip`] may be called: what the flip before handed out is safe.
+    pub fn can_flip(&self) -> bool {
+        self.unsafe_epoch.is_none()
+    }
+
+    /// Hands out the events that have happened, in order, each with the place in the ring behind it (see [`Mark`]).
+    /// Nothing says when there are any: call this on a timer, often enough that the ring does not fill up.
     ///
     /// Cost: no system calls.
-    pub fn drain_events(&mut self, events: &mut dyn FnMut(Event)) {
+    pub fn drain_events(&mut self, events: &mut dyn FnMut(Event, u64)) {
         self.log.flush();
-        while let Some(record) = self.ring.next() {
+        while let Some((record, behind)) = self.ring.next() {
             // A record nobody can read is missing in the ledger's sum, which says so.
-            if let Some(decoded) = ring::decode(&record) {
-                self.delivered[(decoded.epoch & 1) as usize][decoded.probe] += 1;
-                events(decoded.event);
+            if let Some(decoded) = ring::decode(record) {
+                self.handed.count(decoded.epoch, decoded.probe, decoded.cpu);
+                events(decoded.event, behind);
             }
         }
+        if self.forgetful {
+            self.ring.release(self.ring.position());
+        }
+    }
+
+    /// What an earlier process closed and did not store; to be asked once, before the first flip.
+    ///
+    /// # Errors
+    /// As [`Probes::flip`].
+    pub fn catch_up(&mut self, events: &mut dyn FnMut(Event, u64)) -> Result<Option<Reading>, ProbeError> {
+        let Some(closed) = self.unread_epoch else { return Ok(None) };
+        let span = Span { next_epoch: self.epoch, from_ns: self.cpus.began_ns(closed), until_ns: self.from_ns };
+        let reading = self.read(closed, span, events)?;
+        self.unread_epoch = None;
+        Ok(Some(reading))
     }
 
     /// Closes the epoch: hands out the events that are left of it (and the first of the next), and returns what was
@@ -147,143 +275,190 @@ impl Probes {
     ///
     /// # Errors
     /// [`ProbeError::GracePeriod`], [`ProbeError::Map`]; the epoch's counts may then be incomplete.
-    /// Cost: blocks for an RCU grace period, some tens of milliseconds; a system call for every few thousand entries.
-    pub fn flip(&mut self, events: &mut dyn FnMut(Event)) -> Result<Reading, ProbeError> {
+    /// [`ProbeError::NotSafe`] when [`Probes::can_flip`] says no.
+    /// Cost: blocks for an RCU grace period, some tens of milliseconds; a system call for every thousand entries that
+    /// the CPUs' caches had no room for, else none.
+    pub fn flip(&mut self, events: &mut dyn FnMut(Event, u64)) -> Result<Reading, ProbeError> {
+        if !self.can_flip() || self.unread_epoch.is_some() {
+            return Err(ProbeError::NotSafe);
+        }
         let until_ns = sys::boot_ns();
-        let span = Span { next_epoch: self.epoch + 1, from_ns: self.from_ns, until_ns };
-        announce(&self.control, span.next_epoch, until_ns)?;
+        let closed = self.epoch;
+        let span = Span { next_epoch: closed + 1, from_ns: self.from_ns, until_ns };
+        self.cpus.announce(span.next_epoch, until_ns);
         self.epoch = span.next_epoch;
         self.from_ns = until_ns;
         sys::grace_period().map_err(|source| ProbeError::GracePeriod { source })?;
-
-        let quiet = (self.epoch & 1 ^ 1) as usize;
-        let counted = self.take_counters(quiet)?;
-        self.drain_epoch(quiet, &counted, events);
-        let merge = self.merge(quiet, span)?;
-        let ledger = self.close_ledger(quiet, &counted, &merge);
-        let (cpu, syscalls) = merge.into_rows();
-        Ok(Reading { from_ns: span.from_ns, until_ns, cpu, syscalls, ledger })
+        self.read(closed, span, events)
     }
 
-    /// The programs in the kernel and what they cost, while run-time statistics are on (see
+    /// The programs in the kernel and what they cost by its own measure, while run-time statistics are on (see
     /// [`RunStatistics`](super::RunStatistics)); zeroes otherwise.
     pub fn own_cost(&self) -> Vec<super::ProgramCost> {
-        self.programs.cost()
+        cost::by_program(&self.standing)
+    }
+
+    /// What the programs cost since they were loaded, by their own measure.
+    pub fn domain_costs(&self) -> Vec<super::DomainCost> {
+        cost::by_domain(&self.cpus)
+    }
+
+    /// Measures one system call in `1 << shift` from now on; at most one in 32,768.
+    pub fn sample_syscalls(&mut self, shift: u32) {
+        self.cpus.sample_syscalls(shift.min(15));
     }
 
     /// Memory the kernel holds for the maps, in bytes, by its own account.
     pub fn map_bytes(&self) -> u64 {
-        let side = |side: &Side| side.syscalls.bytes() + side.cpu.bytes() + side.delays.bytes();
-        self.sides.iter().map(side).sum::<u64>()
-            + self.control.bytes()
-            + self.ledger.bytes()
-            + self.running.bytes()
-            + self.tails.bytes()
-            + sys::map_bytes(self.ring.as_fd())
-            + self.programs.map_bytes()
+        let side = |side: &Side| side.calls.bytes() + side.waits.bytes() + side.usage.bytes();
+        self.sides.iter().map(side).sum::<u64>() + self.cpus.bytes() + self.ring.map_bytes() + self.standing.map_bytes()
     }
 
-    /// Sums the counters of the quiet side over the CPUs and sets them to zero.
-    fn take_counters(&self, quiet: usize) -> Result<Counters, ProbeError> {
-        let mut sum = Counters { counts: [[0; column::LEN]; probe::ROWS] };
-        for one in self.ledger.read(quiet as u32)? {
-            let pairs = sum.counts.iter_mut().flatten().zip(one.counts.iter().flatten());
-            pairs.for_each(|(sum, one)| *sum += one);
+    /// Reads an epoch that is closed and quiet.
+    fn read(&mut self, closed: u64, span: Span, events: &mut dyn FnMut(Event, u64)) -> Result<Reading, ProbeError> {
+        self.drain_all(events);
+        let (merge, counters) = self.merge((closed & 1) as usize, span)?;
+        let ledger = self.close_ledger(closed, &counters, &merge);
+        self.unsafe_epoch = Some(closed);
+        if self.forgetful {
+            self.clear(closed)?;
         }
-        let accepted = std::mem::replace(&mut sum.counts[probe::TCP_ACCEPTED], [0; column::LEN]);
-        sum.counts[probe::TCP].iter_mut().zip(accepted).for_each(|(sum, one)| *sum += one);
-        self.ledger.write(quiet as u32, &Counters { counts: [[0; column::LEN]; probe::ROWS] })?;
-        Ok(sum)
+        let (cpu, syscalls) = merge.into_rows();
+        Ok(Reading { from_ns: span.from_ns, until_ns: span.until_ns, cpu, syscalls, ledger })
     }
 
-    /// Drains the ring until every record of the closed epoch is out. A record of the new one may stand before them,
-    /// still being written.
-    fn drain_epoch(&mut self, quiet: usize, counted: &Counters, events: &mut dyn FnMut(Event)) {
-        let of_events = |index: &usize| is_event(*index);
-        let submitted: u64 = (0..probe::LEN).filter(of_events).map(|index| submitted(&counted.counts[index])).sum();
+    /// Empties the side of a closed epoch.
+    fn clear(&mut self, closed: u64) -> Result<(), ProbeError> {
+        let quiet = (closed & 1) as usize;
+        let side = &self.sides[quiet];
+        side.calls.clear()?;
+        side.waits.clear()?;
+        side.usage.clear()?;
+        self.cpus.clear(quiet);
+        self.cpus.note(&self.standing.misses());
+        self.unsafe_epoch = None;
+        Ok(())
+    }
+
+    /// Drains the ring until every record that was begun by now is out. One of the new epoch may stand before them, still
+    /// being written.
+    fn drain_all(&mut self, events: &mut dyn FnMut(Event, u64)) {
+        let target = self.ring.produced();
         let deadline = Instant::now() + RING_PATIENCE;
         loop {
             self.drain_events(events);
-            let delivered: u64 = self.delivered[quiet].iter().sum();
-            if delivered >= submitted || Instant::now() > deadline {
+            if self.ring.position() >= target || Instant::now() > deadline {
                 return;
             }
             std::thread::yield_now();
         }
     }
 
-    fn merge(&self, quiet: usize, span: Span) -> Result<Merge, ProbeError> {
-        let mut merge = Merge::new().map_err(|_| ProbeError::Map {
-            name: "histogram",
-            operation: "creating",
-            source: std::io::ErrorKind::InvalidInput.into(),
-        })?;
+    fn merge(&mut self, quiet: usize, span: Span) -> Result<(Merge, Vec<Counters>), ProbeError> {
+        let mut merge = Merge::default();
+        let counters = self.cpus.quiet(quiet).map(|side| add_caches(&mut merge, side)).collect();
         let side = &self.sides[quiet];
-        side.cpu.drain(|key, value| merge.add_cpu(&key, &value))?;
-        side.delays.drain(|key, count| merge.add_delay(&key, count))?;
-        side.syscalls.drain(|key, value| merge.add_syscall(&key, &value))?;
+        side.usage.read(|key, usage| {
+            merge.add_usage(key.cpu, ProcessKey { pid: key.tgid, start_ns: key.start_ns }, &usage);
+        })?;
+        side.waits.read(|key, count| merge.add_wait(key.cpu, key.word, key.start_ns, &count))?;
+        side.calls.read(|key, count| merge.add_call(key.cpu, key.word, key.start_ns, &count))?;
         if self.able & need::CPU != 0 {
-            for cpu in 0..self.cpus {
-                if let Some(head) = self.read_head(cpu, span)? {
-                    merge.add_head(&head, task_name);
+            for cpu in 0..self.cpus.count() {
+                let (running, tail) = self.cpus.running(cpu);
+                if let Some(head) = slices::head(&running, &tail, span) {
+                    merge.add_head(cpu, &head, task_name);
                 }
             }
         }
-        Ok(merge)
+        Ok((merge, counters))
     }
 
-    /// Reads one CPU's slice, which the kernel may be writing: again until two readings agree.
-    fn read_head(&self, cpu: u32, span: Span) -> Result<Option<slices::Head>, ProbeError> {
-        loop {
-            let before = self.running.read(cpu)?;
-            let tail = self.tails.read(cpu)?;
-            let after = self.running.read(cpu)?;
-            let ([running], [tail]) = (after.as_slice(), tail.as_slice()) else { return Ok(None) };
-            if before == after && running.sequence & 1 == 0 {
-                return Ok(slices::head(running, tail, span));
+    /// The ledger of a closed epoch: every attached probe by CPU.
+    fn close_ledger(&mut self, closed: u64, counters: &[Counters], merge: &Merge) -> Vec<ProbeLedger> {
+        let missed = self.standing.take_misses();
+        let mut ledger = Vec::new();
+        for index in (0..probe::LEN).filter(|index| self.able & LEDGER_GROUPS[*index] != 0) {
+            let begin = ledger.len();
+            for (cpu, counters) in (0..).zip(counters) {
+                ledger.push(account(&self.tally(closed, (index, cpu), counters, merge)));
             }
+            ledger.push(account(&Tally { missed: missed[index], ..Tally::nowhere(index) }));
+            let mut seen = ledger.split_off(begin);
+            seen.retain(|row: &ProbeLedger| row.attempted > 0);
+            if seen.is_empty() {
+                seen.push(account(&Tally::nowhere(index)));
+            }
+            ledger.append(&mut seen);
         }
+        self.handed.forget(closed);
+        ledger
     }
 
-    fn close_ledger(&mut self, quiet: usize, counted: &Counters, merge: &Merge) -> Vec<ProbeLedger> {
-        let handed_out = std::mem::replace(&mut self.delivered[quiet], [0; probe::LEN]);
-        let missed = self.programs.take_misses();
-        let able = |index: &usize| self.able & LEDGER_GROUPS[*index] != 0;
-        let tally = |index: usize| Tally {
-            probe: index,
-            counted: counted.counts[index],
-            added: if index == probe::CPU { merge.heads } else { 0 },
-            missed: missed[index],
-            delivered: match index {
-                probe::CPU => merge.slices,
-                probe::RUN_QUEUE => merge.delays,
-                probe::SYSCALL => merge.calls,
-                _ => handed_out[index],
-            },
-        };
-        (0..probe::LEN).filter(able).map(|index| account(&tally(index))).collect()
+    fn tally(&self, closed: u64, (index, cpu): (usize, u32), counters: &Counters, merge: &Merge) -> Tally {
+        let mut counted = counters.counts[index];
+        if index == probe::TCP {
+            let accepted = &counters.counts[probe::TCP_ACCEPTED];
+            counted.iter_mut().zip(accepted).for_each(|(sum, one)| *sum += one);
+        }
+        let delivered = if is_event(index) { self.handed.of(closed, index, cpu) } else { merge.delivered(index, cpu) };
+        if is_event(index) && closed <= self.adopted_epoch {
+            // An earlier agent has told of those it stored.
+            counted[column::ATTEMPTED] = delivered + counted[column::ATTEMPTED + 1..].iter().sum::<u64>();
+        }
+        let added = if index == probe::CPU { merge.heads(cpu) } else { 0 };
+        Tally { probe: index, cpu: Some(cpu), counted, added, missed: 0, delivered }
     }
+}
+
+/// Adds what a CPU keeps; returns its counters.
+fn add_caches(merge: &mut Merge, side: Quiet<'_>) -> Counters {
+    for line in side.usage() {
+        merge.add_usage(side.cpu, ProcessKey { pid: line.tgid, start_ns: line.start_ns }, &line.usage);
+    }
+    for line in side.waits() {
+        merge.add_wait(side.cpu, line.word, line.start_ns, &line.count);
+    }
+    for line in side.calls() {
+        merge.add_call(side.cpu, line.word, line.start_ns, &line.count);
+    }
+    *side.counters()
 }
 
 impl Side {
     fn take(
-        ebpf: &mut aya::Ebpf,
-        syscalls: &'static str,
-        cpu: &'static str,
-        delays: &'static str,
+        standing: &mut Standing,
+        calls: &'static str,
+        waits: &'static str,
+        usage: &'static str,
     ) -> Result<Self, ProbeError> {
         Ok(Self {
-            syscalls: Drain::take(ebpf, syscalls)?,
-            cpu: Drain::take(ebpf, cpu)?,
-            delays: Drain::take(ebpf, delays)?,
+            calls: Table::new(calls, standing.take(calls)?),
+            waits: Table::new(waits, standing.take(waits)?),
+            usage: Table::new(usage, standing.take(usage)?),
         })
     }
 }
 
-/// Tells the programs that an epoch begins.
-fn announce(control: &Slots<u64>, epoch: u64, now_ns: u64) -> Result<(), ProbeError> {
-    control.write(control::FLIPPED_EVEN + (epoch & 1) as u32, &now_ns)?;
-    control.write(control::EPOCH, &epoch)
+/// Looks at this kernel.
+fn examine(options: &ProbeOptions) -> Result<(Kernel, ProbeReport), ProbeError> {
+    let names = sys::missing_capabilities();
+    if !names.is_empty() {
+        return Err(ProbeError::Capabilities { names });
+    }
+    let described = std::fs::read(sys::BTF_PATH)
+        .map_err(|source| ProbeError::NoBtf { path: sys::BTF_PATH, source })
+        .and_then(KernelBtf::parse)?;
+    sys::grace_period().map_err(|source| ProbeError::GracePeriod { source })?;
+    let mut report = ProbeReport::default();
+    let kernel = Kernel::probe(&described, options, &mut report);
+    Ok((kernel, report))
+}
+
+/// A name no other set of maps has.
+fn incarnation() -> u64 {
+    // Without randomness, early in a boot, the clock is as good.
+    getrandom::u64().unwrap_or_else(|_| sys::boot_ns()) | 1
 }
 
 /// Task name of a process that runs right now; zeroes when it is gone.

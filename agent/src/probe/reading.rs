@@ -1,6 +1,6 @@
 //! What the probes hand to the rest of the agent. Nothing here names the loader or a map.
 
-use hdrhistogram::Histogram;
+use skep_common::errno;
 
 /// A process within one boot. A pid alone names nobody: it is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,16 +12,42 @@ pub struct ProcessKey {
 }
 
 /// A distribution of nanoseconds, with its exact ends and sum beside the buckets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Latency {
-    /// Bounds `(1, skep_common::bucket::MAX_VALUE)`, one digit: the same buckets as the kernel's.
-    pub histogram: Histogram<u64>,
+    /// Bucket of [`skep_common::bucket`] and count, ascending, no bucket twice.
+    pub buckets: Vec<(u16, u64)>,
     /// Exact sum.
     pub sum_ns: u64,
-    /// Exact shortest; meaningless while the histogram is empty.
+    /// Exact shortest; meaningless while there are no buckets.
     pub min_ns: u64,
     /// Exact longest.
     pub max_ns: u64,
+}
+
+impl Latency {
+    /// Nothing yet.
+    pub const NONE: Self = Self { buckets: Vec::new(), sum_ns: 0, min_ns: u64::MAX, max_ns: 0 };
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+}
+
+/// How far the probes were read. What was handed out before it need not be handed out again, once it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// Names the maps that were read.
+    pub incarnation: u64,
+    /// The last epoch whose reading was handed out; 0 for none.
+    pub epoch: u64,
+    /// Place in the ring behind the last event handed out.
+    pub position: u64,
 }
 
 /// One closed epoch: everything the aggregating probes counted between two flips.
@@ -35,7 +61,7 @@ pub struct Reading {
     pub cpu: Vec<CpuReading>,
     /// A row a process and system call.
     pub syscalls: Vec<SyscallReading>,
-    /// Every attached probe, also those that saw nothing.
+    /// Every attached probe by CPU, and once without a CPU if it saw nothing anywhere.
     pub ledger: Vec<ProbeLedger>,
 }
 
@@ -57,8 +83,12 @@ pub struct CpuReading {
     pub voluntary_switches: u64,
     /// Left while runnable.
     pub involuntary_switches: u64,
+    /// Slices whose thread had been on another CPU before.
+    pub migrations: u64,
     /// Wait for a CPU.
     pub run_queue_delay: Latency,
+    /// Time away from the CPU of threads that left to wait, until they were on one again.
+    pub off_cpu: Latency,
 }
 
 /// One system call of one process in one epoch.
@@ -66,23 +96,27 @@ pub struct CpuReading {
 pub struct SyscallReading {
     /// Who.
     pub process: ProcessKey,
-    /// Task name, as above.
+    /// Task name, as above; zeroes when the kernel did not see the process leave a CPU.
     pub comm: [u8; 16],
     /// Number on this architecture.
     pub nr: u32,
-    /// Calls that returned.
+    /// Calls that returned; where they were sampled, as many as the measured ones stand for.
     pub count: u64,
-    /// Of these, with an error.
-    pub errors: u64,
+    /// Calls that were measured.
+    pub measured: u64,
+    /// By class of [`errno`], scaled like `count`; the first are no errors.
+    pub by_class: [u64; errno::LEN],
     /// Entry to return.
     pub latency: Latency,
 }
 
-/// A probe's account of one epoch: `attempted = delivered + sum(lost)`, exactly.
+/// A probe's account of one epoch on one CPU: `attempted = delivered + sum(lost)`, exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeLedger {
-    /// `cpu`, `run_queue`, `syscall`, `tcp`, `fork`, `exec` or `exit`.
+    /// One of [`skep_common::ledger::probe::NAMES`].
     pub probe: &'static str,
+    /// Where; `None` for what the kernel does not count by CPU.
+    pub cpu: Option<u32>,
     /// What the kernel offered.
     pub attempted: u64,
     /// What is in this reading (aggregates) or was handed out as events of this epoch.
@@ -107,6 +141,8 @@ pub enum Event {
 /// What every event says of its process.
 #[derive(Debug, Clone)]
 pub struct Subject {
+    /// CPU in whose ledger the event is counted.
+    pub cpu: u32,
     /// `CLOCK_BOOTTIME` when it happened.
     pub at_ns: u64,
     /// Who.

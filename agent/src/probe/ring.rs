@@ -25,6 +25,8 @@ pub(super) struct Decoded {
     pub(super) event: Event,
     /// Index of [`probe`].
     pub(super) probe: usize,
+    /// Where it is counted.
+    pub(super) cpu: u32,
     /// Low half of the epoch.
     pub(super) epoch: u32,
 }
@@ -39,18 +41,18 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
         kind::CONNECTION => (Event::Connection(connection(bytes)?), probe::TCP),
         _ => return None,
     };
-    Some(Decoded { event, probe, epoch: header.epoch })
+    Some(Decoded { event, probe, cpu: u32::from(header.cpu), epoch: header.epoch })
 }
 
 fn fork(bytes: &[u8]) -> Option<Fork> {
     let record: ForkRecord = plain::read(bytes)?;
-    Some(Fork { subject: subject(&record.subject) })
+    Some(Fork { subject: subject(record.header, &record.subject) })
 }
 
 fn exit(bytes: &[u8]) -> Option<Exit> {
     let record: ExitRecord = plain::read(bytes)?;
     Some(Exit {
-        subject: subject(&record.subject),
+        subject: subject(record.header, &record.subject),
         code: (record.status >> 8 & 0xff) as i32,
         signal: (record.status & 0x7f) as i32,
     })
@@ -67,7 +69,7 @@ fn exec(bytes: &[u8]) -> Option<Exec> {
     let (argv, filename) = (text(record.argv_len)?, text(record.filename_len)?);
     let (exe, cwd) = (text(record.exe_len)?, text(record.cwd_len)?);
     Some(Exec {
-        subject: subject(&record.subject),
+        subject: subject(record.header, &record.subject),
         filename: filename.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
         exe: path(exe, record.flags & exec_flag::EXE_TRUNCATED != 0),
         exe_inode: record.inode,
@@ -101,7 +103,7 @@ fn path(names: &[u8], truncated: bool) -> Vec<u8> {
 fn connection(bytes: &[u8]) -> Option<Connection> {
     let record: ConnectionRecord = plain::read(bytes)?;
     Some(Connection {
-        subject: subject(&record.subject),
+        subject: subject(record.header, &record.subject),
         event: match record.event {
             connection::OPEN => ConnectionEvent::Open,
             connection::FAIL => ConnectionEvent::Fail,
@@ -137,8 +139,9 @@ fn duration(ns: u64) -> Option<u64> {
     (ns != NO_DURATION).then_some(ns)
 }
 
-fn subject(record: &SubjectRecord) -> Subject {
+fn subject(header: Header, record: &SubjectRecord) -> Subject {
     Subject {
+        cpu: u32::from(header.cpu),
         at_ns: record.at_ns,
         process: ProcessKey { pid: record.tgid, start_ns: record.start_ns },
         parent: ProcessKey { pid: record.parent_tgid, start_ns: record.parent_start_ns },

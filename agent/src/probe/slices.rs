@@ -3,7 +3,7 @@
 //! The kernel accounts a slice when it ends, in the epoch it ends in, from the flip on. What was before the flip is
 //! found here, CPU by CPU: in the slice that runs, or in what the first switch after the flip left.
 
-use skep_common::aggregate::{Running, Tail};
+use skep_common::state::{Running, Tail};
 
 use super::reading::ProcessKey;
 
@@ -56,11 +56,22 @@ mod tests {
     const SPAN: Span = Span { next_epoch: 8, from_ns: 1_000, until_ns: 2_000 };
 
     fn running(since_ns: u64, tgid: u32) -> Running {
-        Running { since_ns, start_ns: 5, cgroup_id: 9, delay_ns: 0, tgid, tid: tgid, sequence: 2, epoch: 7 }
+        Running {
+            since_ns,
+            start_ns: 5,
+            cgroup_id: 9,
+            tgid,
+            tid: tgid,
+            sequence: 2,
+            epoch: 7,
+            migrated: 0,
+            pad: [0; 2],
+        }
     }
 
     fn tail(epoch: u64, on_cpu_ns: u64) -> Tail {
-        Tail { epoch, on_cpu_ns, start_ns: 6, cgroup_id: 9, tgid: 4, pad: 0, comm: *b"worker\0\0\0\0\0\0\0\0\0\0" }
+        let comm = *b"worker\0\0\0\0\0\0\0\0\0\0";
+        Tail { epoch, on_cpu_ns, start_ns: 6, cgroup_id: 9, tgid: 4, pad: 0, comm, filler: 0 }
     }
 
     #[test]

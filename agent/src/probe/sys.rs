@@ -1,9 +1,14 @@
 //! System calls for which the loader has no call of its own, and what must be asked of the host.
 
 use std::{
+    ffi::CString,
     io,
     mem::size_of,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 use rustix::thread::{CapabilitySet, MembarrierCommand, membarrier};
@@ -13,20 +18,12 @@ pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Commands of bpf(2), include/uapi/linux/bpf.h.
 mod command {
-    pub(super) const MAP_LOOKUP_ELEM: libc::c_long = 1;
-    pub(super) const MAP_UPDATE_ELEM: libc::c_long = 2;
+    pub(super) const OBJ_PIN: libc::c_long = 6;
+    pub(super) const OBJ_GET: libc::c_long = 7;
+    pub(super) const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
     pub(super) const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    pub(super) const MAP_LOOKUP_BATCH: libc::c_long = 24;
     pub(super) const MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
-}
-
-/// `union bpf_attr` for one element.
-#[repr(C)]
-struct ElementAttr {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
 }
 
 /// `union bpf_attr` for a batch.
@@ -40,6 +37,22 @@ struct BatchAttr {
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
+}
+
+/// `union bpf_attr` for pins.
+#[repr(C)]
+struct PinAttr {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// `union bpf_attr` for a raw tracepoint.
+#[repr(C)]
+struct TracepointAttr {
+    name: u64,
+    program: u32,
+    pad: u32,
 }
 
 /// `union bpf_attr` for information on an object.
@@ -81,34 +94,29 @@ pub(super) fn map_bytes(map: BorrowedFd<'_>) -> u64 {
     line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Reads an element; `value` is what the kernel writes into, the right length for the map.
-pub(super) fn lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io::Result<()> {
-    element(command::MAP_LOOKUP_ELEM, map, key, value.as_mut_ptr() as u64)
+/// What a batch call does with the entries it hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Batch {
+    /// They stay in the map.
+    Read,
+    /// They are gone from it.
+    Take,
 }
 
-/// Writes an element; `value` has the right length for the map.
-pub(super) fn update(map: BorrowedFd<'_>, key: u32, value: &[u8]) -> io::Result<()> {
-    element(command::MAP_UPDATE_ELEM, map, key, value.as_ptr() as u64)
-}
-
-fn element(command: libc::c_long, map: BorrowedFd<'_>, key: u32, value: u64) -> io::Result<()> {
-    let key_at = &raw const key as u64;
-    let mut attr = ElementAttr { map_fd: fd(map), pad: 0, key: key_at, value, flags: 0 };
-    // SAFETY: the attribute is laid out as the command asks, its pointers are to live memory of the map's key and value
-    // size, which the callers see to.
-    unsafe { bpf(command, &mut attr) }.map(drop)
-}
-
-/// Moves up to `keys.len() / key_size` entries out of a hash map. Returns how many, and whether that was all.
+/// Copies up to `capacity` entries out of a hash map. Returns how many, and whether that was all.
 ///
 /// `position` says where to go on: 0 and `first` for the beginning, afterwards what the call before left.
-pub(super) fn take_batch(
+pub(super) fn batch(
     map: BorrowedFd<'_>,
-    position: &mut u32,
-    first: bool,
+    batch: Batch,
+    (position, first): (&mut u32, bool),
     (keys, values): (&mut [u8], &mut [u8]),
     capacity: u32,
 ) -> io::Result<(usize, bool)> {
+    let command = match batch {
+        Batch::Read => command::MAP_LOOKUP_BATCH,
+        Batch::Take => command::MAP_LOOKUP_AND_DELETE_BATCH,
+    };
     let resume = *position;
     let mut attr = BatchAttr {
         in_batch: if first { 0 } else { &raw const resume as u64 },
@@ -121,11 +129,44 @@ pub(super) fn take_batch(
         flags: 0,
     };
     // SAFETY: the attribute is laid out as the command asks; both buffers hold `capacity` entries of the map's sizes.
-    match unsafe { bpf(command::MAP_LOOKUP_AND_DELETE_BATCH, &mut attr) } {
+    match unsafe { bpf(command, &mut attr) } {
         Ok(_) => Ok((attr.count as usize, false)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((attr.count as usize, true)),
         Err(error) => Err(error),
     }
+}
+
+/// Attaches a program to the raw tracepoint `name`, or to the one it was loaded for. Closing the link detaches it.
+pub(super) fn attach(program: BorrowedFd<'_>, name: Option<&str>) -> io::Result<OwnedFd> {
+    let name = name.map(CString::new).transpose()?;
+    let name = name.as_ref().map_or(0, |name| name.as_ptr() as u64);
+    let mut attr = TracepointAttr { name, program: fd(program), pad: 0 };
+    // SAFETY: the attribute is laid out as the command asks, and the name outlives the call.
+    let link = unsafe { bpf(command::RAW_TRACEPOINT_OPEN, &mut attr) }?;
+    owned(link)
+}
+
+/// Gives an object a name in the bpf file system, by which it lives on without this process.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = PinAttr { path: path.as_ptr() as u64, fd: fd(object), flags: 0 };
+    // SAFETY: the attribute is laid out as the command asks, and the path outlives the call.
+    unsafe { bpf(command::OBJ_PIN, &mut attr) }.map(drop)
+}
+
+/// The object with a name in the bpf file system.
+pub(super) fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = PinAttr { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: the attribute is laid out as the command asks, and the path outlives the call.
+    let object = unsafe { bpf(command::OBJ_GET, &mut attr) }?;
+    owned(object)
+}
+
+fn owned(descriptor: libc::c_long) -> io::Result<OwnedFd> {
+    let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
+    // SAFETY: the kernel just made the descriptor for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// What the kernel says of a loaded program.

@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use hdrhistogram::Histogram;
 use skep_agent::probe::reading::{CpuReading, Event, Exec, Latency, ProbeLedger, ProcessKey, Reading, Subject};
 use skep_agent::source::{Source, SourceError};
-use skep_common::bucket;
 use skep_runtime::clock::Clock;
 
 /// Shared with the test.
@@ -38,6 +36,7 @@ impl Script {
     pub(crate) fn exec(&self, pid: u32, argument: &str) {
         let at_ns = self.clock.boot_ns();
         let subject = Subject {
+            cpu: 0,
             at_ns,
             process: ProcessKey { pid, start_ns: at_ns - 1_000_000 },
             parent: ProcessKey { pid: std::process::id(), start_ns: 0 },
@@ -77,14 +76,14 @@ impl Script {
 }
 
 impl Source for Script {
-    fn drain(&mut self, sink: &mut dyn FnMut(Event)) {
+    fn drain(&mut self, sink: &mut dyn FnMut(Event, u64)) {
         let events = std::mem::take(&mut self.stage.lock().unwrap().events);
-        events.into_iter().for_each(sink);
+        events.into_iter().for_each(|event| sink(event, 0));
     }
 
-    fn flip(&mut self, sink: &mut dyn FnMut(Event)) -> Result<Reading, SourceError> {
+    fn flip(&mut self, sink: &mut dyn FnMut(Event, u64)) -> Result<Reading, SourceError> {
         let mut stage = self.stage.lock().unwrap();
-        std::mem::take(&mut stage.events).into_iter().for_each(sink);
+        std::mem::take(&mut stage.events).into_iter().for_each(|event| sink(event, 0));
         let from_ns = std::mem::replace(&mut self.from_ns, self.clock.boot_ns());
         let Stage { attempted, delivered, lost, slices, .. } = std::mem::take(&mut *stage);
         let lost = if lost == 0 { Vec::new() } else { vec![("ring_full", lost)] };
@@ -94,8 +93,8 @@ impl Source for Script {
             cpu: vec![idle(slices)],
             syscalls: Vec::new(),
             ledger: vec![
-                ProbeLedger { probe: "cpu", attempted: slices, delivered: slices, lost: Vec::new() },
-                ProbeLedger { probe: "exec", attempted, delivered, lost },
+                ProbeLedger { probe: "cpu", cpu: Some(0), attempted: slices, delivered: slices, lost: Vec::new() },
+                ProbeLedger { probe: "exec", cpu: Some(0), attempted, delivered, lost },
             ],
         })
     }
@@ -106,7 +105,6 @@ impl Source for Script {
 }
 
 fn idle(slices: u64) -> CpuReading {
-    let histogram = Histogram::new_with_bounds(1, bucket::MAX_VALUE, 1).unwrap();
     CpuReading {
         process: ProcessKey { pid: 0, start_ns: 0 },
         comm: *b"swapper/0\0\0\0\0\0\0\0",
@@ -115,6 +113,8 @@ fn idle(slices: u64) -> CpuReading {
         slices,
         voluntary_switches: 0,
         involuntary_switches: 0,
-        run_queue_delay: Latency { histogram, sum_ns: 0, min_ns: 0, max_ns: 0 },
+        migrations: 0,
+        run_queue_delay: Latency::NONE,
+        off_cpu: Latency::NONE,
     }
 }

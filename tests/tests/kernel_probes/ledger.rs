@@ -23,19 +23,21 @@ fn a_flood_into_a_tiny_ring_is_accounted() {
     assert_eq!(watch.account("exit").1, count(|event| matches!(event, Event::Exit(_))));
 }
 
-/// Maps with no room: what does not fit is counted, not forgotten.
+/// Maps with no room, and more processes than the CPUs keep lines for: what does not fit is counted, not forgotten.
 #[test]
 fn full_maps_are_accounted() {
     let options = ProbeOptions {
-        syscall_entries: 64,
-        cpu_entries: 4,
-        delay_entries: 4,
-        task_entries: 8,
+        call_entries: 64,
+        wait_entries: 4,
+        usage_entries: 4,
+        thread_places: 8,
+        crowded_entries: 8,
         connection_entries: 1,
         ..ProbeOptions::default()
     };
     let mut watch = Watch::start(&options);
-    let mut child = shell("i=0; while [ $i -lt 200 ]; do /bin/true; i=$((i+1)); done", &[]).spawn().expect("it starts");
+    let mut child =
+        shell("i=0; while [ $i -lt 1500 ]; do /bin/true; i=$((i+1)); done", &[]).spawn().expect("it starts");
     watch.until_ended(&mut child);
     watch.assert_balanced();
     for probe in ["cpu", "run_queue", "syscall"] {

@@ -53,7 +53,7 @@ impl Watch {
         let deadline = Instant::now() + Duration::from_secs(120);
         let mut next_flip = Instant::now() + Duration::from_secs(1);
         loop {
-            self.probes.drain_events(&mut |event| self.events.push(event));
+            self.probes.drain_events(&mut |event, _| self.events.push(event));
             if done(&self.events) {
                 return;
             }
@@ -74,7 +74,7 @@ impl Watch {
 
     /// Closes the epoch.
     pub(crate) fn flip(&mut self) -> &Reading {
-        let reading = self.probes.flip(&mut |event| self.events.push(event)).expect("the epoch closes");
+        let reading = self.probes.flip(&mut |event, _| self.events.push(event)).expect("the epoch closes");
         self.readings.push(reading);
         self.readings.last().expect("one was just pushed")
     }

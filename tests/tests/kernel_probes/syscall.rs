@@ -5,7 +5,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use skep_agent::probe::ProbeOptions;
+use hdrhistogram::Histogram;
+use skep_agent::probe::{ProbeOptions, reading::SyscallReading};
+use skep_common::{bucket, errno};
 use skep_tests::generator;
 
 use crate::support::Watch;
@@ -41,15 +43,13 @@ fn everything_a_process_did_is_counted_exactly() {
     assert_eq!(count("connect"), plan.connects);
     assert_eq!(count("accept4"), plan.connects);
     assert_eq!(count("clock_nanosleep"), plan.sleeps);
-    assert_eq!(watch.syscalls(pid, "getppid").map(|row| row.errors).sum::<u64>(), 0);
+    assert_eq!(watch.syscalls(pid, "getppid").map(errors).sum::<u64>(), 0);
     for row in watch.syscalls(pid, "getppid") {
-        assert_eq!(row.latency.histogram.len(), row.count);
+        assert_eq!(row.latency.count(), row.count);
         assert!(row.latency.min_ns <= row.latency.max_ns && row.latency.sum_ns >= row.count * row.latency.min_ns);
     }
 
-    let mut latency = watch.syscalls(pid, "clock_nanosleep").next().expect("it slept").latency.histogram.clone();
-    latency.reset();
-    watch.syscalls(pid, "clock_nanosleep").for_each(|row| latency.add(&row.latency.histogram).expect("same bounds"));
+    let latency = merged(watch.syscalls(pid, "clock_nanosleep"));
     for (quantile, key) in [(0.5, "sleep_p50_ns"), (0.99, "sleep_p99_ns")] {
         // The middle of the bucket, as tables and quantiles have it.
         let ours = latency.median_equivalent(latency.value_at_quantile(quantile)) as f64;
@@ -80,8 +80,10 @@ fn errors_are_counted() {
         .expect("python starts");
     let pid = child.id();
     watch.until_ended(&mut child);
-    let (count, errors) = watch.syscalls(pid, "kill").fold((0, 0), |sum, row| (sum.0 + row.count, sum.1 + row.errors));
-    assert_eq!((count, errors), (300, 300));
+    let (count, failed) = watch.syscalls(pid, "kill").fold((0, 0), |sum, row| (sum.0 + row.count, sum.1 + errors(row)));
+    assert_eq!((count, failed), (300, 300));
+    let not_found: u64 = watch.syscalls(pid, "kill").map(|row| row.by_class[usize::from(errno::NOT_FOUND)]).sum();
+    assert_eq!(not_found, 300, "ESRCH");
     watch.assert_balanced();
 }
 
@@ -122,6 +124,19 @@ fn calls_through_the_32_bit_interface_are_a_loss_with_a_reason() {
     assert_eq!(compat, 500);
     assert_eq!(watch.syscalls(std::process::id(), "writev").count(), 0, "20 is writev in the 64-bit interface");
     watch.assert_balanced();
+}
+
+fn errors(row: &SyscallReading) -> u64 {
+    row.by_class[1..].iter().sum()
+}
+
+/// All distributions as one.
+fn merged<'a>(rows: impl Iterator<Item = &'a SyscallReading>) -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, bucket::MAX_VALUE, 1).expect("the bounds are good");
+    for (index, count) in rows.flat_map(|row| &row.latency.buckets) {
+        histogram.record_n(bucket::midpoint(*index), *count).expect("within the bounds");
+    }
+    histogram
 }
 
 fn missed(watch: &Watch) -> u64 {

@@ -44,6 +44,7 @@ fn start(watched_until_us: Option<i64>) -> (Clock, Aggregator) {
 
 fn subject(pid: u32, at_ns: u64) -> Subject {
     Subject {
+        cpu: 0,
         at_ns,
         process: ProcessKey { pid, start_ns: 5 },
         parent: ProcessKey { pid: 1, start_ns: 1 },
@@ -56,11 +57,10 @@ fn subject(pid: u32, at_ns: u64) -> Subject {
 }
 
 fn latency(values: &[u64]) -> Latency {
-    let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, skep_common::bucket::MAX_VALUE, 1).unwrap();
-    values.iter().for_each(|value| histogram.record(*value).unwrap());
+    let buckets = values.iter().map(|value| (skep_common::bucket::index(*value), 1)).collect();
     let (min_ns, max_ns) = (values.iter().min(), values.iter().max());
     Latency {
-        histogram,
+        buckets,
         sum_ns: values.iter().sum(),
         min_ns: min_ns.copied().unwrap_or(0),
         max_ns: max_ns.copied().unwrap_or(0),
@@ -81,16 +81,26 @@ fn reading(from_s: u64, until_s: u64, ledger: Vec<ProbeLedger>) -> Reading {
             slices: 3,
             voluntary_switches: 2,
             involuntary_switches: 1,
+            migrations: 0,
             run_queue_delay: latency(&[]),
+            off_cpu: latency(&[]),
         }],
-        syscalls: vec![SyscallReading { process, comm, nr: 39, count: 2, errors: 1, latency: latency(&[100, 300]) }],
+        syscalls: vec![SyscallReading {
+            process,
+            comm,
+            nr: 39,
+            count: 2,
+            measured: 2,
+            by_class: [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+            latency: latency(&[100, 300]),
+        }],
         ledger,
     }
 }
 
 fn ledger(probe: &'static str, delivered: u64, lost: u64) -> ProbeLedger {
     let reasons = if lost == 0 { Vec::new() } else { vec![("map_full", lost)] };
-    ProbeLedger { probe, attempted: delivered + lost, delivered, lost: reasons }
+    ProbeLedger { probe, cpu: Some(0), attempted: delivered + lost, delivered, lost: reasons }
 }
 
 fn rows<'a>(batch: &'a v1::Batch, table: &str) -> Vec<Row<'a>> {

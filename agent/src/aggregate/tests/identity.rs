@@ -65,6 +65,7 @@ fn comm(name: &str) -> [u8; 16] {
 
 fn subject(process: ProcessKey, parent: ProcessKey, name: &str) -> Subject {
     Subject {
+        cpu: 0,
         at_ns: process.start_ns + 1,
         process,
         parent,

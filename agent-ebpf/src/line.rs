@@ -1,0 +1,181 @@
+//! Histograms: lines of this CPU's caches, and the maps that take what the caches have no room for.
+//!
+//! A cache is direct-mapped. The line an observation leads to either counts the same thing already, or is free, or is
+//! first added to the map: reading it out and emptying it costs less than the lookup it saves a hundred times.
+
+use aya_ebpf::{macros::map, maps::HashMap};
+use skep_common::{
+    aggregate::{CellKey, Count, Line, UsageKey, Usage, UsageLine},
+    limit,
+};
+
+use crate::here::Here;
+
+#[map]
+static CALLS_EVEN: HashMap<CellKey, Count> = HashMap::with_max_entries(limit::CALL_ENTRIES, 0);
+#[map]
+static CALLS_ODD: HashMap<CellKey, Count> = HashMap::with_max_entries(limit::CALL_ENTRIES, 0);
+#[map]
+static WAITS_EVEN: HashMap<CellKey, Count> = HashMap::with_max_entries(limit::WAIT_ENTRIES, 0);
+#[map]
+static WAITS_ODD: HashMap<CellKey, Count> = HashMap::with_max_entries(limit::WAIT_ENTRIES, 0);
+#[map]
+static USAGE_EVEN: HashMap<UsageKey, Usage> = HashMap::with_max_entries(limit::USAGE_ENTRIES, 0);
+#[map]
+static USAGE_ODD: HashMap<UsageKey, Usage> = HashMap::with_max_entries(limit::USAGE_ENTRIES, 0);
+
+/// Spreads the bits of a key (Knuth's multiplicative hashing); the top ones are the index.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One observation.
+#[derive(Clone, Copy)]
+pub struct Observation {
+    /// A packed [`skep_common::aggregate::Cell`].
+    pub word: u64,
+    /// Start of the process.
+    pub start_ns: u64,
+    /// What was measured.
+    pub value_ns: u64,
+    /// For how many it stands, as a power of two.
+    pub shift: u64,
+}
+
+/// The map behind a cache had no room: so many observations are lost, and why.
+pub struct Refused {
+    /// What the map said.
+    pub error: i32,
+    /// Measured observations that are gone.
+    pub measured: u64,
+}
+
+/// Counts a system call.
+#[inline(always)]
+pub fn count_call(here: Here, seen: Observation) -> Result<(), Refused> {
+    const BITS: u32 = limit::CALL_LINES.trailing_zeros();
+    let side = here.side();
+    // SAFETY: the side is this CPU's; the index has `BITS` bits.
+    let line = unsafe { (&raw mut (*side).calls).cast::<Line>().add((seen.word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize) };
+    let map = if here.is_odd() { &CALLS_ODD } else { &CALLS_EVEN };
+    count(here, line, map, seen)
+}
+
+/// Counts a wait.
+#[inline(always)]
+pub fn count_wait(here: Here, seen: Observation) -> Result<(), Refused> {
+    const BITS: u32 = limit::WAIT_LINES.trailing_zeros();
+    let side = here.side();
+    // SAFETY: the side is this CPU's; the index has `BITS` bits.
+    let line = unsafe { (&raw mut (*side).waits).cast::<Line>().add((seen.word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize) };
+    let map = if here.is_odd() { &WAITS_ODD } else { &WAITS_EVEN };
+    count(here, line, map, seen)
+}
+
+#[inline(always)]
+fn count(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>, seen: Observation) -> Result<(), Refused> {
+    let Observation { word, start_ns, value_ns, shift } = seen;
+    // SAFETY: the caller's line is in this CPU's state, which only its program writes.
+    unsafe {
+        if (*line).word != word || (*line).start_ns != start_ns {
+            let moved = make_room(here, line, map);
+            (*line).word = word;
+            (*line).start_ns = start_ns;
+            (*line).count =
+                Count { count: 1 << (shift & 15), measured: 1, sum_ns: value_ns << (shift & 15), min_ns: value_ns, max_ns: value_ns };
+            return moved;
+        }
+        let count = &raw mut (*line).count;
+        (*count).count += 1 << (shift & 15);
+        (*count).measured += 1;
+        (*count).sum_ns += value_ns << (shift & 15);
+        if value_ns < (*count).min_ns {
+            (*count).min_ns = value_ns;
+        }
+        if value_ns > (*count).max_ns {
+            (*count).max_ns = value_ns;
+        }
+    }
+    Ok(())
+}
+
+/// Adds what a line counts to the map.
+#[inline(always)]
+unsafe fn make_room(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>) -> Result<(), Refused> {
+    // SAFETY: the caller's line is good.
+    let Line { word, start_ns, count: seen, .. } = unsafe { line.read() };
+    if word == 0 {
+        return Ok(());
+    }
+    let key = CellKey { word, start_ns, cpu: here.cpu, pad: 0 };
+    let Some(known) = map.get_ptr_mut(key) else {
+        return map.insert(key, seen, 0).map_err(|error| Refused { error, measured: seen.measured });
+    };
+    // SAFETY: the map gave the pointer; only this program on this CPU writes entries of this CPU.
+    unsafe {
+        (*known).count += seen.count;
+        (*known).measured += seen.measured;
+        (*known).sum_ns += seen.sum_ns;
+        if seen.min_ns < (*known).min_ns {
+            (*known).min_ns = seen.min_ns;
+        }
+        if seen.max_ns > (*known).max_ns {
+            (*known).max_ns = seen.max_ns;
+        }
+    }
+    Ok(())
+}
+
+/// The line of a process's time on this CPU, made for it if need be. What had to make room and found none comes with it.
+#[inline(always)]
+pub fn usage_of(here: Here, tgid: u32, start_ns: u64) -> (*mut Usage, Result<(), Refused>) {
+    const BITS: u32 = limit::USAGE_LINES.trailing_zeros();
+    let side = here.side();
+    let index = u64::from(tgid).wrapping_mul(SPREAD) >> (64 - BITS);
+    // SAFETY: the side is this CPU's and only this program writes its usage; the index has `BITS` bits.
+    unsafe {
+        let line = (&raw mut (*side).usage).cast::<UsageLine>().add(index as usize);
+        let mut moved = Ok(());
+        if (*line).tgid != tgid || (*line).start_ns != start_ns {
+            moved = make_usage_room(here, line);
+            line.write(UsageLine { start_ns, tgid, pad: 0, usage: NO_USAGE });
+        }
+        (&raw mut (*line).usage, moved)
+    }
+}
+
+#[inline(always)]
+unsafe fn make_usage_room(here: Here, line: *mut UsageLine) -> Result<(), Refused> {
+    // SAFETY: the caller's line is good.
+    let (tgid, start_ns, seen) = unsafe { ((*line).tgid, (*line).start_ns, &raw const (*line).usage) };
+    if tgid == 0 {
+        return Ok(());
+    }
+    let key = UsageKey { start_ns, tgid, cpu: here.cpu };
+    let map = if here.is_odd() { &USAGE_ODD } else { &USAGE_EVEN };
+    // SAFETY: the line is good and the map gave the other; only this program on this CPU writes entries of this CPU.
+    unsafe {
+        let Some(known) = map.get_ptr_mut(key) else {
+            return map.insert(key, &*seen, 0).map_err(|error| Refused { error, measured: (*seen).slices });
+        };
+        (*known).on_cpu_ns += (*seen).on_cpu_ns;
+        (*known).slices += (*seen).slices;
+        (*known).voluntary += (*seen).voluntary;
+        (*known).involuntary += (*seen).involuntary;
+        (*known).migrations += (*seen).migrations;
+        (*known).last_ns = (*seen).last_ns;
+        (*known).cgroup_id = (*seen).cgroup_id;
+        (*known).comm = (*seen).comm;
+    }
+    Ok(())
+}
+
+const NO_USAGE: Usage = Usage {
+    on_cpu_ns: 0,
+    slices: 0,
+    voluntary: 0,
+    involuntary: 0,
+    migrations: 0,
+    last_ns: 0,
+    cgroup_id: 0,
+    comm: [0; 16],
+    pad: 0,
+};

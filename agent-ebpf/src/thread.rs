@@ -1,0 +1,134 @@
+//! What is remembered of a thread: the call it is in, and what it left its CPU with.
+//!
+//! A thread has the place in an array that its number leads to, and keeps it for life: no hashing, and no lock. Where
+//! another thread lives there already, it lives in a hash map instead.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap},
+};
+use skep_common::{limit, state::Thread};
+
+use crate::{
+    kernel::{self, Address},
+    subject,
+};
+
+/// State of the system call a thread is in.
+pub mod call {
+    /// None, or its entry was not seen.
+    pub const NONE: u32 = 0;
+    /// Entered; the power of two it stands for is above.
+    pub const OPEN: u32 = 1;
+    /// Entered through the 32-bit interface.
+    pub const COMPAT: u32 = 2;
+    /// Entered, and passed over by sampling.
+    pub const SKIPPED: u32 = 3;
+    /// Where the power of two begins.
+    pub const SHIFT_AT: u32 = 8;
+}
+
+/// User space sets the number of entries, a power of two.
+#[map]
+static THREADS: Array<Thread> = Array::with_max_entries(limit::THREAD_PLACES, 0);
+
+#[map]
+static CROWDED: HashMap<u32, Thread> = HashMap::with_max_entries(limit::CROWDED_ENTRIES, 0);
+
+/// What is remembered of a thread, if anything.
+#[inline(always)]
+pub fn known(tid: u32) -> Option<*mut Thread> {
+    let place = place(tid)?;
+    // SAFETY: the map gave the pointer.
+    if unsafe { (*place).tid } == tid {
+        return Some(place);
+    }
+    CROWDED.get_ptr_mut(tid)
+}
+
+/// The same, made if need be; `None` when there is no room.
+#[inline(always)]
+pub fn of(task: Address, tid: u32) -> Option<*mut Thread> {
+    let place = place(tid)?;
+    // SAFETY: the map gave the pointer.
+    if unsafe { (*place).tid } == tid {
+        return Some(place);
+    }
+    settle(place, task, tid)
+}
+
+/// The thread is gone.
+#[inline(always)]
+pub fn forget(tid: u32) {
+    let Some(place) = place(tid) else { return };
+    // SAFETY: the map gave the pointer; a place is only written by its own thread or, when it dies, by its CPU.
+    unsafe {
+        if (*place).tid == tid {
+            (*place).tid = 0;
+            core::ptr::write_volatile(&raw mut (*place).claims, 0);
+            return;
+        }
+    }
+    _ = CROWDED.remove(tid);
+}
+
+/// A thread has another number from now on: it is in the same call.
+#[inline(always)]
+pub fn renumber(task: Address, old_tid: u32, tid: u32) {
+    if let Some(old) = known(old_tid) {
+        // SAFETY: the map gave the pointer.
+        let Thread { nr, call, entered_ns, .. } = unsafe { old.read() };
+        if let Some(new) = of(task, tid) {
+            // SAFETY: the map gave the pointer; nobody else has the number.
+            unsafe {
+                (*new).nr = nr;
+                (*new).call = call;
+                (*new).entered_ns = entered_ns;
+            }
+        }
+    }
+    forget(old_tid);
+}
+
+#[inline(always)]
+fn place(tid: u32) -> Option<*mut Thread> {
+    THREADS.get_ptr_mut(tid & fact!(thread_mask) as u32)
+}
+
+/// Takes the place for life, or goes to the map.
+#[inline(always)]
+fn settle(place: *mut Thread, task: Address, tid: u32) -> Option<*mut Thread> {
+    if let Some(known) = CROWDED.get_ptr_mut(tid) {
+        return Some(known);
+    }
+    // SAFETY: the map gave the pointer. Of those that come at once at most one reads 1: it has the place. Should none,
+    // the place stays empty.
+    unsafe {
+        let claims = &raw mut (*place).claims;
+        if core::ptr::read_volatile(claims) == 0 {
+            kernel::atomic_increment(claims);
+            if core::ptr::read_volatile(claims) == 1 {
+                place.write(Thread { claims: 1, ..newcomer(task, tid) });
+                return Some(place);
+            }
+        }
+    }
+    CROWDED.insert(tid, newcomer(task, tid), 0).ok()?;
+    CROWDED.get_ptr_mut(tid)
+}
+
+#[inline(always)]
+fn newcomer(task: Address, tid: u32) -> Thread {
+    Thread {
+        tid,
+        tgid: load!(task, task_tgid as u32),
+        claims: 0,
+        start_ns: subject::start_ns(task),
+        entered_ns: 0,
+        nr: 0,
+        call: call::NONE,
+        left_ns: 0,
+        waited_ns: 0,
+        left_cpu: 0,
+    }
+}

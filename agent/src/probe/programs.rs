@@ -1,0 +1,92 @@
+//! The programs in the kernel: attached, counted, and what else there is of them.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use aya::maps::MapData;
+use skep_common::ledger::probe;
+
+use super::{error::ProbeError, kernel::PROGRAMS, sys};
+
+/// A program and what keeps it attached.
+#[derive(Debug)]
+pub(super) struct Attached {
+    /// Its hook.
+    pub(super) hook: &'static str,
+    pub(super) program: OwnedFd,
+    pub(super) link: OwnedFd,
+    /// Refused runs accounted so far.
+    misses: u64,
+}
+
+/// What stands in the kernel, however it came there: loaded by this process, or found pinned.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// By name.
+    pub(super) maps: Vec<(String, MapData)>,
+    pub(super) programs: Vec<Attached>,
+}
+
+impl Standing {
+    /// Takes a map that user space reads.
+    pub(super) fn take(&mut self, name: &'static str) -> Result<MapData, ProbeError> {
+        let at = self.maps.iter().position(|(known, _)| known == name).ok_or(ProbeError::NoMap { name })?;
+        Ok(self.maps.swap_remove(at).1)
+    }
+
+    /// Memory the kernel holds for the maps that only the programs use.
+    pub(super) fn map_bytes(&self) -> u64 {
+        self.maps.iter().map(|(_, map)| sys::map_bytes(map.fd().as_fd())).sum()
+    }
+
+    /// Refused runs accounted so far, in the order of [`PROGRAMS`].
+    pub(super) fn misses(&self) -> Vec<u64> {
+        let of = |hook| self.programs.iter().find(|program| program.hook == hook).map_or(0, |program| program.misses);
+        hooks().map(of).collect()
+    }
+
+    /// Sets what was accounted before, in the order of [`PROGRAMS`].
+    pub(super) fn set_misses(&mut self, accounted: &[u64]) {
+        for (hook, misses) in hooks().zip(accounted) {
+            if let Some(program) = self.programs.iter_mut().find(|program| program.hook == hook) {
+                program.misses = *misses;
+            }
+        }
+    }
+
+    /// Runs the kernel refused since the last call because the program was running on that CPU already, by probe.
+    /// A refused `sys_enter` shows as an entry missed later and is not counted here.
+    pub(super) fn take_misses(&mut self) -> [u64; probe::LEN] {
+        let mut missed = [0; probe::LEN];
+        for program in &mut self.programs {
+            let Some(probe) = probe_of(program.hook) else { continue };
+            let Ok(info) = sys::program_info(program.program.as_fd()) else { continue };
+            missed[probe] += info.recursion_misses.saturating_sub(program.misses);
+            program.misses = info.recursion_misses;
+        }
+        missed
+    }
+}
+
+impl Attached {
+    /// A program that is attached.
+    pub(super) fn new(hook: &'static str, program: OwnedFd, link: OwnedFd) -> Self {
+        Self { hook, program, link, misses: 0 }
+    }
+}
+
+/// The hooks, in the order of [`PROGRAMS`].
+pub(super) fn hooks() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.iter().map(|program| program.hook)
+}
+
+fn probe_of(hook: &str) -> Option<usize> {
+    Some(match hook {
+        "sched_switch" => probe::CPU,
+        "sys_exit" => probe::SYSCALL,
+        "inet_sock_set_state" => probe::TCP,
+        "sched_process_fork" => probe::FORK,
+        "sched_process_exec" => probe::EXEC,
+        "sched_process_exit" => probe::EXIT,
+        _ => return None,
+    })
+}
