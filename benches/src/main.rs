@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 
 mod batch;
 
+mod overhead;
+
 mod syscall;
 
 #[derive(Parser)]
@@ -21,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// What the probes add to things a program does, against empty programs and bpftrace; needs root and two CPUs
+    Overhead(overhead::OverheadArguments),
     /// What the probes add to one getppid(); needs root
     Syscall,
     /// Rows to a sealed, spooled batch and back
@@ -29,7 +33,8 @@ enum Bench {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    let figures = match cli.bench {
+    let figures = match &cli.bench {
+        Bench::Overhead(arguments) => overhead::run(arguments)?,
         Bench::Syscall => syscall::run()?,
         Bench::Batch => batch::run()?,
     };

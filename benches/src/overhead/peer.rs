@@ -1,0 +1,131 @@
+//! bpftrace, answering the question of a domain as cheaply as it can.
+//!
+//! Debian 12 has 0.17, which knows no raw tracepoints, and kfunc probes need fentry: what remains are the perf-style
+//! tracepoints, and tracefs for them.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+const TRACEFS: &str = "/sys/kernel/tracing";
+
+/// A way to ask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Script {
+    /// The domain whose question it answers.
+    pub(crate) domain: &'static str,
+    /// Distinguishes several for one domain; the figures compare with the cheapest.
+    pub(crate) name: &'static str,
+    text: &'static str,
+    /// The map that must hold something in the end.
+    answer: &'static str,
+}
+
+/// All of them.
+pub(crate) const SCRIPTS: [Script; 3] = [
+    Script {
+        domain: "syscall",
+        name: "bpftrace",
+        text: "tracepoint:raw_syscalls:sys_enter { @start[tid] = nsecs; }
+            tracepoint:raw_syscalls:sys_exit {
+                $start = @start[tid];
+                if ($start) { @latency[pid, args->id] = hist(nsecs - $start); }
+            }",
+        answer: "@latency",
+    },
+    // The same as most examples write it.
+    Script {
+        domain: "syscall",
+        name: "bpftrace_usual",
+        text: "tracepoint:raw_syscalls:sys_enter { @start[tid] = nsecs; }
+            tracepoint:raw_syscalls:sys_exit /@start[tid]/ {
+                @latency[pid, args->id] = hist(nsecs - @start[tid]);
+                delete(@start[tid]);
+            }",
+        answer: "@latency",
+    },
+    Script {
+        domain: "cpu",
+        name: "bpftrace",
+        text: "tracepoint:sched:sched_wakeup, tracepoint:sched:sched_wakeup_new { @woken[args->pid] = nsecs; }
+            tracepoint:sched:sched_switch {
+                $now = nsecs;
+                $since = @since[cpu];
+                if ($since) { @on_cpu[pid] = sum($now - $since); }
+                @since[cpu] = $now;
+                if (args->prev_state == 0) { @woken[args->prev_pid] = $now; }
+                $woken = @woken[args->next_pid];
+                if ($woken) { @delay[args->next_pid] = hist($now - $woken); delete(@woken[args->next_pid]); }
+            }",
+        answer: "@delay",
+    },
+];
+
+/// Said once everything is attached: bpftrace handles no event before.
+const MARK: &str = "interval:ms:20 /!@attached/ { @attached = 1; printf(\"attached\\n\"); }";
+
+/// A running bpftrace.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    answer: &'static str,
+}
+
+/// Whether there is one, and what it needs is there.
+pub(crate) fn prepare() -> Result<()> {
+    let version = Command::new("bpftrace").arg("--version").stdout(Stdio::null()).status();
+    ensure!(version.is_ok_and(|status| status.success()), "bpftrace is missing: install it, or give --no-bpftrace");
+    if !std::path::Path::new(TRACEFS).join("events").exists() {
+        let mounted = Command::new("mount").args(["-t", "tracefs", "tracefs", TRACEFS]).status();
+        ensure!(mounted.is_ok_and(|status| status.success()), "bpftrace needs tracefs at {TRACEFS}");
+    }
+    Ok(())
+}
+
+impl Script {
+    /// Starts bpftrace and waits until it has attached everything.
+    pub(crate) fn start(&self) -> Result<Peer> {
+        let mut child = Command::new("bpftrace")
+            .args(["-B", "line", "-e", &format!("{}\n{MARK}", self.text)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run bpftrace")?;
+        let output = child.stdout.take().context("bpftrace has an output")?;
+        let mut peer = Peer { child, output: BufReader::new(output), answer: self.answer };
+        let mut line = String::new();
+        while line.trim() != "attached" {
+            line.clear();
+            if peer.output.read_line(&mut line)? == 0 {
+                let mut complaint = String::new();
+                let _ = peer.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut complaint));
+                bail!("bpftrace did not attach: {}", complaint.trim());
+            }
+        }
+        Ok(peer)
+    }
+}
+
+impl Peer {
+    /// Stops it and makes sure that it had an answer.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+        let mut answer = String::new();
+        self.output.read_to_string(&mut answer)?;
+        self.child.wait()?;
+        ensure!(answer.lines().any(|line| line.starts_with(self.answer)), "bpftrace saw nothing: {answer}");
+        Ok(())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // After a stop it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
