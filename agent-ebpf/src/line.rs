@@ -5,7 +5,7 @@
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use skep_common::{
-    aggregate::{CellKey, Count, Line, UsageKey, Usage, UsageLine},
+    aggregate::{CellKey, Count, Line, Usage, UsageKey, UsageLine},
     limit,
 };
 
@@ -44,6 +44,8 @@ pub struct Observation {
 pub struct Refused {
     /// What the map said.
     pub error: i32,
+    /// The line they were in; 0 for a line of time on the CPU.
+    pub word: u64,
     /// Measured observations that are gone.
     pub measured: u64,
 }
@@ -54,7 +56,9 @@ pub fn count_call(here: Here, seen: Observation) -> Result<(), Refused> {
     const BITS: u32 = limit::CALL_LINES.trailing_zeros();
     let side = here.side();
     // SAFETY: the side is this CPU's; the index has `BITS` bits.
-    let line = unsafe { (&raw mut (*side).calls).cast::<Line>().add((seen.word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize) };
+    let line = unsafe {
+        (&raw mut (*side).calls).cast::<Line>().add((seen.word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize)
+    };
     let map = if here.is_odd() { &CALLS_ODD } else { &CALLS_EVEN };
     count(here, line, map, seen)
 }
@@ -65,7 +69,9 @@ pub fn count_wait(here: Here, seen: Observation) -> Result<(), Refused> {
     const BITS: u32 = limit::WAIT_LINES.trailing_zeros();
     let side = here.side();
     // SAFETY: the side is this CPU's; the index has `BITS` bits.
-    let line = unsafe { (&raw mut (*side).waits).cast::<Line>().add((seen.word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize) };
+    let line = unsafe {
+        (&raw mut (*side).waits).cast::<Line>().add((seen.word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize)
+    };
     let map = if here.is_odd() { &WAITS_ODD } else { &WAITS_EVEN };
     count(here, line, map, seen)
 }
@@ -79,8 +85,13 @@ fn count(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>, seen: Obser
             let moved = make_room(here, line, map);
             (*line).word = word;
             (*line).start_ns = start_ns;
-            (*line).count =
-                Count { count: 1 << (shift & 15), measured: 1, sum_ns: value_ns << (shift & 15), min_ns: value_ns, max_ns: value_ns };
+            (*line).count = Count {
+                count: 1 << (shift & 15),
+                measured: 1,
+                sum_ns: value_ns << (shift & 15),
+                min_ns: value_ns,
+                max_ns: value_ns,
+            };
             return moved;
         }
         let count = &raw mut (*line).count;
@@ -107,7 +118,7 @@ unsafe fn make_room(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>) 
     }
     let key = CellKey { word, start_ns, cpu: here.cpu, pad: 0 };
     let Some(known) = map.get_ptr_mut(key) else {
-        return map.insert(key, seen, 0).map_err(|error| Refused { error, measured: seen.measured });
+        return map.insert(key, seen, 0).map_err(|error| Refused { error, word, measured: seen.measured });
     };
     // SAFETY: the map gave the pointer; only this program on this CPU writes entries of this CPU.
     unsafe {
@@ -154,7 +165,7 @@ unsafe fn make_usage_room(here: Here, line: *mut UsageLine) -> Result<(), Refuse
     // SAFETY: the line is good and the map gave the other; only this program on this CPU writes entries of this CPU.
     unsafe {
         let Some(known) = map.get_ptr_mut(key) else {
-            return map.insert(key, &*seen, 0).map_err(|error| Refused { error, measured: (*seen).slices });
+            return map.insert(key, &*seen, 0).map_err(|error| Refused { error, word: 0, measured: (*seen).slices });
         };
         (*known).on_cpu_ns += (*seen).on_cpu_ns;
         (*known).slices += (*seen).slices;

@@ -90,7 +90,9 @@ fn close_slice(switch: &Switch, ended: &Running, here: Here) {
         (load!(switch.prev, task_tgid as u32), subject::start_ns(switch.prev), subject::cgroup_id(switch.prev))
     };
     let (usage, moved) = line::usage_of(here, tgid, start_ns);
-    lose(here, probe::CPU, moved);
+    if let Err(Refused { error, measured, .. }) = moved {
+        here.refused(probe::CPU, error, measured);
+    }
 
     let began_ns = here.began_ns();
     let since_ns = if ended.since_ns > began_ns { ended.since_ns } else { began_ns };
@@ -216,7 +218,7 @@ fn run_queue_delay(switch: &Switch, here: Here, (tgid, start_ns): (u64, u64), kn
     };
     let value_ns = clock_ns.saturating_sub(queued_ns) + waited_ns.saturating_sub(before_ns);
     let moved = line::count_wait(here, observation(tgid, start_ns, series::RUN_QUEUE, value_ns));
-    lose(here, probe::RUN_QUEUE, moved);
+    lose_wait(here, moved);
 }
 
 /// Accounts how long a thread was away that left to wait for something.
@@ -228,7 +230,7 @@ fn off_cpu(switch: &Switch, here: Here, (tgid, start_ns): (u64, u64), left_ns: u
     here.attempted(probe::OFF_CPU);
     let value_ns = switch.now_ns.saturating_sub(left_ns);
     let moved = line::count_wait(here, observation(tgid, start_ns, series::OFF_CPU, value_ns));
-    lose(here, probe::OFF_CPU, moved);
+    lose_wait(here, moved);
 }
 
 #[inline(always)]
@@ -237,9 +239,13 @@ fn observation(tgid: u64, start_ns: u64, series: u16, value_ns: u64) -> Observat
     Observation { word: cell.pack(), start_ns, value_ns, shift: 0 }
 }
 
+/// A line that had to make room found none: what it counted is lost to its own series.
 #[inline(always)]
-fn lose(here: Here, probe: usize, moved: Result<(), Refused>) {
-    if let Err(Refused { error, measured }) = moved {
-        here.refused(probe, error, measured);
+fn lose_wait(here: Here, moved: Result<(), Refused>) {
+    let Err(Refused { error, word, measured }) = moved else { return };
+    if Cell::unpack(word).series == series::OFF_CPU {
+        here.refused(probe::OFF_CPU, error, measured);
+    } else {
+        here.refused(probe::RUN_QUEUE, error, measured);
     }
 }

@@ -89,7 +89,8 @@ fn is_compat(task: Address, nr: u64) -> bool {
 fn returned(arguments: Arguments) {
     let returned = arguments.number(1) as i64;
     let nr = load!(arguments.address(0), regs_syscall as u64) as u32;
-    if fact!(accept) != 0 && returned >= 0 && (u64::from(nr) == fact!(nr_accept) || u64::from(nr) == fact!(nr_accept4)) {
+    if fact!(accept) != 0 && returned >= 0 && (u64::from(nr) == fact!(nr_accept) || u64::from(nr) == fact!(nr_accept4))
+    {
         tcp::accepted(returned as u64);
     }
     if fact!(syscall) != 0 {
@@ -158,7 +159,7 @@ fn measure(here: Here, call: &Thread, returned: i64) {
     };
     let shift = u64::from(call.call >> call::SHIFT_AT);
     let seen = Observation { word: cell.pack(), start_ns: call.start_ns, value_ns: latency_ns, shift };
-    if let Err(Refused { error, measured }) = line::count_call(here, seen) {
+    if let Err(Refused { error, measured, .. }) = line::count_call(here, seen) {
         here.refused(probe::SYSCALL, error, measured);
     }
     meter.stop();

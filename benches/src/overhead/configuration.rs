@@ -120,7 +120,7 @@ impl Reader {
         let thread = std::thread::spawn(move || {
             pin(OTHER_CPU)?;
             loop {
-                std::hint::black_box(probes.flip(&mut |event| _ = std::hint::black_box(event))?);
+                std::hint::black_box(probes.flip(&mut |event, _| _ = std::hint::black_box(event))?);
                 if stopped.recv_timeout(READ_INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout) {
                     return Ok(());
                 }
