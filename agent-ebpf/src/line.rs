@@ -36,6 +36,8 @@ pub struct Observation {
     pub start_ns: u64,
     /// What was measured.
     pub value_ns: u64,
+    /// For how many timed observations it stands; 0 when it was not timed.
+    pub weight: u64,
     /// For how many it stands, as a power of two.
     pub shift: u64,
 }
@@ -78,26 +80,23 @@ pub fn count_wait(here: Here, seen: Observation) -> Result<(), Refused> {
 
 #[inline(always)]
 fn count(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>, seen: Observation) -> Result<(), Refused> {
-    let Observation { word, start_ns, value_ns, shift } = seen;
+    let Observation { word, start_ns, value_ns, weight, shift } = seen;
+    let (weight, sum_ns) = (weight << (shift & 15), value_ns * weight << (shift & 15));
     // SAFETY: the caller's line is in this CPU's state, which only its program writes.
     unsafe {
         if (*line).word != word || (*line).start_ns != start_ns {
             let moved = make_room(here, line, map);
             (*line).word = word;
             (*line).start_ns = start_ns;
-            (*line).count = Count {
-                count: 1 << (shift & 15),
-                measured: 1,
-                sum_ns: value_ns << (shift & 15),
-                min_ns: value_ns,
-                max_ns: value_ns,
-            };
+            (*line).count =
+                Count { count: 1 << (shift & 15), measured: 1, weight, sum_ns, min_ns: value_ns, max_ns: value_ns };
             return moved;
         }
         let count = &raw mut (*line).count;
         (*count).count += 1 << (shift & 15);
         (*count).measured += 1;
-        (*count).sum_ns += value_ns << (shift & 15);
+        (*count).weight += weight;
+        (*count).sum_ns += sum_ns;
         if value_ns < (*count).min_ns {
             (*count).min_ns = value_ns;
         }
@@ -124,6 +123,7 @@ unsafe fn make_room(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>) 
     unsafe {
         (*known).count += seen.count;
         (*known).measured += seen.measured;
+        (*known).weight += seen.weight;
         (*known).sum_ns += seen.sum_ns;
         if seen.min_ns < (*known).min_ns {
             (*known).min_ns = seen.min_ns;

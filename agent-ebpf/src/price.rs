@@ -1,15 +1,22 @@
 //! What the programs cost, by their own measure.
 //!
 //! The kernel measures programs too, but only for whoever may administrate the system, and then it looks at the clock
-//! twice in every run. Here the runs are counted and one in [`TIMED`] is timed, from its first look at the clock, which
-//! it takes anyway, to its end.
+//! twice in every run. Here the runs are counted and one in [`TIMED`] of the whole ones is timed to its end.
 
 use skep_common::state::Price;
 
 use crate::{here::Here, kernel};
 
-/// One run in so many is timed; a power of two.
-const TIMED: u64 = 256;
+/// One whole run in so many is timed; a power of two.
+const TIMED: u64 = 64;
+
+/// Counts a run that does little.
+#[inline(always)]
+pub fn count(here: Here, domain: usize) {
+    // SAFETY: the state is this CPU's, the domain a constant within the array. A program that interrupts another of its
+    // domain may make a count slip; prices are estimates.
+    unsafe { (*here.state).prices[domain].runs += 1 };
+}
 
 /// Times a run, perhaps.
 pub struct Meter {
@@ -19,16 +26,17 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Counts a run of a domain's program that began at `now_ns`.
+    /// Counts a whole run of a domain's program, which may have looked at the clock already.
     #[inline(always)]
-    pub fn start(here: Here, domain: usize, now_ns: u64) -> Self {
-        // SAFETY: the state is this CPU's, the domain a constant within the array. A program that interrupts another of
-        // its domain may make a count slip; prices are estimates.
+    pub fn start(here: Here, domain: usize, looked_ns: Option<u64>) -> Self {
+        // SAFETY: as in `count`.
         unsafe {
             let price = &raw mut (*here.state).prices[domain];
-            let runs = (*price).runs;
-            (*price).runs = runs + 1;
-            Self { price, began_ns: if runs & (TIMED - 1) == 0 { now_ns } else { 0 } }
+            let whole = (*price).whole;
+            (*price).runs += 1;
+            (*price).whole = whole + 1;
+            let timed = whole & (TIMED - 1) == 0;
+            Self { price, began_ns: if timed { looked_ns.unwrap_or_else(kernel::now_ns) } else { 0 } }
         }
     }
 

@@ -18,14 +18,24 @@ use crate::{
 pub mod call {
     /// None, or its entry was not seen.
     pub const NONE: u32 = 0;
-    /// Entered; the power of two it stands for is above.
+    /// Entered; more of it is above.
     pub const OPEN: u32 = 1;
     /// Entered through the 32-bit interface.
     pub const COMPAT: u32 = 2;
     /// Entered, and passed over by sampling.
     pub const SKIPPED: u32 = 3;
-    /// Where the power of two begins.
-    pub const SHIFT_AT: u32 = 8;
+    /// Entered, and only counted unless it sleeps.
+    pub const UNTIMED: u32 = 4;
+    /// Entered untimed, and then left its CPU: timed from there.
+    pub const LATE: u32 = 5;
+    /// What is left without the rest.
+    pub const STATE: u32 = 0xff;
+    /// With [`OPEN`]: it left its CPU.
+    pub const SLEPT: u32 = 1 << 8;
+    /// With [`OPEN`]: its thread calls so often that not every call is timed.
+    pub const OFTEN: u32 = 1 << 9;
+    /// Where the power of two begins for which it stands.
+    pub const SHIFT_AT: u32 = 16;
 }
 
 /// User space sets the number of entries, a power of two.
@@ -130,5 +140,6 @@ fn newcomer(task: Address, tid: u32) -> Thread {
         left_ns: 0,
         waited_ns: 0,
         left_cpu: 0,
+        untimed: 0,
     }
 }

@@ -21,9 +21,14 @@ pub struct Cell {
     pub series: u16,
     /// One of [`crate::errno`]'s classes.
     pub class: u8,
-    /// See [`crate::bucket`].
+    /// See [`crate::bucket`]; [`UNTIMED`] for observations that were only counted.
     pub bucket: u16,
 }
+
+/// No bucket: how long these took was not measured.
+pub const UNTIMED: u16 = 1_023;
+
+const _: () = assert!(crate::bucket::BUCKETS <= UNTIMED as usize);
 
 /// Series that are no system calls.
 pub mod series {
@@ -72,8 +77,6 @@ pub struct Line {
     pub start_ns: u64,
     /// What was counted.
     pub count: Count,
-    /// Zero: a line is a cache line.
-    pub pad: u64,
 }
 
 const _: () = assert!(size_of::<Line>() == 64 && offset_of!(Line, count) == 16);
@@ -82,19 +85,21 @@ const _: () = assert!(size_of::<Line>() == 64 && offset_of!(Line, count) == 16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Count {
-    /// Observations, those that sampling passed over included.
+    /// Observations, those for which a measured one stands included.
     pub count: u64,
-    /// Observations that were measured.
+    /// Observations that are in it.
     pub measured: u64,
-    /// Sum, nanoseconds, scaled as `count` is.
+    /// For how many observations the timed ones among these stand; 0 in a cell that is [`UNTIMED`].
+    pub weight: u64,
+    /// Sum, nanoseconds, of `weight` observations.
     pub sum_ns: u64,
-    /// Shortest measured, nanoseconds.
+    /// Shortest timed, nanoseconds.
     pub min_ns: u64,
-    /// Longest measured, nanoseconds.
+    /// Longest timed, nanoseconds.
     pub max_ns: u64,
 }
 
-const _: () = assert!(size_of::<Count>() == 40);
+const _: () = assert!(size_of::<Count>() == 48);
 
 /// Key of the maps `CELLS_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -74,8 +74,10 @@ pub struct Running {
     pub epoch: u32,
     /// It was on another CPU before.
     pub migrated: u64,
-    /// Zero.
-    pub pad: [u64; 2],
+    /// What to add to the scheduler's clock on this CPU to get `CLOCK_BOOTTIME`; the two drift apart by some millionths.
+    pub ahead_ns: u64,
+    /// When that was last compared; 0 for never.
+    pub compared_ns: u64,
 }
 
 const _: () = assert!(size_of::<Running>() == 64 && offset_of!(Running, epoch) == 36);
@@ -110,12 +112,12 @@ const _: () = assert!(size_of::<Tail>() == 64 && offset_of!(Tail, comm) == 40);
 pub struct Price {
     /// Runs.
     pub runs: u64,
-    /// Runs that were timed.
+    /// Runs that did all there is to do; the others only counted.
+    pub whole: u64,
+    /// Of these, runs that were timed.
     pub timed: u64,
     /// How long these took from their first look at the clock to their end, nanoseconds.
     pub timed_ns: u64,
-    /// Zero.
-    pub pad: u64,
 }
 
 const _: () = assert!(size_of::<Price>() == 32);
@@ -149,7 +151,7 @@ pub struct Thread {
     pub claims: u64,
     /// Start of the thread group leader.
     pub start_ns: u64,
-    /// When it entered the call.
+    /// When it entered the call; between two calls, when it returned from the last one that was timed.
     pub entered_ns: u64,
     /// Number of the system call it is in.
     pub nr: u32,
@@ -160,7 +162,9 @@ pub struct Thread {
     /// The kernel's own sum of its waits for a CPU when it left.
     pub waited_ns: u64,
     /// One more than the CPU it left; 0 until it was seen leaving.
-    pub left_cpu: u64,
+    pub left_cpu: u32,
+    /// So many calls are not timed before the next that is.
+    pub untimed: u32,
 }
 
 const _: () = assert!(size_of::<Thread>() == 64 && offset_of!(Thread, start_ns) == 16);

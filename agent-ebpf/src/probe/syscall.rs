@@ -7,9 +7,9 @@
 //! only its parent made; neither is attempted.
 
 use skep_common::{
-    aggregate::{Cell, series},
+    aggregate::{Cell, UNTIMED, series},
     bucket, errno,
-    ledger::{column, price, probe},
+    ledger::{column, price as domain, probe},
     state::Thread,
 };
 
@@ -19,9 +19,16 @@ use crate::{
     hook::Arguments,
     kernel::{self, Address},
     line::{self, Observation, Refused},
-    price::Meter,
+    price::{self, Meter},
     thread::{self, call},
 };
+
+/// A thread that calls more often than this, on average, has one call in [`OFTEN_CALLS`] timed, besides all those that
+/// sleep: looking at the clock is half of the price. Every call is counted.
+const OFTEN_NS: u64 = 50_000;
+
+/// See [`OFTEN_NS`]; a power of two.
+const OFTEN_CALLS: u32 = 8;
 
 /// Numbers from here on are of the x32 interface.
 const X32_BIT: u64 = 0x4000_0000;
@@ -39,24 +46,39 @@ fn entered(arguments: Arguments) {
     let tid = load!(task, task_pid as u32);
     // When there is no room the call is missed, which the ledger says when it returns.
     let Some(thread) = thread::of(task, tid) else { return };
-    if is_compat(task, nr) {
-        // SAFETY: the map gave the pointer; only the thread itself writes its call.
-        unsafe { (*thread).call = call::COMPAT };
-        return;
+    let state = state_of(task, nr, thread);
+    // SAFETY: the map gave the pointer; only the thread itself writes its call.
+    unsafe {
+        (*thread).nr = nr as u32;
+        (*thread).call = state;
     }
-    let Some(here) = Here::now() else { return };
+}
+
+/// What is to be done of a call that begins.
+#[inline(always)]
+fn state_of(task: Address, nr: u64, thread: *mut Thread) -> u32 {
+    if is_compat(task, nr) {
+        return call::COMPAT;
+    }
+    let Some(here) = Here::now() else { return call::NONE };
     // SAFETY: the state is this CPU's; user space writes the orders at any time.
     let shift = unsafe { core::ptr::read_volatile(&raw const (*here.state).orders.syscall_shift) } & 15;
     if shift != 0 && passed_over(here, shift) {
-        // SAFETY: as above.
-        unsafe { (*thread).call = call::SKIPPED };
-        return;
+        return call::SKIPPED;
     }
-    // SAFETY: as above.
+    let shift = (shift as u32) << call::SHIFT_AT;
+    // SAFETY: the map gave the pointer; only the thread itself writes its call.
     unsafe {
-        (*thread).nr = nr as u32;
-        (*thread).call = call::OPEN | (shift as u32) << call::SHIFT_AT;
-        (*thread).entered_ns = kernel::now_ns();
+        let untimed = (*thread).untimed;
+        if untimed > 1 {
+            (*thread).untimed = untimed - 1;
+            return call::UNTIMED | shift;
+        }
+        let now_ns = kernel::now_ns();
+        let since_ns = now_ns.saturating_sub((*thread).entered_ns);
+        (*thread).entered_ns = now_ns;
+        let calls = if untimed == 0 { 1 } else { u64::from(OFTEN_CALLS) };
+        if since_ns < OFTEN_NS * calls { call::OPEN | call::OFTEN | shift } else { call::OPEN | shift }
     }
 }
 
@@ -114,16 +136,14 @@ fn account(nr: u32, returned: i64) {
     };
     // SAFETY: the map gave the pointer; only the thread itself writes its call.
     let seen = unsafe {
-        let seen = Thread { ..*thread };
+        let seen = thread.read();
         (*thread).call = call::NONE;
         seen
     };
-    let state = seen.call & ((1 << call::SHIFT_AT) - 1);
-    if state == call::OPEN && is_same(seen.nr, nr) {
-        measure(here, &seen, returned);
-        return;
-    }
-    let reason = match state {
+    let known = is_same(seen.nr, nr);
+    let reason = match seen.call & call::STATE {
+        call::UNTIMED if known => return tally(here, &seen, returned),
+        call::OPEN | call::LATE if known => return measure(here, thread, &seen, returned),
         call::COMPAT => column::COMPAT,
         call::SKIPPED => column::SAMPLED,
         _ => column::ENTRY_MISSED,
@@ -145,22 +165,47 @@ fn is_birth(nr: u32) -> bool {
     nr == fact!(nr_clone) || nr == fact!(nr_clone3) || nr == fact!(nr_fork) || nr == fact!(nr_vfork)
 }
 
+/// Counts a call of which nobody knows how long it took, but that it did not sleep.
 #[inline(always)]
-fn measure(here: Here, call: &Thread, returned: i64) {
+fn tally(here: Here, call: &Thread, returned: i64) {
+    price::count(here, domain::SYSCALL);
+    let word = cell(call, returned, UNTIMED);
+    record(here, Observation { word, start_ns: call.start_ns, value_ns: 0, weight: 0, shift: shift_of(call) });
+}
+
+/// Counts a call and how long it took.
+#[inline(always)]
+fn measure(here: Here, thread: *mut Thread, call: &Thread, returned: i64) {
     let now_ns = kernel::now_ns();
-    let meter = Meter::start(here, price::SYSCALL, now_ns);
+    let meter = Meter::start(here, domain::SYSCALL, Some(now_ns));
+    let often = call.call & (call::OFTEN | call::SLEPT) == call::OFTEN;
+    // SAFETY: the map gave the pointer; only the thread itself writes this.
+    unsafe {
+        (*thread).entered_ns = now_ns;
+        (*thread).untimed = if often { OFTEN_CALLS } else { 0 };
+    }
     let latency_ns = now_ns.saturating_sub(call.entered_ns);
-    let known = u64::from(call.nr) <= u64::from(series::LAST_CALL);
-    let cell = Cell {
-        tgid: call.tgid,
-        series: if known { call.nr as u16 } else { series::LAST_CALL },
-        class: errno::class(returned),
-        bucket: bucket::index(latency_ns),
-    };
-    let shift = u64::from(call.call >> call::SHIFT_AT);
-    let seen = Observation { word: cell.pack(), start_ns: call.start_ns, value_ns: latency_ns, shift };
+    let word = cell(call, returned, bucket::index(latency_ns));
+    let weight = if often { u64::from(OFTEN_CALLS) } else { 1 };
+    record(here, Observation { word, start_ns: call.start_ns, value_ns: latency_ns, weight, shift: shift_of(call) });
+    meter.stop();
+}
+
+#[inline(always)]
+fn cell(call: &Thread, returned: i64, bucket: u16) -> u64 {
+    let known = call.nr <= u32::from(series::LAST_CALL);
+    let series = if known { call.nr as u16 } else { series::LAST_CALL };
+    Cell { tgid: call.tgid, series, class: errno::class(returned), bucket }.pack()
+}
+
+#[inline(always)]
+fn shift_of(call: &Thread) -> u64 {
+    u64::from(call.call >> call::SHIFT_AT)
+}
+
+#[inline(always)]
+fn record(here: Here, seen: Observation) {
     if let Err(Refused { error, measured, .. }) = line::count_call(here, seen) {
         here.refused(probe::SYSCALL, error, measured);
     }
-    meter.stop();
 }

@@ -138,7 +138,7 @@ pub fn syscall(
     };
     row.int("syscall_nr", i64::from(seen.nr))
         .count("count", seen.count)
-        .count("measured", seen.measured)
+        .count("timed", seen.timed)
         .count("errors", seen.by_class[1..].iter().sum());
     for (column, count) in ERROR_COLUMNS.iter().zip(&seen.by_class[1..]) {
         row.count(column, *count);

@@ -10,9 +10,9 @@ use skep_common::ledger::price;
 
 use super::{cpus::Cpus, programs::Standing, sys};
 
-/// What calling a program costs besides what it does itself, nanoseconds: half of what two empty programs add to a
-/// system call. Command: `cargo xtask bench overhead`.
-const CALLING_NS: u64 = 30;
+/// What calling a program costs that only counts, nanoseconds: half of what two empty programs add to a system call and
+/// some more. Command: `cargo xtask bench overhead`.
+const CALLING_NS: u64 = 50;
 
 /// Programs that run for one that is counted: the entry of a system call goes with its return.
 const PROGRAMS_A_RUN: [u64; price::NAMES.len()] = [1, 2, 1, 1, 1];
@@ -78,8 +78,8 @@ pub(super) fn by_domain(cpus: &Cpus) -> Vec<DomainCost> {
     let prices = cpus.prices();
     let domains = price::NAMES.iter().zip(PROGRAMS_A_RUN).zip(prices);
     let cost = |((domain, programs), price): ((&&'static str, u64), skep_common::state::Price)| {
-        let each_ns = price.timed_ns.checked_div(price.timed).unwrap_or(0) + CALLING_NS;
-        DomainCost { domain, runs: price.runs, run_ns: price.runs * programs * each_ns }
+        let each_ns = price.timed_ns.checked_div(price.timed).unwrap_or(0);
+        DomainCost { domain, runs: price.runs, run_ns: price.runs * programs * CALLING_NS + price.whole * each_ns }
     };
     domains.map(cost).collect()
 }

@@ -138,12 +138,13 @@ impl Cpus {
 
     /// What the programs of each domain cost since they were loaded, all CPUs.
     pub(super) fn prices(&self) -> [Price; price::LEN] {
-        let mut sum = [Price { runs: 0, timed: 0, timed_ns: 0, pad: 0 }; price::LEN];
+        let mut sum = [Price { runs: 0, whole: 0, timed: 0, timed_ns: 0 }; price::LEN];
         for cpu in 0..self.count {
             for (domain, sum) in sum.iter_mut().enumerate() {
                 let at = offset_of!(CpuState, prices) + domain * size_of::<Price>();
                 let one: Price = self.read(cpu, at);
                 sum.runs += one.runs;
+                sum.whole += one.whole;
                 sum.timed += one.timed;
                 sum.timed_ns += one.timed_ns;
             }

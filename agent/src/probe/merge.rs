@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use skep_common::{
-    aggregate::{Cell, Count, Usage, series},
+    aggregate::{Cell, Count, UNTIMED, Usage, series},
     errno,
     ledger::probe,
 };
@@ -92,21 +92,24 @@ impl Merge {
             comm: [0; 16],
             nr: u32::from(cell.series),
             count: 0,
-            measured: 0,
+            timed: 0,
             by_class: [0; errno::LEN],
             latency: Latency::NONE,
         });
         row.count += seen.count;
-        row.measured += seen.measured;
         let class = usize::from(cell.class).min(errno::LEN - 1);
         row.by_class[class] += seen.count;
-        add(&mut row.latency, cell.bucket, seen);
+        if cell.bucket != UNTIMED {
+            row.timed += seen.measured;
+            add(&mut row.latency, cell.bucket, seen);
+        }
     }
 
     /// The rows, sorted by process. A call's row takes the task name of its process's.
     pub(super) fn into_rows(self) -> (Vec<CpuReading>, Vec<SyscallReading>) {
         let mut syscalls: Vec<_> = self.syscalls.into_values().collect();
         for row in &mut syscalls {
+            row.latency.scale_to(row.count);
             if let Some((_, process)) = self.cpu.get(&row.process) {
                 row.comm = process.comm;
             }
@@ -145,8 +148,8 @@ fn add(latency: &mut Latency, bucket: u16, seen: &Count) {
     latency.min_ns = latency.min_ns.min(seen.min_ns);
     latency.max_ns = latency.max_ns.max(seen.max_ns);
     match latency.buckets.binary_search_by_key(&bucket, |(index, _)| *index) {
-        Ok(at) => latency.buckets[at].1 += seen.count,
-        Err(at) => latency.buckets.insert(at, (bucket, seen.count)),
+        Ok(at) => latency.buckets[at].1 += seen.weight,
+        Err(at) => latency.buckets.insert(at, (bucket, seen.weight)),
     }
 }
 
@@ -161,7 +164,7 @@ mod tests {
     fn call(latency_ns: u64, class: u8, count: u64) -> (u64, Count) {
         let word = Cell { tgid: 1, series: 39, class, bucket: bucket::index(latency_ns) }.pack();
         let sum_ns = count * latency_ns;
-        (word, Count { count, measured: count, sum_ns, min_ns: latency_ns, max_ns: latency_ns })
+        (word, Count { count, measured: count, weight: count, sum_ns, min_ns: latency_ns, max_ns: latency_ns })
     }
 
     fn usage(last_ns: u64, comm: [u8; 16]) -> Usage {
@@ -197,10 +200,28 @@ mod tests {
     fn a_sampled_call_stands_for_others() {
         let mut merge = Merge::default();
         let (word, count) = call(200, 0, 2);
-        merge.add_call(0, word, 7, &Count { count: 16, ..count });
+        merge.add_call(0, word, 7, &Count { count: 16, weight: 16, ..count });
         assert_eq!(merge.delivered(probe::SYSCALL, 0), 2);
         let (_, rows) = merge.into_rows();
-        assert_eq!((rows[0].count, rows[0].measured, rows[0].latency.count()), (16, 2, 16));
+        assert_eq!((rows[0].count, rows[0].timed, rows[0].latency.count()), (16, 2, 16));
+    }
+
+    #[test]
+    fn calls_that_were_only_counted_are_counted_and_the_timed_ones_stand_for_them() {
+        let mut merge = Merge::default();
+        let (word, timed) = call(200, 0, 3);
+        merge.add_call(0, word, 7, &Count { weight: 24, sum_ns: 24 * 200, ..timed });
+        let (slow, one) = call(1_000_000, 0, 1);
+        merge.add_call(0, slow, 7, &one);
+        let untimed = Cell { bucket: UNTIMED, ..Cell::unpack(word) }.pack();
+        let (_, counted) = call(0, 0, 19);
+        merge.add_call(0, untimed, 7, &Count { weight: 0, ..counted });
+        assert_eq!(merge.delivered(probe::SYSCALL, 0), 23);
+        let (_, rows) = merge.into_rows();
+        let row = &rows[0];
+        assert_eq!((row.count, row.timed, row.latency.count()), (23, 4, 23));
+        assert_eq!(row.latency.buckets, [(bucket::index(200), 22), (bucket::index(1_000_000), 1)]);
+        assert_eq!((row.latency.min_ns, row.latency.max_ns), (200, 1_000_000));
     }
 
     #[test]

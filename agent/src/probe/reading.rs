@@ -33,6 +33,28 @@ impl Latency {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 
+    /// Makes the buckets' sum `count`, each in proportion, and the sum of the values with it. An empty distribution stays
+    /// empty.
+    pub fn scale_to(&mut self, count: u64) {
+        let weight = self.count();
+        if weight == count || weight == 0 {
+            return;
+        }
+        let share = |value: u64| u128::from(value) * u128::from(count) / u128::from(weight);
+        let rest = |value: u64| u128::from(value) * u128::from(count) % u128::from(weight);
+        let mut by_rest: Vec<usize> = (0..self.buckets.len()).collect();
+        by_rest.sort_by_key(|at| std::cmp::Reverse(rest(self.buckets[*at].1)));
+        self.sum_ns = u64::try_from(share(self.sum_ns)).unwrap_or(u64::MAX);
+        for (_, value) in &mut self.buckets {
+            *value = u64::try_from(share(*value)).unwrap_or(u64::MAX);
+        }
+        let missing = count.saturating_sub(self.count());
+        for at in by_rest.into_iter().take(usize::try_from(missing).unwrap_or(usize::MAX)) {
+            self.buckets[at].1 += 1;
+        }
+        self.buckets.retain(|(_, value)| *value > 0);
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
@@ -100,10 +122,10 @@ pub struct SyscallReading {
     pub comm: [u8; 16],
     /// Number on this architecture.
     pub nr: u32,
-    /// Calls that returned; where they were sampled, as many as the measured ones stand for.
+    /// Calls that returned; where they were sampled, as many as the counted ones stand for.
     pub count: u64,
-    /// Calls that were measured.
-    pub measured: u64,
+    /// Calls that were timed; they stand for the others in `latency`.
+    pub timed: u64,
     /// By class of [`errno`], scaled like `count`; the first are no errors.
     pub by_class: [u64; errno::LEN],
     /// Entry to return.

@@ -65,7 +65,8 @@ mod tests {
             sequence: 2,
             epoch: 7,
             migrated: 0,
-            pad: [0; 2],
+            ahead_ns: 0,
+            compared_ns: 0,
         }
     }
 

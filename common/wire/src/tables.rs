@@ -160,7 +160,11 @@ pub const SYSCALLS: Table = Table {
             column("syscall", Text, "name on this architecture, or the number where it has none"),
             column("syscall_nr", Int, "number on this architecture"),
             column("count", Int, "calls that returned in the window; scaled up where they were sampled"),
-            column("measured", Int, "calls that were measured: fewer than count where they were sampled"),
+            column(
+                "timed",
+                Int,
+                "calls that were timed: all that slept, the others at least one in 8; they stand for count",
+            ),
             column("errors", Int, "of count, how many returned an error"),
             column("errors_interrupted", Int, "a signal came: EINTR and what the kernel begins again by itself"),
             column("errors_again", Int, "not now: EAGAIN, EINPROGRESS, EALREADY"),

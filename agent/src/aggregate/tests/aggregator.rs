@@ -90,7 +90,7 @@ fn reading(from_s: u64, until_s: u64, ledger: Vec<ProbeLedger>) -> Reading {
             comm,
             nr: 39,
             count: 2,
-            measured: 2,
+            timed: 2,
             by_class: [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
             latency: latency(&[100, 300]),
         }],
