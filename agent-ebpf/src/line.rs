@@ -5,7 +5,7 @@
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use skep_common::{
-    aggregate::{CellKey, Count, Line, Usage, UsageKey, UsageLine},
+    aggregate::{CellKey, Count, Line, Usage, UsageKey, UsageLine, Wait, WaitLine},
     limit,
 };
 
@@ -16,9 +16,9 @@ static CALLS_EVEN: HashMap<CellKey, Count> = HashMap::with_max_entries(limit::CA
 #[map]
 static CALLS_ODD: HashMap<CellKey, Count> = HashMap::with_max_entries(limit::CALL_ENTRIES, 0);
 #[map]
-static WAITS_EVEN: HashMap<CellKey, Count> = HashMap::with_max_entries(limit::WAIT_ENTRIES, 0);
+static WAITS_EVEN: HashMap<CellKey, Wait> = HashMap::with_max_entries(limit::WAIT_ENTRIES, 0);
 #[map]
-static WAITS_ODD: HashMap<CellKey, Count> = HashMap::with_max_entries(limit::WAIT_ENTRIES, 0);
+static WAITS_ODD: HashMap<CellKey, Wait> = HashMap::with_max_entries(limit::WAIT_ENTRIES, 0);
 #[map]
 static USAGE_EVEN: HashMap<UsageKey, Usage> = HashMap::with_max_entries(limit::USAGE_ENTRIES, 0);
 #[map]
@@ -65,17 +65,59 @@ pub fn count_call(here: Here, seen: Observation) -> Result<(), Refused> {
     count(here, line, map, seen)
 }
 
-/// Counts a wait.
+/// Counts a wait of `value_ns`, in the cell of a packed word.
 #[inline(always)]
-pub fn count_wait(here: Here, seen: Observation) -> Result<(), Refused> {
+pub fn count_wait(here: Here, word: u64, start_ns: u64, value_ns: u64) -> Result<(), Refused> {
     const BITS: u32 = limit::WAIT_LINES.trailing_zeros();
     let side = here.side();
-    // SAFETY: the side is this CPU's; the index has `BITS` bits.
-    let line = unsafe {
-        (&raw mut (*side).waits).cast::<Line>().add((seen.word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize)
-    };
+    let index = word.wrapping_mul(SPREAD) >> (64 - BITS);
+    // SAFETY: the side is this CPU's and only the program at the switch writes its waits; the index has `BITS` bits.
+    unsafe {
+        let line = (&raw mut (*side).waits).cast::<WaitLine>().add(index as usize);
+        if (*line).word != word || (*line).start_ns != start_ns {
+            let moved = make_wait_room(here, line);
+            let wait = Wait { count: 1, sum_ns: value_ns, min_ns: value_ns, max_ns: value_ns };
+            line.write(WaitLine { word, start_ns, wait });
+            return moved;
+        }
+        let wait = &raw mut (*line).wait;
+        (*wait).count += 1;
+        (*wait).sum_ns += value_ns;
+        if value_ns < (*wait).min_ns {
+            (*wait).min_ns = value_ns;
+        }
+        if value_ns > (*wait).max_ns {
+            (*wait).max_ns = value_ns;
+        }
+    }
+    Ok(())
+}
+
+/// Adds what a line counts to the map.
+#[inline(always)]
+unsafe fn make_wait_room(here: Here, line: *mut WaitLine) -> Result<(), Refused> {
+    // SAFETY: the caller's line is good.
+    let WaitLine { word, start_ns, wait: seen } = unsafe { line.read() };
+    if word == 0 {
+        return Ok(());
+    }
+    let key = CellKey { word, start_ns, cpu: here.cpu, pad: 0 };
     let map = if here.is_odd() { &WAITS_ODD } else { &WAITS_EVEN };
-    count(here, line, map, seen)
+    let Some(known) = map.get_ptr_mut(key) else {
+        return map.insert(key, seen, 0).map_err(|error| Refused { error, word, measured: seen.count });
+    };
+    // SAFETY: the map gave the pointer; only this program on this CPU writes entries of this CPU.
+    unsafe {
+        (*known).count += seen.count;
+        (*known).sum_ns += seen.sum_ns;
+        if seen.min_ns < (*known).min_ns {
+            (*known).min_ns = seen.min_ns;
+        }
+        if seen.max_ns > (*known).max_ns {
+            (*known).max_ns = seen.max_ns;
+        }
+    }
+    Ok(())
 }
 
 #[inline(always)]

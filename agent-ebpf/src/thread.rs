@@ -67,6 +67,28 @@ pub fn of(task: Address, tid: u32) -> Option<*mut Thread> {
     settle(place, task, tid)
 }
 
+/// Inode of the cgroup directory of a thread that is known.
+///
+/// # Safety
+/// `thread` is what [`of`] gave for `task`.
+#[inline(always)]
+pub unsafe fn cgroup_id(thread: *mut Thread, task: Address) -> u64 {
+    if !has!(task_cgroups) {
+        return 0;
+    }
+    let cgroups = load!(task, task_cgroups as u64);
+    // SAFETY: the caller's; only the thread's own CPU writes this.
+    unsafe {
+        // Another set can have the address of one that is gone, but only for a thread that moved twice since the last
+        // look at it.
+        if (*thread).cgroups != cgroups {
+            (*thread).cgroup_id = subject::cgroup_id(task);
+            (*thread).cgroups = cgroups;
+        }
+        (*thread).cgroup_id
+    }
+}
+
 /// The thread is gone.
 #[inline(always)]
 pub fn forget(tid: u32) {
@@ -141,5 +163,8 @@ fn newcomer(task: Address, tid: u32) -> Thread {
         waited_ns: 0,
         left_cpu: 0,
         untimed: 0,
+        cgroups: 0,
+        cgroup_id: 0,
+        pad: [0; 6],
     }
 }

@@ -81,7 +81,37 @@ pub struct Line {
 
 const _: () = assert!(size_of::<Line>() == 64 && offset_of!(Line, count) == 16);
 
-/// How often and how long. Value of the maps `CELLS_*`.
+/// A line of waits: one [`Cell`] of one process, without error class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct WaitLine {
+    /// As in [`Line`].
+    pub word: u64,
+    /// As in [`Line`].
+    pub start_ns: u64,
+    /// What was counted.
+    pub wait: Wait,
+}
+
+const _: () = assert!(size_of::<WaitLine>() == 48 && offset_of!(WaitLine, wait) == 16);
+
+/// How often and how long a process waited. Value of the maps `WAITS_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Wait {
+    /// Waits.
+    pub count: u64,
+    /// Sum, nanoseconds.
+    pub sum_ns: u64,
+    /// Shortest, nanoseconds.
+    pub min_ns: u64,
+    /// Longest, nanoseconds.
+    pub max_ns: u64,
+}
+
+const _: () = assert!(size_of::<Wait>() == 32);
+
+/// How often and how long calls took. Value of the maps `CALLS_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Count {
@@ -101,7 +131,7 @@ pub struct Count {
 
 const _: () = assert!(size_of::<Count>() == 48);
 
-/// Key of the maps `CELLS_*`.
+/// Key of the maps `CALLS_*` and `WAITS_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct CellKey {

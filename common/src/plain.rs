@@ -22,6 +22,8 @@ plain!(
     u64,
     aggregate::Line,
     aggregate::Count,
+    aggregate::Wait,
+    aggregate::WaitLine,
     aggregate::CellKey,
     aggregate::UsageLine,
     aggregate::Usage,

@@ -6,7 +6,7 @@
 use core::mem::{offset_of, size_of};
 
 use crate::{
-    aggregate::{Line, UsageLine},
+    aggregate::{Line, UsageLine, WaitLine},
     ledger::Counters,
     limit,
 };
@@ -131,7 +131,7 @@ pub struct Side {
     /// System calls; only the program at their return writes them.
     pub calls: [Line; limit::CALL_LINES],
     /// Waits for and away from the CPU; only the program at the switch writes them.
-    pub waits: [Line; limit::WAIT_LINES],
+    pub waits: [WaitLine; limit::WAIT_LINES],
     /// Time on the CPU; likewise.
     pub usage: [UsageLine; limit::USAGE_LINES],
 }
@@ -165,6 +165,12 @@ pub struct Thread {
     pub left_cpu: u32,
     /// So many calls are not timed before the next that is.
     pub untimed: u32,
+    /// Address of its `struct css_set` when its cgroup was last looked up.
+    pub cgroups: u64,
+    /// Inode of the directory that led to.
+    pub cgroup_id: u64,
+    /// Zero.
+    pub pad: [u64; 6],
 }
 
-const _: () = assert!(size_of::<Thread>() == 64 && offset_of!(Thread, start_ns) == 16);
+const _: () = assert!(size_of::<Thread>() == 128 && offset_of!(Thread, start_ns) == 16);

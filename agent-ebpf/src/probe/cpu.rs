@@ -21,7 +21,7 @@ use crate::{
     here::Here,
     hook::Arguments,
     kernel::{self, Address},
-    line::{self, Observation, Refused},
+    line::{self, Refused},
     price::Meter,
     subject,
     thread::{self, call},
@@ -206,24 +206,44 @@ fn leave_tail(switch: &Switch, ended: &Running, here: Here) {
     }
 }
 
-/// Begins the slice of the thread that comes, and accounts what it waited.
+/// Who comes.
+struct Next {
+    tgid: u32,
+    start_ns: u64,
+    cgroup_id: u64,
+    migrated: u64,
+}
+
+const NOBODY: Next = Next { tgid: 0, start_ns: 0, cgroup_id: 0, migrated: 0 };
+
+/// Accounts what the thread that comes waited.
 #[inline(always)]
-fn begin_slice(switch: &Switch, ended: &Running, here: Here) {
-    let (mut tgid, mut start_ns, mut cgroup_id, mut migrated) = (0, 0, 0, 0);
-    if switch.next_tid != 0 {
-        tgid = load!(switch.next, task_tgid as u32);
-        start_ns = subject::start_ns(switch.next);
-        cgroup_id = subject::cgroup_id(switch.next);
-        let known = thread::known(switch.next_tid);
-        let process = (u64::from(tgid), start_ns);
-        run_queue_delay(switch, here, process, known);
-        if let Some(known) = known {
-            // SAFETY: the map gave the pointer; the thread is on this CPU now, nobody else writes its entry.
-            let Thread { left_ns, left_cpu, .. } = unsafe { known.read() };
-            migrated = u64::from(left_cpu != 0 && left_cpu != here.cpu + 1);
-            off_cpu(switch, here, process, left_ns);
+fn take_up(switch: &Switch, here: Here) -> Next {
+    let Some(thread) = thread::of(switch.next, switch.next_tid) else {
+        let (tgid, start_ns) = (load!(switch.next, task_tgid as u32), subject::start_ns(switch.next));
+        run_queue_delay(switch, here, (tgid, start_ns), None);
+        return Next { tgid, start_ns, cgroup_id: subject::cgroup_id(switch.next), migrated: 0 };
+    };
+    // SAFETY: the map gave the pointer; the thread is on this CPU now, nobody else writes its entry.
+    unsafe {
+        let process = ((*thread).tgid, (*thread).start_ns);
+        let seen_leaving = (*thread).left_cpu != 0;
+        run_queue_delay(switch, here, process, seen_leaving.then_some((*thread).waited_ns));
+        off_cpu(switch, here, process, (*thread).left_ns);
+        Next {
+            tgid: process.0,
+            start_ns: process.1,
+            cgroup_id: thread::cgroup_id(thread, switch.next),
+            migrated: u64::from(seen_leaving && (*thread).left_cpu != here.cpu + 1),
         }
     }
+}
+
+/// Begins the slice of the thread that comes.
+#[inline(always)]
+fn begin_slice(switch: &Switch, ended: &Running, here: Here) {
+    let next = if switch.next_tid == 0 { NOBODY } else { take_up(switch, here) };
+    let Next { tgid, start_ns, cgroup_id, migrated } = next;
     let sequence = ended.sequence.wrapping_add(1);
     // SAFETY: the state is this CPU's; volatile and in this order, because user space reads it at any time.
     unsafe {
@@ -248,7 +268,7 @@ fn begin_slice(switch: &Switch, ended: &Running, here: Here) {
 /// Source: kernel/sched/stats.h `sched_info_enqueue`, `sched_info_dequeue`, `sched_info_arrive`, the last of which comes
 /// after this hook.
 #[inline(always)]
-fn run_queue_delay(switch: &Switch, here: Here, (tgid, start_ns): (u64, u64), known: Option<*mut Thread>) {
+fn run_queue_delay(switch: &Switch, here: Here, process: (u32, u64), before_ns: Option<u64>) {
     if fact!(run_queue) == 0 {
         return;
     }
@@ -259,34 +279,30 @@ fn run_queue_delay(switch: &Switch, here: Here, (tgid, start_ns): (u64, u64), kn
         return;
     }
     let waited_ns = load!(switch.next, info_waited as u64);
-    let before_ns = match known {
-        // SAFETY: the map gave the pointer.
-        Some(known) if unsafe { (*known).left_cpu } != 0 => unsafe { (*known).waited_ns },
+    let before_ns = match before_ns {
+        Some(before_ns) => before_ns,
         // It was never seen leaving: it is new, or was there before the probes.
-        _ if load!(switch.next, info_runs as u64) == 0 => 0,
-        _ => waited_ns,
+        None if load!(switch.next, info_runs as u64) == 0 => 0,
+        None => waited_ns,
     };
     let value_ns = switch.clock_ns.saturating_sub(queued_ns) + waited_ns.saturating_sub(before_ns);
-    let moved = line::count_wait(here, observation(tgid, start_ns, series::RUN_QUEUE, value_ns));
-    lose_wait(here, moved);
+    record(here, process, series::RUN_QUEUE, value_ns);
 }
 
 /// Accounts how long a thread was away that left to wait for something.
 #[inline(always)]
-fn off_cpu(switch: &Switch, here: Here, (tgid, start_ns): (u64, u64), left_ns: u64) {
+fn off_cpu(switch: &Switch, here: Here, process: (u32, u64), left_ns: u64) {
     if fact!(off_cpu) == 0 || left_ns == 0 {
         return;
     }
     here.attempted(probe::OFF_CPU);
-    let value_ns = switch.now_ns.saturating_sub(left_ns);
-    let moved = line::count_wait(here, observation(tgid, start_ns, series::OFF_CPU, value_ns));
-    lose_wait(here, moved);
+    record(here, process, series::OFF_CPU, switch.now_ns.saturating_sub(left_ns));
 }
 
 #[inline(always)]
-fn observation(tgid: u64, start_ns: u64, series: u16, value_ns: u64) -> Observation {
-    let cell = Cell { tgid: tgid as u32, series, class: 0, bucket: bucket::index(value_ns) };
-    Observation { word: cell.pack(), start_ns, value_ns, weight: 1, shift: 0 }
+fn record(here: Here, (tgid, start_ns): (u32, u64), series: u16, value_ns: u64) {
+    let cell = Cell { tgid, series, class: 0, bucket: bucket::index(value_ns) };
+    lose_wait(here, line::count_wait(here, cell.pack(), start_ns, value_ns));
 }
 
 /// A line that had to make room found none: what it counted is lost to its own series.

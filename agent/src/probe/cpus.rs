@@ -4,7 +4,7 @@ use std::{mem::offset_of, os::fd::AsFd, ptr};
 
 use aya::maps::MapData;
 use skep_common::{
-    aggregate::{Line, UsageLine},
+    aggregate::{Line, UsageLine, WaitLine},
     ledger::{Counters, price},
     limit,
     plain::Plain,
@@ -198,7 +198,7 @@ impl<'a> Quiet<'a> {
     }
 
     /// Lines of waits in use.
-    pub(super) fn waits(self) -> impl Iterator<Item = &'a Line> {
+    pub(super) fn waits(self) -> impl Iterator<Item = &'a WaitLine> {
         self.side.waits.iter().filter(|line| line.word != 0)
     }
 

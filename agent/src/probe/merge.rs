@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use skep_common::{
-    aggregate::{Cell, Count, UNTIMED, Usage, series},
+    aggregate::{Cell, Count, UNTIMED, Usage, Wait, series},
     errno,
     ledger::probe,
 };
@@ -53,7 +53,7 @@ impl Merge {
     }
 
     /// Adds waits of one kind and bucket. What no series is known for stays undelivered, which the ledger says.
-    pub(super) fn add_wait(&mut self, cpu: u32, word: u64, start_ns: u64, seen: &Count) {
+    pub(super) fn add_wait(&mut self, cpu: u32, word: u64, start_ns: u64, seen: &Wait) {
         let cell = Cell::unpack(word);
         let process = ProcessKey { pid: cell.tgid, start_ns };
         let probe = match cell.series {
@@ -61,10 +61,11 @@ impl Merge {
             series::OFF_CPU => probe::OFF_CPU,
             _ => return,
         };
-        self.deliver(probe, cpu, seen.measured);
+        self.deliver(probe, cpu, seen.count);
         let (_, row) = self.cpu_row(process);
         let latency = if probe == probe::RUN_QUEUE { &mut row.run_queue_delay } else { &mut row.off_cpu };
-        add(latency, cell.bucket, seen);
+        let Wait { count, sum_ns, min_ns, max_ns } = *seen;
+        add(latency, cell.bucket, &Count { count, measured: count, weight: count, sum_ns, min_ns, max_ns });
     }
 
     /// Adds the part before the flip of a slice that spans it.
@@ -229,8 +230,7 @@ mod tests {
         let mut merge = Merge::default();
         for (series, value_ns) in [(series::RUN_QUEUE, 50), (series::OFF_CPU, 7_000), (series::LAST_CALL, 1)] {
             let word = Cell { tgid: 3, series, class: 0, bucket: bucket::index(value_ns) }.pack();
-            let (_, count) = call(value_ns, 0, 1);
-            merge.add_wait(2, word, 1, &count);
+            merge.add_wait(2, word, 1, &Wait { count: 1, sum_ns: value_ns, min_ns: value_ns, max_ns: value_ns });
         }
         assert_eq!((merge.delivered(probe::RUN_QUEUE, 2), merge.delivered(probe::OFF_CPU, 2)), (1, 1));
         let (rows, _) = merge.into_rows();

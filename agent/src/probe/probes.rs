@@ -7,7 +7,7 @@ use std::{
 };
 
 use skep_common::{
-    aggregate::{CellKey, Count, Usage, UsageKey},
+    aggregate::{CellKey, Count, Usage, UsageKey, Wait},
     ledger::{Counters, column, probe},
     offset::need,
 };
@@ -69,7 +69,7 @@ pub struct Probes {
 #[derive(Debug)]
 struct Side {
     calls: Table<CellKey, Count>,
-    waits: Table<CellKey, Count>,
+    waits: Table<CellKey, Wait>,
     usage: Table<UsageKey, Usage>,
 }
 
@@ -361,7 +361,7 @@ impl Probes {
         side.usage.read(|key, usage| {
             merge.add_usage(key.cpu, ProcessKey { pid: key.tgid, start_ns: key.start_ns }, &usage);
         })?;
-        side.waits.read(|key, count| merge.add_wait(key.cpu, key.word, key.start_ns, &count))?;
+        side.waits.read(|key, wait| merge.add_wait(key.cpu, key.word, key.start_ns, &wait))?;
         side.calls.read(|key, count| merge.add_call(key.cpu, key.word, key.start_ns, &count))?;
         if self.able & need::CPU != 0 {
             for cpu in 0..self.cpus.count() {
@@ -417,7 +417,7 @@ fn add_caches(merge: &mut Merge, side: Quiet<'_>) -> Counters {
         merge.add_usage(side.cpu, ProcessKey { pid: line.tgid, start_ns: line.start_ns }, &line.usage);
     }
     for line in side.waits() {
-        merge.add_wait(side.cpu, line.word, line.start_ns, &line.count);
+        merge.add_wait(side.cpu, line.word, line.start_ns, &line.wait);
     }
     for line in side.calls() {
         merge.add_call(side.cpu, line.word, line.start_ns, &line.count);
