@@ -12,6 +12,8 @@ use serde_json::Value;
 
 pub mod generator;
 
+pub mod ledger;
+
 /// How long a step may take on a loaded two-core machine before the test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use skep_tests::generator::{self, FULL};
+use skep_tests::ledger::assert_ledger;
 use skep_tests::{PATIENCE, Skep, binary, eventually, number, query};
 
 /// A generator that has done its work and still exists.
@@ -113,26 +114,6 @@ fn assert_sleep_quantiles(generator: &Generator, skep: &Skep) {
         let (found, truth) = (rows[0][name].as_f64().expect("a number"), generator.truth(truth) as f64);
         let off = (found - truth).abs() / truth;
         assert!(off <= 0.032, "{name}: skep says {found} ns, the generator {truth} ns: {:.2} % off", off * 100.0);
-    }
-}
-
-fn assert_ledger(ask: &dyn Fn(&str) -> i64) {
-    let broken = ask("SELECT count(*) FROM loss WHERE attempted <> delivered + lost");
-    assert_eq!(broken, 0, "rows of loss that do not add up");
-    for (probe, stored) in [
-        ("syscall", "SELECT CAST(sum(count) AS BIGINT) FROM syscalls"),
-        ("exec", "SELECT count(*) FROM processes WHERE event = 'exec'"),
-        ("exit", "SELECT count(*) FROM processes WHERE event = 'exit'"),
-        ("fork", "SELECT count(*) FROM processes WHERE event = 'fork'"),
-        ("tcp", "SELECT count(*) FROM connections"),
-        ("cpu", "SELECT CAST(sum(slices) AS BIGINT) FROM cpu"),
-    ] {
-        let sum =
-            |column: &str| ask(&format!("SELECT CAST(sum({column}) AS BIGINT) FROM loss WHERE probe = '{probe}'"));
-        let (attempted, delivered, lost) = (sum("attempted"), sum("delivered"), sum("lost"));
-        assert!(attempted > 0, "{probe} saw nothing");
-        assert_eq!(attempted, delivered + lost, "{probe}");
-        assert_eq!(delivered, ask(stored), "{probe}: what the ledger calls delivered is what the tables hold");
     }
 }
 

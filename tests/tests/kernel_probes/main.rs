@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod cpu;
+mod hard;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]

@@ -144,11 +144,11 @@ impl Watch {
         }
     }
 
-    pub(crate) fn cost(&self) {
-        for c in self.probes.own_cost() {
-            eprintln!("COST {c:?}");
-        }
+    /// Memory the kernel holds for the maps.
+    pub(crate) fn map_bytes(&self) -> u64 {
+        self.probes.map_bytes()
     }
+
     /// Every row of every ledger.
     pub(crate) fn ledger(&self) -> impl Iterator<Item = &ProbeLedger> {
         self.readings.iter().flat_map(|reading| &reading.ledger)

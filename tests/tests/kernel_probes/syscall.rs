@@ -33,10 +33,6 @@ fn everything_a_process_did_is_counted_exactly() {
     generator.stdin.take().expect("piped").write_all(b"\n").expect("the generator reads");
     watch.until_ended(&mut generator);
 
-    watch.cost();
-    for row in watch.ledger() {
-        eprintln!("{row:?}");
-    }
     let plan = generator::FULL;
     let count = |name| watch.syscalls(pid, name).map(|row| row.count).sum::<u64>();
     assert_eq!(count("getppid"), plan.getppid);
