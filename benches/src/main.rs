@@ -4,12 +4,15 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use serde_json::{Map, Value};
 
 mod batch;
 
 mod overhead;
 
 mod syscall;
+
+mod tiny;
 
 #[derive(Parser)]
 #[command(about = "Costs of skep's hot paths")]
@@ -39,13 +42,23 @@ fn main() -> Result<()> {
         Bench::Batch => batch::run()?,
     };
     if cli.json {
-        println!("{}", serde_json::Value::Object(figures));
+        println!("{}", Value::Object(figures));
+    } else if matches!(cli.bench, Bench::Overhead(_)) {
+        print!("{}", overhead::table(&figures));
     } else {
-        for (name, value) in figures {
-            println!("{name:<40} {value}");
-        }
+        print(&figures, "");
     }
     Ok(())
+}
+
+/// A figure a line, with the names of what it is in before its own.
+fn print(figures: &Map<String, Value>, within: &str) {
+    for (name, value) in figures {
+        match value {
+            Value::Object(inner) => print(inner, &format!("{within}{name} ")),
+            value => println!("{:<60} {value}", format!("{within}{name}")),
+        }
+    }
 }
 
 /// Smallest of the readings: the one least disturbed by the machine.

@@ -23,4 +23,5 @@ mod report;
 mod run;
 
 pub(crate) use arguments::OverheadArguments;
+pub(crate) use report::table;
 pub(crate) use run::run;
