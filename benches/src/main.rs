@@ -6,6 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
+mod agent;
+
 mod batch;
 
 mod overhead;
@@ -28,6 +30,8 @@ struct Cli {
 enum Bench {
     /// What the probes add to things a program does, against empty programs and bpftrace; needs root and two CPUs
     Overhead(overhead::OverheadArguments),
+    /// CPU and memory of the agent itself, at rest and under load; needs root
+    Agent(agent::AgentArguments),
     /// What the probes add to one getppid(); needs root
     Syscall,
     /// Rows to a sealed, spooled batch and back
@@ -37,6 +41,7 @@ enum Bench {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let figures = match &cli.bench {
+        Bench::Agent(arguments) => agent::run(arguments)?,
         Bench::Overhead(arguments) => overhead::run(arguments)?,
         Bench::Syscall => syscall::run()?,
         Bench::Batch => batch::run()?,

@@ -36,7 +36,7 @@ enum Task {
     Test,
     /// Cost of a hot path against its floor: cargo xtask bench overhead --json
     Bench {
-        /// Which: overhead, syscall, batch
+        /// Which: overhead, agent, syscall, batch
         name: String,
         /// One JSON object
         #[arg(long)]

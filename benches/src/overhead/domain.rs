@@ -9,24 +9,33 @@ pub(crate) struct Domain {
     /// Its name in settings and figures.
     pub(crate) name: &'static str,
     /// Its switch; `None` while the probes do not watch it.
-    switch: Option<fn(&mut ProbeOptions) -> &mut bool>,
+    switch: Option<fn(&mut ProbeOptions, bool)>,
     /// The hooks nobody can do without who answers the domain's question: where the floor's empty programs go. Which
     /// hooks the probes use today is asked of them.
     pub(crate) floor: &'static [&'static str],
 }
 
 /// All of them.
-pub(crate) const DOMAINS: [Domain; 5] = [
+pub(crate) const DOMAINS: [Domain; 6] = [
     Domain {
         name: "cpu",
-        switch: Some(|on| &mut on.cpu),
+        switch: Some(|options, on| options.cpu = on),
         floor: &["sched_switch", "sched_wakeup", "sched_wakeup_new"],
     },
-    Domain { name: "syscall", switch: Some(|on| &mut on.syscall), floor: &["sys_enter", "sys_exit"] },
-    Domain { name: "tcp", switch: Some(|on| &mut on.tcp), floor: &["inet_sock_set_state"] },
+    // It is part of cpu, which can do without.
+    Domain {
+        name: "off_cpu",
+        switch: Some(|options, on| {
+            options.off_cpu = on;
+            options.cpu |= on;
+        }),
+        floor: &["sched_switch"],
+    },
+    Domain { name: "syscall", switch: Some(|options, on| options.syscall = on), floor: &["sys_enter", "sys_exit"] },
+    Domain { name: "tcp", switch: Some(|options, on| options.tcp = on), floor: &["inet_sock_set_state"] },
     Domain {
         name: "process",
-        switch: Some(|on| &mut on.process),
+        switch: Some(|options, on| options.process = on),
         floor: &["sched_process_fork", "sched_process_exec", "sched_process_exit"],
     },
     Domain { name: "block", switch: None, floor: &["block_rq_issue", "block_rq_complete"] },
@@ -48,13 +57,20 @@ impl Domain {
         self.switch.is_some()
     }
 
+    fn set(&self, options: &mut ProbeOptions, on: bool) {
+        if let Some(switch) = self.switch {
+            switch(options, on);
+        }
+    }
+
     /// Loads some domains and no other.
     pub(crate) fn load(wanted: &[Self]) -> Result<Probes> {
         let mut options = ProbeOptions::default();
         for domain in DOMAINS {
-            if let Some(switch) = domain.switch {
-                *switch(&mut options) = wanted.iter().any(|one| one.name == domain.name);
-            }
+            domain.set(&mut options, false);
+        }
+        for domain in wanted {
+            domain.set(&mut options, true);
         }
         let (probes, report) = Probes::load(&options)?;
         let broken = report.features.iter().find(|on| !on.ok && wanted.iter().any(|domain| domain.name == on.name));
