@@ -12,6 +12,8 @@ mod domain;
 
 mod floor;
 
+mod stranger;
+
 mod peer;
 
 mod configuration;

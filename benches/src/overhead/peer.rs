@@ -7,8 +7,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+
+/// How long bpftrace may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 
@@ -165,11 +169,19 @@ fn listen(output: ChildStdout, attached: &mpsc::SyncSender<()>, answer: &str) ->
 }
 
 impl Peer {
-    /// Stops it and makes sure that it had an answer.
+    /// Stops it and makes sure that it had an answer. One that does not end when asked is killed, without an answer: it
+    /// was attached, and must not stay.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
-        self.child.wait()?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                eprintln!("bpftrace does not end when asked and is killed");
+                return Ok(());
+            }
+            rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let answered = self.listener.take().and_then(|listener| listener.join().ok());
         ensure!(answered == Some(true), "bpftrace saw nothing");
         Ok(())

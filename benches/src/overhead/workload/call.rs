@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::Work;
 use crate::overhead::arguments::OverheadArguments;
-use crate::overhead::measure::{OTHER_CPU, pin};
+use crate::overhead::measure::{OTHER_CPU, pin, step_back};
 
 struct Getppid;
 
@@ -35,7 +35,8 @@ pub(super) fn getppid_on_both(_: &OverheadArguments) -> Result<Box<dyn Work>> {
     let go_on = Arc::new(AtomicBool::new(true));
     let flag = Arc::clone(&go_on);
     std::thread::spawn(move || {
-        if pin(OTHER_CPU).is_ok() {
+        // It must not keep the CPU from others: a fault here would stop the machine.
+        if pin(OTHER_CPU).is_ok() && step_back().is_ok() {
             while flag.load(Ordering::Relaxed) {
                 std::hint::black_box(rustix::process::getppid());
             }
