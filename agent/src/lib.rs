@@ -32,4 +32,6 @@ pub mod doctor;
 
 pub use skep_runtime::error;
 
+pub mod heap;
+
 pub mod host;

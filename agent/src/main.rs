@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use skep_agent::config::{Config, Overrides};
-use skep_agent::{app, config, doctor};
+use skep_agent::{app, config, doctor, heap};
 use skep_runtime::telemetry;
 
 const FAILED: u8 = 1;
@@ -58,6 +58,7 @@ enum DoctorFormat {
 }
 
 fn main() -> ExitCode {
+    heap::give_back();
     let cli = Cli::parse();
     match cli.command {
         Some(Task::Config { .. }) => print(config::DEFAULT_FILE, ExitCode::SUCCESS),

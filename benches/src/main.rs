@@ -4,12 +4,17 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use serde_json::{Map, Value};
+
+mod agent;
 
 mod batch;
 
 mod overhead;
 
 mod syscall;
+
+mod tiny;
 
 #[derive(Parser)]
 #[command(about = "Costs of skep's hot paths")]
@@ -25,6 +30,8 @@ struct Cli {
 enum Bench {
     /// What the probes add to things a program does, against empty programs and bpftrace; needs root and two CPUs
     Overhead(overhead::OverheadArguments),
+    /// CPU and memory of the agent itself, at rest and under load; needs root
+    Agent(agent::AgentArguments),
     /// What the probes add to one getppid(); needs root
     Syscall,
     /// Rows to a sealed, spooled batch and back
@@ -34,18 +41,29 @@ enum Bench {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let figures = match &cli.bench {
+        Bench::Agent(arguments) => agent::run(arguments)?,
         Bench::Overhead(arguments) => overhead::run(arguments)?,
         Bench::Syscall => syscall::run()?,
         Bench::Batch => batch::run()?,
     };
     if cli.json {
-        println!("{}", serde_json::Value::Object(figures));
+        println!("{}", Value::Object(figures));
+    } else if matches!(cli.bench, Bench::Overhead(_)) {
+        print!("{}", overhead::table(&figures));
     } else {
-        for (name, value) in figures {
-            println!("{name:<40} {value}");
-        }
+        print(&figures, "");
     }
     Ok(())
+}
+
+/// A figure a line, with the names of what it is in before its own.
+fn print(figures: &Map<String, Value>, within: &str) {
+    for (name, value) in figures {
+        match value {
+            Value::Object(inner) => print(inner, &format!("{within}{name} ")),
+            value => println!("{:<60} {value}", format!("{within}{name}")),
+        }
+    }
 }
 
 /// Smallest of the readings: the one least disturbed by the machine.

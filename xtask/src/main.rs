@@ -34,13 +34,16 @@ enum Task {
     },
     /// Formatting, lints, unit, kernel and end-to-end tests; as root
     Test,
-    /// Cost of a hot path against its floor: cargo xtask bench syscall --json
+    /// Cost of a hot path against its floor: cargo xtask bench overhead --json
     Bench {
-        /// Which: syscall, batch
+        /// Which: overhead, agent, syscall, batch
         name: String,
         /// One JSON object
         #[arg(long)]
         json: bool,
+        /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<String>,
     },
     /// Formatting, clippy and layering, without tests
     Lint,
@@ -67,7 +70,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(),
         Task::Up { arguments } => up::run(&arguments),
         Task::Test => test::run(),
-        Task::Bench { name, json } => bench::run(&name, json),
+        Task::Bench { name, json, arguments } => bench::run(&name, json, &arguments),
         Task::Lint => lint::run(),
         Task::Generate { check } => generate::run(check),
     }

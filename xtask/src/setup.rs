@@ -25,6 +25,9 @@ const TEST_TOOLS: [(&str, &str); 3] = [
     ("mount", "tests mount small disks"),
 ];
 
+/// What a benchmark compares with.
+const PEERS: [(&str, &str); 1] = [("bpftrace", "bench overhead compares with it")];
+
 /// The compiler for the BPF target where rustup has none.
 const BPF_COMPILER: [(&str, &str); 3] = [
     ("rustc-web", "compiler"),
@@ -77,6 +80,11 @@ pub(crate) fn ensure_tests() -> Result<()> {
         );
     }
     interop::prepare(&target_folder()?)
+}
+
+/// Installs what the benchmarks compare with, if it lacks; `run` leaves it out, nothing else needs it.
+pub(crate) fn ensure_peers() -> Result<()> {
+    install(&missing(&PEERS))
 }
 
 fn prepare_bpf() -> Result<()> {

@@ -4,12 +4,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya_obj::btf::Btf;
-use skep_agent::probe::{ProbeOptions, Probes};
+use skep_agent::probe::Probes;
 
 use super::arguments::OverheadArguments;
-use super::domain::{DOMAINS, Domain};
+use super::domain::Domain;
 use super::floor::Floor;
 use super::measure::{OTHER_CPU, pin};
 use super::peer::{Peer, SCRIPTS, Script};
@@ -33,10 +33,10 @@ pub(crate) enum Kind {
     Nothing,
     /// Empty programs on these hooks.
     Floor(Vec<String>),
-    /// The probes, unread.
-    Probes(ProbeOptions),
-    /// The probes, and a thread on the other CPU that reads them once a second as the agent does.
-    ProbesRead(ProbeOptions),
+    /// The probes of these domains, unread.
+    Probes(Vec<Domain>),
+    /// The same, and a thread on the other CPU that reads them once a second.
+    ProbesRead(Vec<Domain>),
     Bpftrace(Script),
 }
 
@@ -53,14 +53,15 @@ pub(crate) enum Attached {
 /// All that a workload is measured under.
 pub(crate) fn of_workload(workload: &Workload, arguments: &OverheadArguments) -> Result<Vec<Configuration>> {
     let mut all = vec![Configuration::new(NOTHING, Kind::Nothing)];
-    if let Some(domain) = Domain::find(workload.domain) {
-        let hooks = domain.floor.iter().map(|hook| (*hook).to_owned()).collect();
-        all.push(Configuration::new("floor", Kind::Floor(hooks)));
-        all.push(Configuration::new("floor_own_hooks", Kind::Floor(own_hooks(&domain)?)));
-        all.push(Configuration::new(format!("{}_read", domain.name), Kind::ProbesRead(domain.alone())));
+    let domain = Domain::find(workload.domain).context("a workload without a domain")?;
+    let hooks = domain.floor.iter().map(|hook| (*hook).to_owned()).collect();
+    all.push(Configuration::new("floor", Kind::Floor(hooks)));
+    if domain.is_watched() {
+        all.push(Configuration::new("floor_own_hooks", Kind::Floor(own_hooks(domain)?)));
+        all.push(Configuration::new(format!("{}_read", domain.name), Kind::ProbesRead(vec![domain])));
     }
-    all.extend(DOMAINS.iter().map(|domain| Configuration::new(domain.name, Kind::Probes(domain.alone()))));
-    all.push(Configuration::new("all", Kind::Probes(ProbeOptions::default())));
+    all.extend(Domain::watched().map(|domain| Configuration::new(domain.name, Kind::Probes(vec![domain]))));
+    all.push(Configuration::new("all", Kind::Probes(Domain::watched().collect())));
     if !arguments.no_bpftrace {
         let scripts = SCRIPTS.iter().filter(|script| script.domain == workload.domain);
         all.extend(scripts.map(|script| Configuration::new(script.name, Kind::Bpftrace(*script))));
@@ -78,8 +79,8 @@ impl Configuration {
         Ok(match &self.kind {
             Kind::Nothing => Attached::Nothing,
             Kind::Floor(hooks) => Attached::Floor { _floor: Floor::attach(types, hooks)? },
-            Kind::Probes(options) => Attached::Probes { _probes: Box::new(Probes::load(options)?.0) },
-            Kind::ProbesRead(options) => Attached::Reader(Reader::start(Probes::load(options)?.0)),
+            Kind::Probes(domains) => Attached::Probes { _probes: Box::new(Domain::load(domains)?) },
+            Kind::ProbesRead(domains) => Attached::Reader(Reader::start(Domain::load(domains)?)),
             Kind::Bpftrace(script) => Attached::Peer(script.start()?),
         })
     }
@@ -102,8 +103,8 @@ impl Attached {
 }
 
 /// The hooks a domain attaches to today: its programs have the names of their hooks.
-fn own_hooks(domain: &Domain) -> Result<Vec<String>> {
-    let (probes, _) = Probes::load(&domain.alone())?;
+fn own_hooks(domain: Domain) -> Result<Vec<String>> {
+    let probes = Domain::load(&[domain])?;
     Ok(probes.own_cost().iter().map(|cost| cost.name.to_owned()).collect())
 }
 
@@ -119,9 +120,12 @@ impl Reader {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             pin(OTHER_CPU)?;
+            let mut counted = 0;
             loop {
-                std::hint::black_box(probes.flip(&mut |event, _| _ = std::hint::black_box(event))?);
+                let reading = probes.flip(&mut |event, _| _ = std::hint::black_box(event))?;
+                counted += reading.ledger.iter().map(|probe| probe.delivered).sum::<u64>();
                 if stopped.recv_timeout(READ_INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    ensure!(counted > 0, "the probes saw nothing");
                     return Ok(());
                 }
             }

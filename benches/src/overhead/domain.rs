@@ -1,43 +1,79 @@
 //! The domains of the probes, as data: one line adds one.
 
-use skep_agent::probe::ProbeOptions;
+use anyhow::{Result, bail};
+use skep_agent::probe::{ProbeOptions, Probes};
 
 /// Probes that are switched on and off together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Domain {
     /// Its name in settings and figures.
     pub(crate) name: &'static str,
-    /// Its switch.
-    switch: fn(&mut ProbeOptions) -> &mut bool,
+    /// Its switch; `None` while the probes do not watch it.
+    switch: Option<fn(&mut ProbeOptions, bool)>,
     /// The hooks nobody can do without who answers the domain's question: where the floor's empty programs go. Which
     /// hooks the probes use today is asked of them.
     pub(crate) floor: &'static [&'static str],
 }
 
 /// All of them.
-pub(crate) const DOMAINS: [Domain; 4] = [
-    Domain { name: "cpu", switch: |on| &mut on.cpu, floor: &["sched_switch", "sched_wakeup", "sched_wakeup_new"] },
-    Domain { name: "syscall", switch: |on| &mut on.syscall, floor: &["sys_enter", "sys_exit"] },
-    Domain { name: "tcp", switch: |on| &mut on.tcp, floor: &["inet_sock_set_state"] },
+pub(crate) const DOMAINS: [Domain; 6] = [
+    Domain {
+        name: "cpu",
+        switch: Some(|options, on| options.cpu = on),
+        floor: &["sched_switch", "sched_wakeup", "sched_wakeup_new"],
+    },
+    // It is part of cpu, which can do without.
+    Domain {
+        name: "off_cpu",
+        switch: Some(|options, on| {
+            options.off_cpu = on;
+            options.cpu |= on;
+        }),
+        floor: &["sched_switch"],
+    },
+    Domain { name: "syscall", switch: Some(|options, on| options.syscall = on), floor: &["sys_enter", "sys_exit"] },
+    Domain { name: "tcp", switch: Some(|options, on| options.tcp = on), floor: &["inet_sock_set_state"] },
     Domain {
         name: "process",
-        switch: |on| &mut on.process,
+        switch: Some(|options, on| options.process = on),
         floor: &["sched_process_fork", "sched_process_exec", "sched_process_exit"],
     },
+    Domain { name: "block", switch: None, floor: &["block_rq_issue", "block_rq_complete"] },
 ];
 
 impl Domain {
-    /// The domain of this name, if the probes have it.
+    /// The domain of this name.
     pub(crate) fn find(name: &str) -> Option<Self> {
         DOMAINS.into_iter().find(|domain| domain.name == name)
     }
 
-    /// Settings that load this domain and no other.
-    pub(crate) fn alone(&self) -> ProbeOptions {
+    /// Those the probes watch.
+    pub(crate) fn watched() -> impl Iterator<Item = Self> {
+        DOMAINS.into_iter().filter(Self::is_watched)
+    }
+
+    /// Whether the probes watch it.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.switch.is_some()
+    }
+
+    fn set(&self, options: &mut ProbeOptions, on: bool) {
+        if let Some(switch) = self.switch {
+            switch(options, on);
+        }
+    }
+
+    /// Loads some domains and no other.
+    pub(crate) fn load(wanted: &[Self]) -> Result<Probes> {
         let mut options = ProbeOptions::default();
         for domain in DOMAINS {
-            *(domain.switch)(&mut options) = domain.name == self.name;
+            domain.set(&mut options, false);
         }
-        options
+        for domain in wanted {
+            domain.set(&mut options, true);
+        }
+        let (probes, report) = Probes::load(&options)?;
+        let broken = report.features.iter().find(|on| !on.ok && wanted.iter().any(|domain| domain.name == on.name));
+        broken.map_or(Ok(probes), |broken| bail!("the probes cannot watch {}: {}", broken.name, broken.reason))
     }
 }

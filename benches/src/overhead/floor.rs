@@ -89,12 +89,19 @@ fn empty_program(types: &Btf, hook: &str) -> Result<OwnedFd> {
 ///
 /// # Safety
 /// `attr` is what `command` asks for, and every pointer in it is good for what the command does with it.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
+pub(super) unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's.
+    let result = unsafe { call(command, attr) }?;
+    // SAFETY: these commands return a descriptor that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+}
+
+/// Calls bpf(2).
+///
+/// # Safety
+/// As for [`bpf`].
+pub(super) unsafe fn call<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the caller's.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: both commands return a descriptor that nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -28,6 +28,11 @@ pub(crate) fn hurry() -> Result<()> {
     rustix::process::setpriority_process(None, NICE).context("cannot run before others (are you root?)")
 }
 
+/// Takes it back for this thread.
+pub(crate) fn step_back() -> Result<()> {
+    rustix::process::setpriority_process(None, 0).context("cannot take its place among others")
+}
+
 /// Nanoseconds of one time, by sample, after a sample that warms up.
 pub(crate) fn samples(workload: &Workload, work: &mut dyn Work, count: u32) -> Result<Vec<f64>> {
     work.repeat(workload.times)?;

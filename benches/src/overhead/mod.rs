@@ -12,6 +12,8 @@ mod domain;
 
 mod floor;
 
+mod stranger;
+
 mod peer;
 
 mod configuration;
@@ -23,4 +25,5 @@ mod report;
 mod run;
 
 pub(crate) use arguments::OverheadArguments;
+pub(crate) use report::table;
 pub(crate) use run::run;

@@ -5,8 +5,14 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+
+/// How long bpftrace may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 
@@ -18,12 +24,12 @@ pub(crate) struct Script {
     /// Distinguishes several for one domain; the figures compare with the cheapest.
     pub(crate) name: &'static str,
     text: &'static str,
-    /// The map that must hold something in the end.
+    /// How a line of its answer begins.
     answer: &'static str,
 }
 
 /// All of them.
-pub(crate) const SCRIPTS: [Script; 3] = [
+pub(crate) const SCRIPTS: [Script; 6] = [
     Script {
         domain: "syscall",
         name: "bpftrace",
@@ -60,6 +66,47 @@ pub(crate) const SCRIPTS: [Script; 3] = [
             }",
         answer: "@delay",
     },
+    Script {
+        domain: "process",
+        name: "bpftrace",
+        text: "tracepoint:sched:sched_process_fork { @born[args->child_pid] = nsecs; }
+            tracepoint:syscalls:sys_enter_execve { printf(\"exec %d %s \", pid, comm); join(args->argv); }
+            tracepoint:sched:sched_process_exit {
+                $born = @born[tid];
+                printf(\"exit %d %s %d\\n\", pid, comm, nsecs - $born);
+                delete(@born[tid]);
+            }",
+        answer: "exit",
+    },
+    Script {
+        domain: "tcp",
+        name: "bpftrace",
+        text: "tracepoint:sock:inet_sock_set_state {
+                if (args->newstate == 2) { @begun[args->skaddr] = nsecs; }
+                if (args->newstate == 1) { @open[args->skaddr] = nsecs; }
+                if (args->newstate == 7) {
+                    printf(\"tcp %d %s %s %d %d %d %d\\n\", pid, comm, ntop(args->family, args->daddr), args->sport,
+                        args->dport, @open[args->skaddr] - @begun[args->skaddr], nsecs - @open[args->skaddr]);
+                    delete(@begun[args->skaddr]);
+                    delete(@open[args->skaddr]);
+                }
+            }",
+        answer: "tcp",
+    },
+    Script {
+        domain: "block",
+        name: "bpftrace",
+        text: "tracepoint:block:block_rq_issue { @issued[args->dev, args->sector] = nsecs; }
+            tracepoint:block:block_rq_complete {
+                $issued = @issued[args->dev, args->sector];
+                if ($issued) {
+                    @latency[args->dev] = hist(nsecs - $issued);
+                    @sectors[args->dev] = hist(args->nr_sector);
+                    delete(@issued[args->dev, args->sector]);
+                }
+            }",
+        answer: "@latency",
+    },
 ];
 
 /// Said once everything is attached: bpftrace handles no event before.
@@ -69,8 +116,8 @@ const MARK: &str = "interval:ms:20 /!@attached/ { @attached = 1; printf(\"attach
 #[derive(Debug)]
 pub(crate) struct Peer {
     child: Child,
-    output: BufReader<ChildStdout>,
-    answer: &'static str,
+    /// Reads what it says; ends with whether that was an answer.
+    listener: Option<JoinHandle<bool>>,
 }
 
 /// Whether there is one, and what it needs is there.
@@ -95,29 +142,48 @@ impl Script {
             .spawn()
             .context("cannot run bpftrace")?;
         let output = child.stdout.take().context("bpftrace has an output")?;
-        let mut peer = Peer { child, output: BufReader::new(output), answer: self.answer };
-        let mut line = String::new();
-        while line.trim() != "attached" {
-            line.clear();
-            if peer.output.read_line(&mut line)? == 0 {
-                let mut complaint = String::new();
-                let _ = peer.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut complaint));
-                bail!("bpftrace did not attach: {}", complaint.trim());
-            }
+        let (sender, attached) = mpsc::sync_channel(1);
+        let answer = self.answer;
+        let listener = std::thread::spawn(move || listen(output, &sender, answer));
+        let mut peer = Peer { child, listener: Some(listener) };
+        if attached.recv().is_err() {
+            let mut complaint = String::new();
+            let _ = peer.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut complaint));
+            bail!("bpftrace did not attach: {}", complaint.trim());
         }
         Ok(peer)
     }
 }
 
+/// Takes what bpftrace says from it, so that it never waits.
+fn listen(output: ChildStdout, attached: &mpsc::SyncSender<()>, answer: &str) -> bool {
+    // Strings of the kernel are not always text.
+    let lines = BufReader::new(output).split(b'\n').map_while(Result::ok);
+    lines.fold(false, |answered, line| {
+        if line == b"attached" {
+            // Nobody waits any more once it is said.
+            let _ = attached.try_send(());
+        }
+        answered || line.starts_with(answer.as_bytes())
+    })
+}
+
 impl Peer {
-    /// Stops it and makes sure that it had an answer.
+    /// Stops it and makes sure that it had an answer. One that does not end when asked is killed, without an answer: it
+    /// was attached, and must not stay.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
-        let mut answer = String::new();
-        self.output.read_to_string(&mut answer)?;
-        self.child.wait()?;
-        ensure!(answer.lines().any(|line| line.starts_with(self.answer)), "bpftrace saw nothing: {answer}");
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                eprintln!("bpftrace does not end when asked and is killed");
+                return Ok(());
+            }
+            rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let answered = self.listener.take().and_then(|listener| listener.join().ok());
+        ensure!(answered == Some(true), "bpftrace saw nothing");
         Ok(())
     }
 }

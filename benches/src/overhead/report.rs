@@ -9,7 +9,7 @@ use crate::rounded;
 
 /// Nanoseconds of one configuration.
 struct Cost {
-    /// Smallest sample: the one least disturbed.
+    /// See [`best`].
     best: f64,
     /// Of the rounds' medians.
     median: f64,
@@ -45,6 +45,27 @@ fn json_of(cost: &Cost) -> Value {
     })
 }
 
+/// The same, for reading.
+pub(crate) fn table(figures: &Map<String, Value>) -> String {
+    let mut text = String::new();
+    for (name, workload) in figures.get("workloads").and_then(Value::as_object).into_iter().flatten() {
+        text += &format!("{name}: {}\n", workload["about"].as_str().unwrap_or_default());
+        text += &format!("  {:<18}{:>12}{:>12}{:>12}{:>12}\n", "ns", "best", "added", "median", "added");
+        for (name, cost) in workload["configurations"].as_object().into_iter().flatten() {
+            text += &format!("  {name:<18}");
+            for key in ["best_ns", "added_best_ns", "median_ns", "added_median_ns"] {
+                text += &format!("{:>12.1}", cost[key].as_f64().unwrap_or(f64::NAN));
+            }
+            text += "\n";
+        }
+        for (name, ratio) in workload["ratios"].as_object().into_iter().flatten().filter(|(_, ratio)| !ratio.is_null())
+        {
+            text += &format!("  {name}: best {}, median {}\n", ratio["best"], ratio["median"]);
+        }
+    }
+    text
+}
+
 /// What the workload's domain adds, over what others add.
 fn ratios(workload: &Workload, costs: &[(&str, Cost)]) -> Value {
     let Some((_, skep)) = costs.iter().find(|(name, _)| *name == workload.domain) else { return Value::Null };
@@ -67,20 +88,23 @@ fn ratios(workload: &Workload, costs: &[(&str, Cost)]) -> Value {
 }
 
 fn cost(rounds: &[Vec<f64>], nothing: &[Vec<f64>]) -> Cost {
-    let medians = medians(rounds);
-    let added: Vec<_> = medians.iter().zip(self::medians(nothing)).map(|(with, without)| with - without).collect();
+    let pairs = rounds.iter().zip(nothing);
+    let added: Vec<_> = pairs.map(|(with, without)| median(with) - median(without)).collect();
     let (sum, count) = rounds.iter().flatten().fold((0.0, 0.0), |(sum, count), sample| (sum + sample, count + 1.0));
     Cost {
         best: best(rounds),
-        median: median(&medians),
+        median: median(&medians(rounds)),
         mean: sum / count,
         added_best: best(rounds) - best(nothing),
         added_median: median(&added),
     }
 }
 
+/// The lower quartile of the rounds' smallest samples. The smallest of all would be the luckiest round's: the machine is
+/// not equally fast in all of them, and what is looked for is smaller than that.
 fn best(rounds: &[Vec<f64>]) -> f64 {
-    rounds.iter().flatten().copied().fold(f64::INFINITY, f64::min)
+    let smallest = rounds.iter().map(|samples| samples.iter().copied().fold(f64::INFINITY, f64::min));
+    quantile(&smallest.collect::<Vec<_>>(), 0.25)
 }
 
 fn medians(rounds: &[Vec<f64>]) -> Vec<f64> {
@@ -88,11 +112,34 @@ fn medians(rounds: &[Vec<f64>]) -> Vec<f64> {
 }
 
 fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// With a straight line between neighbours; not a number when there are no values.
+fn quantile(values: &[f64], fraction: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[length / 2],
-        length => f64::midpoint(sorted[length / 2 - 1], sorted[length / 2]),
+    let place = fraction * sorted.len().saturating_sub(1) as f64;
+    let (low, high) = (sorted.get(place.floor() as usize), sorted.get(place.ceil() as usize));
+    let (low, high) = (low.copied().unwrap_or(f64::NAN), high.copied().unwrap_or(f64::NAN));
+    low + (high - low) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_between_neighbours() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(quantile(&[7.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.25), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn neither_a_lucky_round_nor_a_disturbed_one_is_the_best() {
+        let rounds = [vec![90.0, 120.0], vec![100.0, 130.0], vec![101.0], vec![500.0], vec![102.0]];
+        assert_eq!(best(&rounds), 100.0);
     }
 }

@@ -11,7 +11,7 @@ use super::arguments::OverheadArguments;
 use super::configuration::{self, Configuration};
 use super::measure::{MEASURED_CPU, hurry, pin, samples};
 use super::workload::{WORKLOADS, Work, Workload};
-use super::{peer, report};
+use super::{peer, report, stranger};
 
 /// What the kernel may need to take down what was detached.
 const SETTLE: Duration = Duration::from_millis(30);
@@ -53,6 +53,7 @@ fn measure(workload: &Workload, arguments: &OverheadArguments, types: &Btf) -> R
     let mut work = (workload.start)(arguments)?;
     let mut rounds = Rounds::new();
     for round in 0..arguments.rounds as usize {
+        stranger::none_watches()?;
         let start = Instant::now();
         for index in 0..configurations.len() {
             let configuration = &configurations[(index + round) % configurations.len()];

@@ -2,11 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
 use super::Work;
 use crate::overhead::arguments::OverheadArguments;
+use crate::overhead::measure::{OTHER_CPU, pin, step_back};
 
 struct Getppid;
 
@@ -20,6 +23,37 @@ impl Work for Getppid {
             std::hint::black_box(rustix::process::getppid());
         }
         Ok(())
+    }
+}
+
+/// A thread that does the same on the other CPU, until this is dropped.
+struct GetppidOnBoth {
+    go_on: Arc<AtomicBool>,
+}
+
+pub(super) fn getppid_on_both(_: &OverheadArguments) -> Result<Box<dyn Work>> {
+    let go_on = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&go_on);
+    std::thread::spawn(move || {
+        // It must not keep the CPU from others: a fault here would stop the machine.
+        if pin(OTHER_CPU).is_ok() && step_back().is_ok() {
+            while flag.load(Ordering::Relaxed) {
+                std::hint::black_box(rustix::process::getppid());
+            }
+        }
+    });
+    Ok(Box::new(GetppidOnBoth { go_on }))
+}
+
+impl Work for GetppidOnBoth {
+    fn repeat(&mut self, times: u32) -> Result<()> {
+        Getppid.repeat(times)
+    }
+}
+
+impl Drop for GetppidOnBoth {
+    fn drop(&mut self) {
+        self.go_on.store(false, Ordering::Relaxed);
     }
 }
 

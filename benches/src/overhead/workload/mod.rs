@@ -4,6 +4,12 @@ mod call;
 
 mod ping_pong;
 
+mod spawn;
+
+mod connect;
+
+mod direct_read;
+
 use anyhow::Result;
 
 use super::arguments::OverheadArguments;
@@ -31,21 +37,29 @@ pub(crate) trait Work {
 }
 
 /// All of them.
-pub(crate) const WORKLOADS: [Workload; 4] = [
+pub(crate) const WORKLOADS: [Workload; 8] = [
     Workload {
         name: "getppid",
         about: "getppid(), the cheapest system call",
         domain: "syscall",
-        times: 10_000,
-        samples: 60,
+        times: 5_000,
+        samples: 40,
         start: call::getppid,
+    },
+    Workload {
+        name: "getppid_on_both",
+        about: "getppid() while a thread on the other CPU does the same",
+        domain: "syscall",
+        times: 5_000,
+        samples: 40,
+        start: call::getppid_on_both,
     },
     Workload {
         name: "read",
         about: "read of one byte from /dev/zero",
         domain: "syscall",
-        times: 10_000,
-        samples: 60,
+        times: 5_000,
+        samples: 40,
         start: call::read_one_byte,
     },
     Workload {
@@ -53,15 +67,39 @@ pub(crate) const WORKLOADS: [Workload; 4] = [
         about: "a byte to another thread on the same CPU and back, through two pipes: two switches",
         domain: "cpu",
         times: 1_000,
-        samples: 60,
+        samples: 40,
         start: ping_pong::on_one_cpu,
     },
     Workload {
         name: "ping_pong",
         about: "a byte to a thread on another CPU and back, through two pipes",
         domain: "cpu",
-        times: 200,
-        samples: 60,
+        times: 50,
+        samples: 30,
         start: ping_pong::on_two_cpus,
+    },
+    Workload {
+        name: "spawn",
+        about: "posix_spawn of a static program of 200 bytes that exits, and wait for it",
+        domain: "process",
+        times: 10,
+        samples: 30,
+        start: spawn::start,
+    },
+    Workload {
+        name: "connect",
+        about: "connect and accept on loopback, and close both ends",
+        domain: "tcp",
+        times: 50,
+        samples: 20,
+        start: connect::start,
+    },
+    Workload {
+        name: "direct_read",
+        about: "O_DIRECT read of 4 KiB at a random place of a file of 64 MiB",
+        domain: "block",
+        times: 20,
+        samples: 40,
+        start: direct_read::start,
     },
 ];
