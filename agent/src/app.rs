@@ -5,6 +5,7 @@
 //! task relay     executor receipts ----Append-->      ^                     |
 //!       ^                                             +--Acknowledge--------+
 //!       +----------------------------- commands ----------------------------+
+//! task canary  announcements ---Append--> thread spool
 //! ```
 //!
 //! | channel | holds | when full |
@@ -31,6 +32,7 @@ use crate::aggregate::cgroup::{Cgroups, Hierarchy};
 use crate::aggregate::identity::Identities;
 use crate::aggregate::lookup::Host;
 use crate::aggregate::watch::{Watch, WatchError};
+use crate::canary::Canary;
 use crate::command::relay::Unanswered;
 use crate::command::{Relay, relay};
 use crate::config::Config;
@@ -69,6 +71,9 @@ pub enum AppError {
     /// Threads.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+    /// The canary is this program, called in another way.
+    #[error("this program's own file is not known")]
+    OwnFile(#[source] std::io::Error),
     /// Signals.
     #[error(transparent)]
     Signal(#[from] SignalError),
@@ -139,12 +144,14 @@ struct Running {
     spool_thread: JoinHandle<()>,
     watch_thread: JoinHandle<Result<(), WatchError>>,
     relay_task: tokio::task::JoinHandle<()>,
+    canary_task: tokio::task::JoinHandle<()>,
     ship_task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
     fn start<S: Source + 'static>(config: &Config, intake: Shutdown, parts: Parts<S>) -> Result<Self, AppError> {
         let Parts { clock, store, source, aggregator, greeting } = parts;
+        let program = std::env::current_exe().map_err(AppError::OwnFile)?;
         let ending = Shutdown::new();
         let state = SpoolState::of(&store);
         let receipt = state.receipt;
@@ -180,12 +187,21 @@ impl Running {
             unanswered: Unanswered::default(),
         };
         let relay_task = task(intake.component("relay"), relay.run());
+        let canary = Canary {
+            interval: config.canary_interval,
+            program,
+            sees: seen_parts(&greeting.probes),
+            spool: spool.clone(),
+            stop: intake.token(),
+            clock: clock.clone(),
+        };
+        let canary_task = task(intake.component("canary"), canary.run());
         let context =
             SessionContext { spool: spool.clone(), spool_state, commands, stop: ending.token(), clock, linger: LINGER };
         let (collector, credentials) = (config.collector.clone(), config.credentials.clone());
         let shipper = Shipper { collector, credentials, greeting, context };
         let ship_task = task(ending.component("ship"), shipper.run());
-        Ok(Self { intake, ending, spool, spool_thread, watch_thread, relay_task, ship_task })
+        Ok(Self { intake, ending, spool, spool_thread, watch_thread, relay_task, canary_task, ship_task })
     }
 
     /// Whatever else goes wrong, the spool's thread is waited for: it may be writing.
@@ -200,11 +216,13 @@ impl Running {
             self.ship_task.abort();
         }
         let relay = self.relay_task.await;
+        let canary = self.canary_task.await;
         let ship = self.ship_task.await;
         drop(self.spool);
         join("spool", self.spool_thread)?;
         watched??;
         relay.map_err(|_| AppError::Broken { name: "relay" })?;
+        canary.map_err(|_| AppError::Broken { name: "canary" })?;
         drained?;
         ship.map_err(|_| AppError::Broken { name: "ship" })?;
         tracing::info!("stopped");
@@ -270,6 +288,12 @@ fn lock(config: &Config) -> Result<Option<std::fs::File>, AppError> {
             Ok(None)
         }
     }
+}
+
+/// What the attached probes would see of a canary.
+fn seen_parts(probes: &[String]) -> Vec<&'static str> {
+    let watched = |domain: &str| probes.iter().any(|probe| probe == domain);
+    skep_wire::canary::PARTS.iter().filter(|(_, domain)| watched(domain)).map(|(part, _)| *part).collect()
 }
 
 fn greet(report: &ProbeReport, node: &str) -> Greeting {

@@ -25,6 +25,9 @@ const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 /// Windows longer than this would be late.
 const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 
+/// Time between two canaries if nothing else is said.
+const DEFAULT_CANARY: &str = "60s";
+
 /// A spool smaller than this cannot hold one busy window.
 const SMALLEST_SPOOL_BYTES: u64 = 1 << 20;
 
@@ -55,6 +58,9 @@ pub struct Overrides {
     /// The executor's socket, on nodes that have one
     #[arg(long, env = "SKEP_EXECUTOR_SOCKET", value_name = "PATH", global = true)]
     pub executor_socket: Option<String>,
+    /// Time between two canaries, from 1s; 0 for none
+    #[arg(long, env = "SKEP_CANARY_INTERVAL", value_name = "TIME", global = true)]
+    pub canary_interval: Option<String>,
     /// What to log: info, debug, skep_agent::ship=trace,info, ...
     #[arg(long, env = "SKEP_LOG", value_name = "FILTER", global = true)]
     pub log: Option<String>,
@@ -78,6 +84,8 @@ pub struct Config {
     pub spool_max_bytes: u64,
     /// The executor's socket.
     pub executor_socket: Option<PathBuf>,
+    /// Time between two canaries; `None` for none.
+    pub canary_interval: Option<Duration>,
     /// Processes known at once.
     pub processes: usize,
     /// How the probes are loaded.
@@ -131,6 +139,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
     let mut only = FileOnly::default();
     let max_bytes = |section: &mut Section, key: &str| section.integer(key, 0..=i64::MAX).map(|n| n.to_string());
     let mut spool = top.section("spool");
+    let mut canary = top.section("canary");
     let mut log = top.section("log");
     let given = Overrides {
         collector: top.text("collector"),
@@ -141,6 +150,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
         window: top.text("window"),
         spool_max_bytes: max_bytes(&mut spool, "max_bytes"),
         executor_socket: top.text("executor_socket"),
+        canary_interval: canary.text("interval"),
         log: log.text("filter"),
         log_format: log.text("format"),
     };
@@ -149,7 +159,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
     }
     let mut probes = top.section("probes");
     read_probes(&mut probes, &mut only.probes);
-    for section in [spool, log, probes, top] {
+    for section in [spool, canary, log, probes, top] {
         section.finish();
     }
     let faults = noted.into_result().err().map(|Faults(lines)| lines);
@@ -203,6 +213,7 @@ fn overlay(under: Overrides, over: &Overrides) -> Overrides {
         window: pick(&over.window, under.window),
         spool_max_bytes: pick(&over.spool_max_bytes, under.spool_max_bytes),
         executor_socket: pick(&over.executor_socket, under.executor_socket),
+        canary_interval: pick(&over.canary_interval, under.canary_interval),
         log: pick(&over.log, under.log),
         log_format: pick(&over.log_format, under.log_format),
     }
@@ -244,6 +255,13 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
             None
         }
     };
+    let canary_interval = match parse_canary(given.canary_interval.as_deref().unwrap_or(DEFAULT_CANARY)) {
+        Ok(interval) => Some(interval),
+        Err(why) => {
+            fault(format!("canary.interval: {why}"));
+            None
+        }
+    };
     let log_format = match given.log_format.as_deref().unwrap_or("human").parse::<Format>() {
         Ok(format) => Some(format),
         Err(why) => {
@@ -258,6 +276,7 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
         window: window?,
         spool_max_bytes: spool_max_bytes?,
         executor_socket: given.executor_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
+        canary_interval: canary_interval?,
         processes: rest.processes,
         probes: rest.probes,
         log: given.log.unwrap_or_else(|| skep_runtime::telemetry::DEFAULT_FILTER.to_owned()),
@@ -282,6 +301,19 @@ fn parse_window(text: &str) -> Result<Duration, String> {
         return Err(format!("{text:?} is not between 1s and 1h"));
     }
     Ok(window)
+}
+
+/// `None` for no canaries. One that comes more seldom than once an hour tells nobody in time.
+fn parse_canary(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let interval = humantime::parse_duration(text).map_err(|why| format!("{text:?} is not a time: {why}"))?;
+    match interval {
+        Duration::ZERO => Ok(None),
+        _ if (SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&interval) => Ok(Some(interval)),
+        _ => Err(format!("{text:?} is neither 0 nor between 1s and 1h")),
+    }
 }
 
 fn parse_spool(text: Option<&str>) -> Result<u64, String> {
@@ -345,6 +377,21 @@ mod tests {
     }
 
     #[test]
+    fn canaries_can_be_had_seldom_or_not_at_all_but_not_always() {
+        let interval = |text: &str| {
+            let text = format!("[canary]\ninterval = \"{text}\"\n");
+            load(Some((Path::new("agent.toml"), &text)), &flags()).map(|config| config.canary_interval)
+        };
+        assert_eq!(interval("5s").unwrap(), Some(Duration::from_secs(5)));
+        assert_eq!((interval("0").unwrap(), interval("0s").unwrap(), interval("off").unwrap()), (None, None, None));
+        assert_eq!(load(None, &flags()).unwrap().canary_interval, Some(Duration::from_secs(60)));
+        for (wrong, why) in [("5ms", "is neither 0 nor between 1s and 1h"), ("often", "is not a time")] {
+            let Faults(lines) = interval(wrong).unwrap_err();
+            assert!(lines.len() == 1 && lines[0].contains(why) && lines[0].contains("canary.interval"), "{lines:?}");
+        }
+    }
+
+    #[test]
     fn values_of_a_file_with_faults_are_looked_at_too() {
         let text = "windwo = 1\nwindow = \"5ms\"\n[spool]\nmax_bytes = 5\n";
         let Faults(lines) = load(Some((Path::new("agent.toml"), text)), &flags()).unwrap_err();
@@ -364,6 +411,7 @@ mod tests {
         assert_eq!(from_file.window, built_in.window);
         assert_eq!(from_file.state_dir, built_in.state_dir);
         assert_eq!(from_file.spool_max_bytes, built_in.spool_max_bytes);
+        assert_eq!(from_file.canary_interval, built_in.canary_interval);
         assert_eq!(from_file.processes, built_in.processes);
         assert_eq!(from_file.probes, built_in.probes);
         assert_eq!((from_file.log, from_file.log_format), (built_in.log, built_in.log_format));

@@ -46,11 +46,17 @@ pub struct Skep {
 impl Skep {
     /// Starts everything and returns when the agent's node is connected.
     pub fn up(data: &Path, extra: &[&str]) -> Self {
+        Self::up_with(data, extra, &[])
+    }
+
+    /// As [`Skep::up`], with these variables in the environment of all programs.
+    pub fn up_with(data: &Path, extra: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = std::fs::File::create(data.join("up.log")).expect("log file");
         let up = Command::new(binary("skep"))
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(extra)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("second handle"))
             .stderr(log)
