@@ -6,12 +6,15 @@
 //!       ^                                             +--Acknowledge--------+
 //!       +----------------------------- commands ----------------------------+
 //! task canary  announcements ---Append--> thread spool
+//!       ^
+//!       +--- what is observed --- thread watch
 //! ```
 //!
 //! | channel | holds | when full |
 //! |---|---|---|
 //! | requests to the spool | [`worker::QUEUE`] | the sender waits; the ring buffer counts what it cannot hold meanwhile |
 //! | spool state | the newest | replaced |
+//! | what is observed | the newest | replaced |
 //! | commands to the relay | [`relay::QUEUE`] | dropped with a line in the log; the command runs out of time |
 //!
 //! Stop: probes and relay first, then the spool settles, then the shipper goes on until everything is acknowledged or its
@@ -36,11 +39,12 @@ use crate::canary::Canary;
 use crate::command::relay::Unanswered;
 use crate::command::{Relay, relay};
 use crate::config::Config;
+use crate::govern::desk::{Desk, Look};
 use crate::host;
 use crate::probe::{ProbeError, ProbeReport, Probes};
 use crate::ship::session::SessionContext;
 use crate::ship::{Credentials, CredentialsError, Greeting, Shipper};
-use crate::source::Source;
+use crate::source::{DOMAINS, Detail, Source};
 use crate::spool::store::SpoolError;
 use crate::spool::{Opened, Request, SpoolOptions, SpoolState, Store, worker};
 
@@ -161,9 +165,12 @@ impl Running {
 
         let spool_clock = clock.clone();
         let spool_thread = thread("spool", move || worker::run(store, requests, &spool_state_sender, &spool_clock))?;
+        let (detail, observed) = watch::channel(Detail::default());
         let watching = Watch {
+            desk: desk(config, &clock, &greeting.probes),
             source,
             aggregator,
+            detail,
             spool: spool.clone(),
             spool_state: spool_state.clone(),
             stop: intake.token(),
@@ -191,6 +198,7 @@ impl Running {
             interval: config.canary_interval,
             program,
             sees: seen_parts(&greeting.probes),
+            detail: observed,
             spool: spool.clone(),
             stop: intake.token(),
             clock: clock.clone(),
@@ -290,10 +298,22 @@ fn lock(config: &Config) -> Result<Option<std::fs::File>, AppError> {
     }
 }
 
-/// What the attached probes would see of a canary.
-fn seen_parts(probes: &[String]) -> Vec<&'static str> {
+/// What the attached probes would see of a canary, and the domain each part belongs to.
+fn seen_parts(probes: &[String]) -> Vec<(&'static str, &'static str)> {
     let watched = |domain: &str| probes.iter().any(|probe| probe == domain);
-    skep_wire::canary::PARTS.iter().filter(|(_, domain)| watched(domain)).map(|(part, _)| *part).collect()
+    skep_wire::canary::PARTS.into_iter().filter(|(_, domain)| watched(domain)).collect()
+}
+
+fn desk(config: &Config, clock: &Clock, probes: &[String]) -> Desk {
+    let watched = DOMAINS.into_iter().filter(|domain| probes.iter().any(|probe| probe == domain));
+    let now = Look {
+        now_ns: clock.boot_ns(),
+        now_us: clock.wall_us(),
+        own_ns: host::own_cpu_ns(),
+        costs: Vec::new(),
+        held_bytes: 0,
+    };
+    Desk::start(config.budget, config.window, watched.collect(), config.processes, &now)
 }
 
 fn greet(report: &ProbeReport, node: &str) -> Greeting {

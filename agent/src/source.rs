@@ -20,6 +20,35 @@ impl std::error::Error for SourceError {
     }
 }
 
+/// Parts of the probes that cost and can be switched off by themselves.
+pub const DOMAINS: [&str; 7] = ["cpu", "syscall", "tcp", "process", "socket", "block", "security"];
+
+/// What the probes of one domain cost the host since the last time this was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DomainCost {
+    /// One of [`DOMAINS`].
+    pub domain: &'static str,
+    /// Time their programs ran.
+    pub run_ns: u64,
+    /// How often they ran.
+    pub runs: u64,
+}
+
+/// How much the probes observe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detail {
+    /// Every how manieth system call is looked at; 1 for all. A power of two.
+    pub syscall_one_in: u32,
+    /// Domains that are switched off, the one switched off first in front.
+    pub off: Vec<&'static str>,
+}
+
+impl Default for Detail {
+    fn default() -> Self {
+        Self { syscall_one_in: 1, off: Vec::new() }
+    }
+}
+
 /// What the agent needs of its probes.
 pub trait Source: Send {
     /// Hands out the events that happened since the last call. To be called every 200 ms.
@@ -66,6 +95,15 @@ pub trait Source: Send {
 
     /// Memory the kernel holds for the probes, in bytes.
     fn map_bytes(&self) -> u64;
+
+    /// What the probes cost since the last call, by domain; a domain whose cost is not known is left out.
+    fn take_cost(&mut self) -> Vec<DomainCost>;
+
+    /// Observe as much as this from now on.
+    ///
+    /// # Errors
+    /// [`SourceError`]: everything is as before.
+    fn set_detail(&mut self, detail: &Detail) -> Result<(), SourceError>;
 }
 
 impl Source for crate::probe::Probes {
@@ -99,6 +137,16 @@ impl Source for crate::probe::Probes {
 
     fn map_bytes(&self) -> u64 {
         Self::map_bytes(self)
+    }
+
+    // TO BE REPLACED by the kernel side's own timing.
+    fn take_cost(&mut self) -> Vec<DomainCost> {
+        Vec::new()
+    }
+
+    // TO BE REPLACED by the kernel side's switches.
+    fn set_detail(&mut self, _detail: &Detail) -> Result<(), SourceError> {
+        Ok(())
     }
 }
 

@@ -9,9 +9,9 @@ use std::process::Command;
 use aya_obj::btf::{Btf, BtfKind};
 use rustix::process::Signal;
 use serde_json::Value;
-use skep_tests::{PATIENCE, Skep, eventually, send};
+use skep_tests::{PATIENCE, Skep, UNLIMITED, eventually, send};
 
-const OFTEN: [(&str, &str); 1] = [("SKEP_CANARY_INTERVAL", "2s")];
+const OFTEN: [(&str, &str); 2] = [UNLIMITED, ("SKEP_CANARY_INTERVAL", "2s")];
 
 fn up(data: &Path) -> Skep {
     Skep::up_with(data, &["--window", "1s"], &OFTEN)

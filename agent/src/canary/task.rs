@@ -12,9 +12,10 @@ use skep_wire::canary::{self, EXIT_CODE};
 use skep_wire::v1;
 use tokio::net::TcpSocket;
 use tokio::process::Command;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::rows::{self, Marked, Step};
+use crate::source::Detail;
 use crate::spool::{Append, Request};
 
 /// The first one comes this soon, unless they come more often than that: it tells whether the start went well.
@@ -30,8 +31,10 @@ pub struct Canary {
     pub interval: Option<Duration>,
     /// This program's file.
     pub program: PathBuf,
-    /// Parts the attached probes see; see [`canary::PARTS`].
-    pub sees: Vec<&'static str>,
+    /// Parts the attached probes see, with their domains; see [`canary::PARTS`].
+    pub sees: Vec<(&'static str, &'static str)>,
+    /// What is observed now.
+    pub detail: watch::Receiver<Detail>,
     /// Rows go here.
     pub spool: mpsc::Sender<Request>,
     /// When to stop.
@@ -65,12 +68,18 @@ impl Canary {
                 () = tokio::time::sleep(wait) => {}
                 () = self.stop.stopped() => return,
             }
-            let marked = Marked { marker: random_hex(), number, port: port.number, expects: self.sees.clone() };
+            let marked = Marked { marker: random_hex(), number, port: port.number, expects: self.expects() };
             if self.send(interval, &marked).await.is_err() {
                 return;
             }
             wait = jittered(interval, random_share());
         }
+    }
+
+    /// What must arrive while this much is observed.
+    fn expects(&self) -> Vec<&'static str> {
+        let detail = self.detail.borrow();
+        self.sees.iter().filter(|(_, domain)| !detail.off.contains(domain)).map(|(part, _)| *part).collect()
     }
 
     /// Announces one, durably, then runs it: its rows never come before its announcement.
@@ -189,7 +198,8 @@ mod tests {
         let canary = Canary {
             interval,
             program: program.into(),
-            sees: vec!["exec", "exit"],
+            sees: canary::PARTS.to_vec(),
+            detail: watch::channel(Detail { off: vec!["tcp"], ..Detail::default() }).1,
             spool,
             stop: stop.token(),
             clock: Clock::system(),
@@ -236,6 +246,12 @@ mod tests {
             drop(requests);
             task.await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_switched_off_is_not_expected() {
+        let (canary, _requests, _stop) = canary("/bin/true", None);
+        assert_eq!(canary.expects(), ["exec", "exit"]);
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! How well skep itself sees, as findings: canaries that do not arrive whole, nodes that fall silent.
+//! How well skep itself sees, as findings: canaries that do not arrive whole, nodes that fall silent, agents that observe
+//! less to keep to their budget.
 //!
 //! What is wrong is a finding, and so is its end, as one for the record. Between the two nothing is raised again.
 
@@ -8,6 +9,7 @@ use skep_wire::v1;
 
 use super::rows::Rows;
 use crate::detect::canary::{self, Broken, Canaries};
+use crate::detect::degraded::{self, Degraded, Depth, Sight};
 use crate::detect::finding::{Finding, Severity, quoted};
 use crate::detect::hold::{Hold, Key, Verdict};
 use crate::detect::silence::{self, Silence};
@@ -19,8 +21,11 @@ pub(super) const CANARY_MISSING: &str = "canary-missing";
 /// A node that promised to be heard of is not.
 pub(super) const NODE_SILENT: &str = "node-silent";
 
+/// An agent observes less than it could.
+pub(super) const AGENT_DEGRADED: &str = "agent-degraded";
+
 /// The rules of this file.
-pub(super) const RULES: [&str; 2] = [CANARY_MISSING, NODE_SILENT];
+pub(super) const RULES: [&str; 3] = [CANARY_MISSING, NODE_SILENT, AGENT_DEGRADED];
 
 /// `findings.kind` of them.
 pub(super) const KIND: &str = "self";
@@ -36,6 +41,7 @@ pub(super) const STATE: &str = "state=";
 pub(super) struct Vigil {
     canaries: Canaries,
     silence: Silence,
+    degraded: Degraded,
 }
 
 /// Something that is to become a finding.
@@ -95,7 +101,13 @@ impl Vigil {
         let heard = self.silence.window(&origin.node, window_us as i64, now_us);
         let heard = heard.map(|turn| silence_news(&origin.node, &origin.boot, &turn));
         let broken = self.canaries.window(origin).into_iter().map(|turn| canary_news(origin, turn));
-        heard.into_iter().chain(broken).collect()
+        let sight = self.degraded.window(&origin.node, host).map(|turn| sight_news(origin, turn));
+        heard.into_iter().chain(broken).chain(sight).collect()
+    }
+
+    /// Takes a row of `loss`.
+    pub(super) fn ledger(&mut self, origin: &Origin, row: &Row<'_>) {
+        self.degraded.ledger(&origin.node, row);
     }
 
     /// To be called every second.
@@ -110,6 +122,7 @@ impl Vigil {
         match rule {
             CANARY_MISSING => self.canaries.restore(node, trouble),
             NODE_SILENT => self.silence.restore(node, trouble),
+            AGENT_DEGRADED => self.degraded.restore(node, state),
             _ => {}
         }
     }
@@ -141,7 +154,7 @@ impl News {
             workload,
             process: self.process,
             aim: None,
-            attack: if key.programs == OVER { &[] } else { &["T1562.006"] },
+            attack: if self.severity >= Severity::High { &["T1562.006"] } else { &[] },
             evidence,
             evidence_sql: self.evidence_sql,
             coverage: 1.0,
@@ -255,4 +268,56 @@ fn silence_news(node: &str, boot: &str, turn: &silence::Turn) -> News {
             quoted(node)
         ),
     }
+}
+
+fn sight_news(origin: &Origin, turn: degraded::Turn) -> News {
+    let (state, severity, title, sight) = match turn {
+        degraded::Turn::Restored(sight) => {
+            (OVER, Severity::Info, "everything is observed again: it fits the budget".to_owned(), sight)
+        }
+        degraded::Turn::Lowered(depth, sight) => {
+            let severity = if depth == Depth::SwitchedOff { Severity::Medium } else { Severity::Low };
+            (depth.as_str(), severity, given_up(depth, &sight), sight)
+        }
+    };
+    let mut evidence = vec![
+        format!("syscall_one_in={}", sight.one_in),
+        format!("off={}", sight.off.join(",")),
+        format!("spent_ratio={:.4}", sight.spent),
+    ];
+    evidence.extend(sight.budget.map(|budget| format!("budget_ratio={budget}")));
+    News {
+        rule: AGENT_DEGRADED,
+        state: state.to_owned(),
+        severity,
+        title,
+        evidence,
+        evidence_sql: format!(
+            "SELECT time, until, probe, reason, detail FROM loss WHERE node = {} AND reason IN ('sampled', \
+             'switched_off', 'shrunk') AND attempted IS NULL ORDER BY until DESC LIMIT 100",
+            quoted(&origin.node)
+        ),
+        node: origin.node.clone(),
+        boot: origin.boot.clone(),
+        workload: None,
+        process: None,
+    }
+}
+
+fn given_up(depth: Depth, sight: &Sight) -> String {
+    let mut parts = Vec::new();
+    if !sight.off.is_empty() {
+        parts.push(format!("{} not watched", sight.off.join(" and ")));
+    }
+    if sight.one_in > 1 {
+        parts.push(format!("1 system call in {} looked at", sight.one_in));
+    }
+    if let Some(processes) = sight.processes {
+        parts.push(format!("only {processes} processes known"));
+    }
+    if parts.is_empty() {
+        parts.push(format!("{} for a part of the window", depth.as_str().replace('_', " ")));
+    }
+    let budget = sight.budget.map_or(String::new(), |budget| format!(" of {} % of a core", budget * 100.0));
+    format!("the agent observes less to keep to its budget{budget}: {}", parts.join(", "))
 }

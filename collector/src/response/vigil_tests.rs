@@ -143,3 +143,26 @@ fn a_node_that_falls_silent_is_a_finding_across_a_restart_of_the_collector() {
     let heard = observe(&mut next, window(), 201);
     assert_eq!(heard, ["info: node-silent: the node is heard of again after 151 s"]);
 }
+
+#[test]
+fn an_agent_that_observes_less_is_a_finding_and_so_is_its_end() {
+    let gauges = |more: &[(&str, &str, f64)]| {
+        let mut row = Builder::new(&tables::HOST);
+        let always = [("agent_detail_level", "", 3.0), ("agent_budget_cpu_ratio", "", 0.003)];
+        for (metric, label, value) in always.iter().chain(more) {
+            row.int("time", 6).float("window_s", 1.0).text("metric", metric).text("label", label);
+            row.float("value", *value).end_row().unwrap();
+        }
+        row.finish().unwrap()
+    };
+    let mut responder = responder();
+    let found = observe(&mut responder, gauges(&[("agent_syscall_one_in", "", 8.0)]), 1);
+    let title = "agent-degraded: the agent observes less to keep to its budget of 0.3 % of a core: ";
+    assert_eq!(found, [format!("low: {title}1 system call in 8 looked at")]);
+    let found = observe(&mut responder, gauges(&[("agent_domain_off", "cpu", 1.0)]), 2);
+    assert_eq!(found, [format!("medium: {title}cpu not watched")]);
+    let found = observe(&mut responder, gauges(&[]), 3);
+    assert_eq!(found, ["info: agent-degraded: everything is observed again: it fits the budget"]);
+    let found = observe(&mut responder, gauges(&[("agent_syscall_one_in", "", 2.0)]), 4);
+    assert_eq!(found.len(), 1, "news again: {found:?}");
+}

@@ -60,6 +60,7 @@ impl Watch {
                     }
                     found.news(news);
                 }),
+                "loss" => chunk::rows(chunk).for_each(|row| self.vigil.ledger(origin, &row)),
                 "connections" => chunk::rows(chunk).for_each(|row| {
                     found.news(self.vigil.connection(origin, &row));
                 }),
