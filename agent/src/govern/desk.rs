@@ -145,7 +145,7 @@ impl Desk {
             let detail = governor.detail();
             let one_in = detail.syscall_one_in;
             if one_in > 1 && !detail.off.contains(&SAMPLED) {
-                let text = format!("1 system call in {one_in} was looked at, and counted as {one_in}");
+                let text = format!("1 system call in {one_in} was looked at");
                 rows.push(LossRow::uncounted_of(SAMPLED, span, ledger::SAMPLED, text));
             }
             for domain in &detail.off {
@@ -247,7 +247,7 @@ mod tests {
         assert!(rows.iter().all(|row| row.probe == "syscall" && row.reason == "sampled" && row.counts.is_none()));
         let spans: Vec<_> = rows.iter().map(|row| (row.from_us / 1_000_000, row.until_us / 1_000_000)).collect();
         assert_eq!(spans, [(102, 110), (110, 120), (120, 130), (130, 132)]);
-        assert_eq!(rows[0].detail.as_deref(), Some("1 system call in 8 was looked at, and counted as 8"));
+        assert_eq!(rows[0].detail.as_deref(), Some("1 system call in 8 was looked at"));
     }
 
     #[test]

@@ -309,7 +309,7 @@ fn given_up(depth: Depth, sight: &Sight) -> String {
     if !sight.off.is_empty() {
         parts.push(format!("{} not watched", sight.off.join(" and ")));
     }
-    if sight.one_in > 1 {
+    if sight.one_in > 1 && !sight.off.iter().any(|domain| domain == "syscall") {
         parts.push(format!("1 system call in {} looked at", sight.one_in));
     }
     if let Some(processes) = sight.processes {

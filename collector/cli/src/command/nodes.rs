@@ -93,7 +93,7 @@ impl Cost {
     /// For people: `full`, or what is left out.
     fn detail(&self) -> String {
         let mut parts: Vec<String> = self.off.iter().map(|domain| format!("no {domain}")).collect();
-        if self.one_in > 1 {
+        if self.one_in > 1 && !self.off.iter().any(|domain| domain == "syscall") {
             parts.insert(0, format!("1 syscall in {}", self.one_in));
         }
         match (self.detail_level, parts.as_slice()) {
