@@ -5,12 +5,16 @@
 //! task relay     executor receipts ----Append-->      ^                     |
 //!       ^                                             +--Acknowledge--------+
 //!       +----------------------------- commands ----------------------------+
+//! task canary  announcements ---Append--> thread spool
+//!       ^
+//!       +--- what is observed --- thread watch
 //! ```
 //!
 //! | channel | holds | when full |
 //! |---|---|---|
 //! | requests to the spool | [`worker::QUEUE`] | the sender waits; the ring buffer counts what it cannot hold meanwhile |
 //! | spool state | the newest | replaced |
+//! | what is observed | the newest | replaced |
 //! | commands to the relay | [`relay::QUEUE`] | dropped with a line in the log; the command runs out of time |
 //!
 //! Stop: probes and relay first, then the spool settles, then the shipper goes on until everything is acknowledged or its
@@ -31,14 +35,16 @@ use crate::aggregate::cgroup::{Cgroups, Hierarchy};
 use crate::aggregate::identity::Identities;
 use crate::aggregate::lookup::Host;
 use crate::aggregate::watch::{Watch, WatchError};
+use crate::canary::Canary;
 use crate::command::relay::Unanswered;
 use crate::command::{Relay, relay};
 use crate::config::Config;
+use crate::govern::desk::{Desk, Look};
 use crate::host;
 use crate::probe::{ProbeError, ProbeReport, Probes};
 use crate::ship::session::SessionContext;
 use crate::ship::{Credentials, CredentialsError, Greeting, Shipper};
-use crate::source::Source;
+use crate::source::{DOMAINS, Detail, Source};
 use crate::spool::store::SpoolError;
 use crate::spool::{Opened, Request, SpoolOptions, SpoolState, Store, worker};
 
@@ -69,6 +75,9 @@ pub enum AppError {
     /// Threads.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+    /// The canary is this program, called in another way.
+    #[error("this program's own file is not known")]
+    OwnFile(#[source] std::io::Error),
     /// Signals.
     #[error(transparent)]
     Signal(#[from] SignalError),
@@ -139,12 +148,14 @@ struct Running {
     spool_thread: JoinHandle<()>,
     watch_thread: JoinHandle<Result<(), WatchError>>,
     relay_task: tokio::task::JoinHandle<()>,
+    canary_task: tokio::task::JoinHandle<()>,
     ship_task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
     fn start<S: Source + 'static>(config: &Config, intake: Shutdown, parts: Parts<S>) -> Result<Self, AppError> {
         let Parts { clock, store, source, aggregator, greeting } = parts;
+        let program = std::env::current_exe().map_err(AppError::OwnFile)?;
         let ending = Shutdown::new();
         let state = SpoolState::of(&store);
         let receipt = state.receipt;
@@ -154,9 +165,12 @@ impl Running {
 
         let spool_clock = clock.clone();
         let spool_thread = thread("spool", move || worker::run(store, requests, &spool_state_sender, &spool_clock))?;
+        let (detail, observed) = watch::channel(Detail::default());
         let watching = Watch {
+            desk: desk(config, &clock, &greeting.probes),
             source,
             aggregator,
+            detail,
             spool: spool.clone(),
             spool_state: spool_state.clone(),
             stop: intake.token(),
@@ -180,12 +194,22 @@ impl Running {
             unanswered: Unanswered::default(),
         };
         let relay_task = task(intake.component("relay"), relay.run());
+        let canary = Canary {
+            interval: config.canary_interval,
+            program,
+            sees: seen_parts(&greeting.probes),
+            detail: observed,
+            spool: spool.clone(),
+            stop: intake.token(),
+            clock: clock.clone(),
+        };
+        let canary_task = task(intake.component("canary"), canary.run());
         let context =
             SessionContext { spool: spool.clone(), spool_state, commands, stop: ending.token(), clock, linger: LINGER };
         let (collector, credentials) = (config.collector.clone(), config.credentials.clone());
         let shipper = Shipper { collector, credentials, greeting, context };
         let ship_task = task(ending.component("ship"), shipper.run());
-        Ok(Self { intake, ending, spool, spool_thread, watch_thread, relay_task, ship_task })
+        Ok(Self { intake, ending, spool, spool_thread, watch_thread, relay_task, canary_task, ship_task })
     }
 
     /// Whatever else goes wrong, the spool's thread is waited for: it may be writing.
@@ -200,11 +224,13 @@ impl Running {
             self.ship_task.abort();
         }
         let relay = self.relay_task.await;
+        let canary = self.canary_task.await;
         let ship = self.ship_task.await;
         drop(self.spool);
         join("spool", self.spool_thread)?;
         watched??;
         relay.map_err(|_| AppError::Broken { name: "relay" })?;
+        canary.map_err(|_| AppError::Broken { name: "canary" })?;
         drained?;
         ship.map_err(|_| AppError::Broken { name: "ship" })?;
         tracing::info!("stopped");
@@ -270,6 +296,24 @@ fn lock(config: &Config) -> Result<Option<std::fs::File>, AppError> {
             Ok(None)
         }
     }
+}
+
+/// What the attached probes would see of a canary, and the domain each part belongs to.
+fn seen_parts(probes: &[String]) -> Vec<(&'static str, &'static str)> {
+    let watched = |domain: &str| probes.iter().any(|probe| probe == domain);
+    skep_wire::canary::PARTS.into_iter().filter(|(_, domain)| watched(domain)).collect()
+}
+
+fn desk(config: &Config, clock: &Clock, probes: &[String]) -> Desk {
+    let watched = DOMAINS.into_iter().filter(|domain| probes.iter().any(|probe| probe == domain));
+    let now = Look {
+        now_ns: clock.boot_ns(),
+        now_us: clock.wall_us(),
+        own_ns: host::own_cpu_ns(),
+        costs: Vec::new(),
+        held_bytes: 0,
+    };
+    Desk::start(config.budget, config.window, watched.collect(), config.processes, &now)
 }
 
 fn greet(report: &ProbeReport, node: &str) -> Greeting {

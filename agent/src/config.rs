@@ -10,6 +10,7 @@ use skep_runtime::settings::{self, Faults, Section};
 use skep_runtime::telemetry::Format;
 use tonic::transport::Uri;
 
+use crate::govern::Budget;
 use crate::probe::{LogLevel, ProbeOptions};
 use crate::ship::credentials::CredentialPaths;
 
@@ -24,6 +25,26 @@ const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
 /// Windows longer than this would be late.
 const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
+
+/// Time between two canaries if nothing else is said.
+const DEFAULT_CANARY: &str = "60s";
+
+/// Share of a core the agent may use if nothing else is said. Built without optimisation it is not the agent that runs
+/// on anybody's hosts, and costs ten times as much.
+const DEFAULT_CPU_RATIO: f64 = if cfg!(debug_assertions) { 0.1 } else { 0.01 };
+
+/// Less than this of a core cannot be measured, let alone be kept to.
+const LEAST_CPU_RATIO: f64 = 0.0001;
+
+/// Nobody has as many.
+const MOST_CORES: f64 = 65_536.0;
+
+/// Memory the agent may hold if nothing else is said: 60 MB of its own and the kernel maps as they are by default, with
+/// room for a busy host.
+const DEFAULT_MEMORY_BYTES: u64 = 160 << 20;
+
+/// The agent does not get by with less.
+const LEAST_MEMORY_BYTES: u64 = 16 << 20;
 
 /// A spool smaller than this cannot hold one busy window.
 const SMALLEST_SPOOL_BYTES: u64 = 1 << 20;
@@ -55,6 +76,12 @@ pub struct Overrides {
     /// The executor's socket, on nodes that have one
     #[arg(long, env = "SKEP_EXECUTOR_SOCKET", value_name = "PATH", global = true)]
     pub executor_socket: Option<String>,
+    /// Time between two canaries, from 1s; 0 for none
+    #[arg(long, env = "SKEP_CANARY_INTERVAL", value_name = "TIME", global = true)]
+    pub canary_interval: Option<String>,
+    /// Share of one core the agent may use, probes included; 0 for as much as it takes
+    #[arg(long, env = "SKEP_CPU_BUDGET", value_name = "RATIO", global = true)]
+    pub cpu_budget: Option<String>,
     /// What to log: info, debug, skep_agent::ship=trace,info, ...
     #[arg(long, env = "SKEP_LOG", value_name = "FILTER", global = true)]
     pub log: Option<String>,
@@ -78,6 +105,10 @@ pub struct Config {
     pub spool_max_bytes: u64,
     /// The executor's socket.
     pub executor_socket: Option<PathBuf>,
+    /// Time between two canaries; `None` for none.
+    pub canary_interval: Option<Duration>,
+    /// What the agent may cost.
+    pub budget: Budget,
     /// Processes known at once.
     pub processes: usize,
     /// How the probes are loaded.
@@ -113,12 +144,13 @@ pub fn load(file: Option<(&Path, &str)>, overrides: &Overrides) -> Result<Config
 #[derive(Debug, Clone)]
 struct FileOnly {
     processes: usize,
+    memory_bytes: u64,
     probes: ProbeOptions,
 }
 
 impl Default for FileOnly {
     fn default() -> Self {
-        Self { processes: 65_536, probes: ProbeOptions::default() }
+        Self { processes: 65_536, memory_bytes: DEFAULT_MEMORY_BYTES, probes: ProbeOptions::default() }
     }
 }
 
@@ -131,6 +163,8 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
     let mut only = FileOnly::default();
     let max_bytes = |section: &mut Section, key: &str| section.integer(key, 0..=i64::MAX).map(|n| n.to_string());
     let mut spool = top.section("spool");
+    let mut canary = top.section("canary");
+    let mut budget = top.section("budget");
     let mut log = top.section("log");
     let given = Overrides {
         collector: top.text("collector"),
@@ -141,15 +175,23 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
         window: top.text("window"),
         spool_max_bytes: max_bytes(&mut spool, "max_bytes"),
         executor_socket: top.text("executor_socket"),
+        canary_interval: canary.text("interval"),
+        cpu_budget: budget.number("cpu_ratio", 0.0..=MOST_CORES).map(|ratio| ratio.to_string()),
         log: log.text("filter"),
         log_format: log.text("format"),
     };
     if let Some(processes) = top.integer("processes", 1024..=4_194_304) {
         only.processes = usize::try_from(processes).unwrap_or(only.processes);
     }
+    if let Some(bytes) = budget.integer("memory_bytes", 0..=i64::MAX) {
+        only.memory_bytes = bytes.unsigned_abs();
+        if bytes != 0 && only.memory_bytes < LEAST_MEMORY_BYTES {
+            budget.note("memory_bytes", format_args!("{bytes} is neither 0 nor at least {LEAST_MEMORY_BYTES}"));
+        }
+    }
     let mut probes = top.section("probes");
     read_probes(&mut probes, &mut only.probes);
-    for section in [spool, log, probes, top] {
+    for section in [spool, canary, budget, log, probes, top] {
         section.finish();
     }
     let faults = noted.into_result().err().map(|Faults(lines)| lines);
@@ -203,6 +245,8 @@ fn overlay(under: Overrides, over: &Overrides) -> Overrides {
         window: pick(&over.window, under.window),
         spool_max_bytes: pick(&over.spool_max_bytes, under.spool_max_bytes),
         executor_socket: pick(&over.executor_socket, under.executor_socket),
+        canary_interval: pick(&over.canary_interval, under.canary_interval),
+        cpu_budget: pick(&over.cpu_budget, under.cpu_budget),
         log: pick(&over.log, under.log),
         log_format: pick(&over.log_format, under.log_format),
     }
@@ -244,6 +288,20 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
             None
         }
     };
+    let canary_interval = match parse_canary(given.canary_interval.as_deref().unwrap_or(DEFAULT_CANARY)) {
+        Ok(interval) => Some(interval),
+        Err(why) => {
+            fault(format!("canary.interval: {why}"));
+            None
+        }
+    };
+    let cpu_ratio = match parse_cpu_budget(given.cpu_budget.as_deref()) {
+        Ok(ratio) => Some(ratio),
+        Err(why) => {
+            fault(format!("budget.cpu_ratio: {why}"));
+            None
+        }
+    };
     let log_format = match given.log_format.as_deref().unwrap_or("human").parse::<Format>() {
         Ok(format) => Some(format),
         Err(why) => {
@@ -258,6 +316,8 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
         window: window?,
         spool_max_bytes: spool_max_bytes?,
         executor_socket: given.executor_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
+        canary_interval: canary_interval?,
+        budget: Budget { cpu_ratio: cpu_ratio?, memory_bytes: (rest.memory_bytes != 0).then_some(rest.memory_bytes) },
         processes: rest.processes,
         probes: rest.probes,
         log: given.log.unwrap_or_else(|| skep_runtime::telemetry::DEFAULT_FILTER.to_owned()),
@@ -282,6 +342,30 @@ fn parse_window(text: &str) -> Result<Duration, String> {
         return Err(format!("{text:?} is not between 1s and 1h"));
     }
     Ok(window)
+}
+
+/// `None` for no canaries. One that comes more seldom than once an hour tells nobody in time.
+fn parse_canary(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let interval = humantime::parse_duration(text).map_err(|why| format!("{text:?} is not a time: {why}"))?;
+    match interval {
+        Duration::ZERO => Ok(None),
+        _ if (SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&interval) => Ok(Some(interval)),
+        _ => Err(format!("{text:?} is neither 0 nor between 1s and 1h")),
+    }
+}
+
+/// `None` for no budget.
+fn parse_cpu_budget(text: Option<&str>) -> Result<Option<f64>, String> {
+    let Some(text) = text else { return Ok(Some(DEFAULT_CPU_RATIO)) };
+    let ratio: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    match ratio {
+        0.0 => Ok(None),
+        _ if (LEAST_CPU_RATIO..=MOST_CORES).contains(&ratio) => Ok(Some(ratio)),
+        _ => Err(format!("{text} is neither 0 nor at least {LEAST_CPU_RATIO} of a core")),
+    }
 }
 
 fn parse_spool(text: Option<&str>) -> Result<u64, String> {
@@ -345,6 +429,43 @@ mod tests {
     }
 
     #[test]
+    fn canaries_can_be_had_seldom_or_not_at_all_but_not_always() {
+        let interval = |text: &str| {
+            let text = format!("[canary]\ninterval = \"{text}\"\n");
+            load(Some((Path::new("agent.toml"), &text)), &flags()).map(|config| config.canary_interval)
+        };
+        assert_eq!(interval("5s").unwrap(), Some(Duration::from_secs(5)));
+        assert_eq!((interval("0").unwrap(), interval("0s").unwrap(), interval("off").unwrap()), (None, None, None));
+        assert_eq!(load(None, &flags()).unwrap().canary_interval, Some(Duration::from_secs(60)));
+        for (wrong, why) in [("5ms", "is neither 0 nor between 1s and 1h"), ("often", "is not a time")] {
+            let Faults(lines) = interval(wrong).unwrap_err();
+            assert!(lines.len() == 1 && lines[0].contains(why) && lines[0].contains("canary.interval"), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_budget_is_a_share_of_a_core_and_some_memory_or_none() {
+        let budget = |text: &str| {
+            let text = format!("[budget]\n{text}\n");
+            load(Some((Path::new("agent.toml"), &text)), &flags()).map(|config| config.budget)
+        };
+        let both = Budget { cpu_ratio: Some(0.003), memory_bytes: Some(100_000_000) };
+        assert_eq!(budget("cpu_ratio = 0.003\nmemory_bytes = 100000000").unwrap(), both);
+        let neither = Budget { cpu_ratio: None, memory_bytes: None };
+        assert_eq!(budget("cpu_ratio = 0\nmemory_bytes = 0").unwrap(), neither);
+        for (wrong, line) in [
+            ("cpu_ratio = -1", "agent.toml: budget.cpu_ratio: -1 is not between 0 and 65536"),
+            ("cpu_ratio = 1e-9", "budget.cpu_ratio: 0.000000001 is neither 0 nor at least 0.0001 of a core"),
+            ("cpu_ratio = nan", "agent.toml: budget.cpu_ratio: NaN is not between 0 and 65536"),
+            ("memory_bytes = 5", "agent.toml: budget.memory_bytes: 5 is neither 0 nor at least 16777216"),
+        ] {
+            assert_eq!(budget(wrong).unwrap_err().0, [line]);
+        }
+        let over = Overrides { cpu_budget: Some("inf".to_owned()), ..flags() };
+        assert!(load(None, &over).is_err());
+    }
+
+    #[test]
     fn values_of_a_file_with_faults_are_looked_at_too() {
         let text = "windwo = 1\nwindow = \"5ms\"\n[spool]\nmax_bytes = 5\n";
         let Faults(lines) = load(Some((Path::new("agent.toml"), text)), &flags()).unwrap_err();
@@ -364,6 +485,10 @@ mod tests {
         assert_eq!(from_file.window, built_in.window);
         assert_eq!(from_file.state_dir, built_in.state_dir);
         assert_eq!(from_file.spool_max_bytes, built_in.spool_max_bytes);
+        let memory_bytes = Some(DEFAULT_MEMORY_BYTES);
+        assert_eq!(from_file.budget, Budget { cpu_ratio: Some(0.01), memory_bytes });
+        assert_eq!(built_in.budget, Budget { cpu_ratio: Some(DEFAULT_CPU_RATIO), memory_bytes });
+        assert_eq!(from_file.canary_interval, built_in.canary_interval);
         assert_eq!(from_file.processes, built_in.processes);
         assert_eq!(from_file.probes, built_in.probes);
         assert_eq!((from_file.log, from_file.log_format), (built_in.log, built_in.log_format));

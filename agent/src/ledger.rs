@@ -21,6 +21,15 @@ pub const SPOOL_CORRUPT: &str = "spool_corrupt";
 /// Reason of windows whose counters could not be read.
 pub const READ_FAILED: &str = "read_failed";
 
+/// Reason of spans in which only some observations of a probe were looked at, to keep to the agent's budget.
+pub const SAMPLED: &str = "sampled";
+
+/// Reason of spans in which a domain was switched off, to keep to the agent's budget.
+pub const SWITCHED_OFF: &str = "switched_off";
+
+/// Reason of spans in which fewer processes were known at once, to keep to the agent's budget.
+pub const SHRUNK: &str = "shrunk";
+
 /// Probe name of rows about the agent as a whole.
 pub const AGENT: &str = "agent";
 
@@ -70,10 +79,15 @@ impl LossRow {
 
     /// A span of which nobody knows what happened.
     pub fn uncounted(span: (i64, i64), reason: &str, detail: String) -> Self {
+        Self::uncounted_of(AGENT, span, reason, detail)
+    }
+
+    /// A span of which nobody knows what happened to `probe`'s observations.
+    pub fn uncounted_of(probe: &str, span: (i64, i64), reason: &str, detail: String) -> Self {
         Self {
             from_us: span.0,
             until_us: span.1,
-            probe: AGENT.to_owned(),
+            probe: probe.to_owned(),
             cpu: None,
             reason: reason.to_owned(),
             counts: None,

@@ -3,7 +3,8 @@
 //! Stages in flow order:
 //!
 //! [`probe`] -> [`aggregate`] -> [`spool`] -> [`ship`], and beside them [`command`], which carries orders to the executor
-//! and receipts back.
+//! and receipts back, and [`canary`], which lets the collector see whether all of this works.
+//! [`govern`] keeps all of it within its budget.
 //!
 //! Invariants: only `probe` names the loader or a map; only [`app`] makes channels and starts tasks; a batch leaves only
 //! after it is on disk; whatever is dropped is a row of the ledger.
@@ -23,6 +24,10 @@ pub mod spool;
 pub mod ship;
 
 pub mod command;
+
+pub mod canary;
+
+pub mod govern;
 
 pub mod app;
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use skep_agent::config::{Config, Overrides};
-use skep_agent::{app, config, doctor, heap};
+use skep_agent::{app, canary, config, doctor, heap};
 use skep_runtime::telemetry;
 
 const FAILED: u8 = 1;
@@ -49,6 +49,16 @@ enum Task {
         #[arg(long, required = true)]
         default: bool,
     },
+    /// What the agent itself runs now and then, to see whether its probes see it
+    #[command(hide = true)]
+    Canary {
+        /// Tells one from the others
+        #[arg(long)]
+        marker: String,
+        /// A port of this host where nobody listens
+        #[arg(long)]
+        port: u16,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -62,6 +72,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Task::Config { .. }) => print(config::DEFAULT_FILE, ExitCode::SUCCESS),
+        Some(Task::Canary { port, .. }) => ExitCode::from(canary::errand::run(port)),
         Some(Task::Doctor { format }) => examine(cli.config, &cli.overrides, matches!(format, DoctorFormat::Json)),
         None | Some(Task::Run) => run(cli.config, &cli.overrides),
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub use crate::probe::DomainCost;
 use crate::probe::reading::{Event, Mark, Reading};
 
 /// The counters of an epoch could not be read. Its observations are lost and nobody knows how many they were.
@@ -17,6 +18,24 @@ impl fmt::Display for SourceError {
 impl std::error::Error for SourceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(self.0.as_ref())
+    }
+}
+
+/// Parts of the probes that cost and can be switched off by themselves.
+pub const DOMAINS: [&str; 7] = ["cpu", "syscall", "tcp", "process", "socket", "block", "security"];
+
+/// How much the probes observe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detail {
+    /// Every how manieth system call is looked at; 1 for all. A power of two.
+    pub syscall_one_in: u32,
+    /// Domains that are switched off, the one switched off first in front.
+    pub off: Vec<&'static str>,
+}
+
+impl Default for Detail {
+    fn default() -> Self {
+        Self { syscall_one_in: 1, off: Vec::new() }
     }
 }
 
@@ -66,6 +85,15 @@ pub trait Source: Send {
 
     /// Memory the kernel holds for the probes, in bytes.
     fn map_bytes(&self) -> u64;
+
+    /// What the probes cost since the last call, by domain; a domain whose cost is not known is left out.
+    fn take_cost(&mut self) -> Vec<DomainCost>;
+
+    /// Observe as much as this from now on.
+    ///
+    /// # Errors
+    /// [`SourceError`]: everything is as before.
+    fn set_detail(&mut self, detail: &Detail) -> Result<(), SourceError>;
 }
 
 impl Source for crate::probe::Probes {
@@ -99,6 +127,19 @@ impl Source for crate::probe::Probes {
 
     fn map_bytes(&self) -> u64 {
         Self::map_bytes(self)
+    }
+
+    fn take_cost(&mut self) -> Vec<DomainCost> {
+        let mut costs = self.take_costs();
+        // One name for a domain everywhere else.
+        costs.iter_mut().filter(|cost| cost.domain == "network").for_each(|cost| cost.domain = "tcp");
+        costs
+    }
+
+    // TO BE COMPLETED: domains that are to be off are not switched off yet.
+    fn set_detail(&mut self, detail: &Detail) -> Result<(), SourceError> {
+        self.sample_syscalls(detail.syscall_one_in.max(1).ilog2());
+        Ok(())
     }
 }
 

@@ -14,6 +14,9 @@ pub mod generator;
 
 pub mod ledger;
 
+/// No budget for the agent's CPU time.
+pub const UNLIMITED: (&str, &str) = ("SKEP_CPU_BUDGET", "0");
+
 /// How long a step may take on a loaded two-core machine before the test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -46,13 +49,20 @@ pub struct Skep {
 }
 
 impl Skep {
-    /// Starts everything and returns when the agent's node is connected.
+    /// Starts everything and returns when the agent's node is connected. The agent takes what it needs: a test that
+    /// counts must not find that it was sampled.
     pub fn up(data: &Path, extra: &[&str]) -> Self {
+        Self::up_with(data, extra, &[UNLIMITED])
+    }
+
+    /// As [`Skep::up`], with these variables in the environment of all programs.
+    pub fn up_with(data: &Path, extra: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = std::fs::File::create(data.join("up.log")).expect("log file");
         let up = Command::new(binary("skep"))
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(extra)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("second handle"))
             .stderr(log)

@@ -19,7 +19,8 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 /// What the tests want on top.
-const TEST_TOOLS: [(&str, &str); 3] = [
+const TEST_TOOLS: [(&str, &str); 4] = [
+    ("gdb", "a test takes a probe out of the running agent"),
     ("python3-venv", "interop tests read the Parquet files with DuckDB"),
     ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),

@@ -7,7 +7,7 @@ use skep_wire::chunk::{Builder, ChunkError};
 use skep_wire::{tables, v1};
 
 use super::account::{Account, Statement, coverage};
-use super::gauges::{Gauges, OwnState};
+use super::gauges::{Gauge, Gauges, OwnState};
 use super::identity::Identities;
 use super::rows::{self, Family, Who};
 use super::window::{Span, Windows};
@@ -54,6 +54,8 @@ pub struct Aggregator {
     /// Whether the processes of before the agent have their rows.
     introduced: bool,
     own: OwnState,
+    /// Gauges of what the agent spends and gives up.
+    spending: Vec<Gauge>,
 }
 
 impl Aggregator {
@@ -92,6 +94,7 @@ impl Aggregator {
             first: true,
             introduced: false,
             own: OwnState::default(),
+            spending: Vec::new(),
         }
     }
 
@@ -103,6 +106,26 @@ impl Aggregator {
     /// What other stages say of themselves, for the next window's gauges.
     pub fn set_own(&mut self, own: OwnState) {
         self.own = own;
+    }
+
+    /// What was spent in the window that is about to be sealed, and given up.
+    pub fn set_spending(&mut self, spending: Vec<Gauge>) {
+        self.spending = spending;
+    }
+
+    /// Rows of `loss` for the next batch.
+    pub fn note(&mut self, rows: Vec<LossRow>) {
+        self.notes.extend(rows);
+    }
+
+    /// Knows at most so many processes from now on.
+    pub fn know_at_most(&mut self, processes: usize) {
+        self.identities.set_limit(processes);
+    }
+
+    /// Seconds since the window under way began.
+    pub fn elapsed_s(&self) -> f64 {
+        (self.clock.wall_us() - self.from_us).max(0) as f64 / 1e6
     }
 
     /// Before each drain: allows looks into `/proc` again.
@@ -284,7 +307,8 @@ impl Aggregator {
         self.own.identities = self.identities.len() as u64;
         self.own.identities_evicted = self.identities.evicted();
         let mut builder = Builder::new(&tables::HOST);
-        for gauge in self.gauges.read(span.length_s, self.own) {
+        let spending = std::mem::take(&mut self.spending);
+        for gauge in self.gauges.read(span.length_s, self.own).into_iter().chain(spending) {
             builder
                 .int("time", span.from_us)
                 .float("window_s", span.length_s)

@@ -100,6 +100,20 @@ impl Identities {
         }
     }
 
+    /// Knows at most so many processes from now on. Those that ended longest ago are forgotten first, and counted.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+        let mut evicted = false;
+        while self.table.len() > self.limit {
+            self.evict();
+            evicted = true;
+        }
+        if evicted {
+            self.table.shrink_to_fit();
+            self.newest.shrink_to_fit();
+        }
+    }
+
     /// Takes in every process there is; to be called once, when the probes are attached.
     pub fn seed(&mut self) {
         let all = self.lookup.all();

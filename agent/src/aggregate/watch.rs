@@ -10,8 +10,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::aggregator::{Aggregator, Sealed};
 use super::gauges::OwnState;
+use crate::govern::desk::{Desk, Look, Orders};
+use crate::host;
 use crate::probe::reading::Event;
-use crate::source::Source;
+use crate::source::{Detail, Source};
 use crate::spool::{Request, SpoolState};
 
 /// How often the ring buffer is emptied. With sealing right after, an event waits at most this long and a bit.
@@ -35,6 +37,10 @@ pub struct Watch<S> {
     pub source: S,
     /// The stage.
     pub aggregator: Aggregator,
+    /// Keeps both within their budget.
+    pub desk: Desk,
+    /// Told what is observed.
+    pub detail: watch::Sender<Detail>,
     /// Batches go here. When it is full the loop waits: the ring buffer fills up meanwhile and counts what it loses.
     pub spool: mpsc::Sender<Request>,
     /// What the spool says of itself.
@@ -58,6 +64,9 @@ impl<S: Source> Watch<S> {
             if self.stop.is_stopping() {
                 return self.finish();
             }
+            if self.desk.is_due(self.clock.boot_ns()) {
+                self.govern();
+            }
             if self.clock.wall_us() >= boundary_us {
                 self.end_window()?;
             } else {
@@ -78,6 +87,32 @@ impl<S: Source> Watch<S> {
         Ok(())
     }
 
+    /// Looks at the costs and does what they ask for.
+    fn govern(&mut self) {
+        let costs = self.source.take_cost();
+        let look = Look {
+            now_ns: self.clock.boot_ns(),
+            now_us: self.clock.wall_us(),
+            own_ns: host::own_cpu_ns(),
+            costs,
+            held_bytes: host::own_resident_bytes() + self.source.map_bytes(),
+        };
+        let Orders { detail, processes, rows } = self.desk.look(look);
+        self.aggregator.note(rows);
+        if let Some(detail) = detail {
+            match self.source.set_detail(&detail) {
+                Ok(()) => drop(self.detail.send_replace(detail)),
+                Err(error) => {
+                    tracing::error!(error = %crate::error::chain(&error), "the probes do not take another detail");
+                    self.desk.refused();
+                }
+            }
+        }
+        if let Some(processes) = processes {
+            self.aggregator.know_at_most(processes);
+        }
+    }
+
     fn end_window(&mut self) -> Result<(), WatchError> {
         let moved_us = self.clock.reanchor();
         if moved_us.abs() > 1_000_000 {
@@ -89,6 +124,9 @@ impl<S: Source> Watch<S> {
         let full = taken.finish()?;
         self.send_all(full)?;
         self.aggregator.set_own(self.own_state());
+        let (rows, gauges) = self.desk.end_window(self.clock.wall_us(), self.aggregator.elapsed_s());
+        self.aggregator.note(rows);
+        self.aggregator.set_spending(gauges);
         let sealed = match reading {
             Ok(reading) => self.aggregator.seal_window(&reading)?,
             Err(error) => {

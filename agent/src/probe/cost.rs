@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::sys::Stats;
-use skep_common::ledger::price;
+use skep_common::{ledger::price, state::Price};
 
 use super::{cpus::Cpus, programs::Standing, sys};
 
@@ -17,7 +17,7 @@ const CALLING_NS: u64 = 50;
 /// Programs that run for one that is counted: the entry of a system call goes with its return.
 const PROGRAMS_A_RUN: [u64; price::NAMES.len()] = [1, 2, 1, 1, 1];
 
-/// What a domain's programs cost since they were loaded, by their own measure.
+/// What a domain's programs cost, by their own measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DomainCost {
     /// One of [`price::NAMES`].
@@ -75,11 +75,51 @@ pub(super) fn by_program(standing: &Standing) -> Vec<ProgramCost> {
 }
 
 pub(super) fn by_domain(cpus: &Cpus) -> Vec<DomainCost> {
-    let prices = cpus.prices();
-    let domains = price::NAMES.iter().zip(PROGRAMS_A_RUN).zip(prices);
-    let cost = |((domain, programs), price): ((&&'static str, u64), skep_common::state::Price)| {
-        let each_ns = price.timed_ns.checked_div(price.timed).unwrap_or(0);
-        DomainCost { domain, runs: price.runs, run_ns: price.runs * programs * CALLING_NS + price.whole * each_ns }
+    let now = cpus.prices();
+    let domains = price::NAMES.iter().zip(PROGRAMS_A_RUN).zip(now);
+    domains.map(|((domain, programs), now)| cost(domain, programs, now, average_ns(now).unwrap_or(0))).collect()
+}
+
+/// What was spent between two readings of the prices. Runs are taken for as dear as those timed between the two, so that
+/// a change of what they do shows at once.
+pub(super) fn between(before: &[Price], now: &[Price]) -> Vec<DomainCost> {
+    let spent = |before: &Price, now: &Price| Price {
+        runs: now.runs.saturating_sub(before.runs),
+        whole: now.whole.saturating_sub(before.whole),
+        timed: now.timed.saturating_sub(before.timed),
+        timed_ns: now.timed_ns.saturating_sub(before.timed_ns),
     };
-    domains.map(cost).collect()
+    let domains = price::NAMES.iter().zip(PROGRAMS_A_RUN).zip(before.iter().zip(now));
+    let one = |((domain, programs), (before, now)): ((&&'static str, u64), (&Price, &Price))| {
+        let spent = spent(before, now);
+        cost(domain, programs, spent, average_ns(spent).or(average_ns(*now)).unwrap_or(0))
+    };
+    domains.map(one).collect()
+}
+
+fn average_ns(price: Price) -> Option<u64> {
+    price.timed_ns.checked_div(price.timed)
+}
+
+fn cost(domain: &'static str, programs: u64, price: Price, each_ns: u64) -> DomainCost {
+    DomainCost { domain, runs: price.runs, run_ns: price.runs * programs * CALLING_NS + price.whole * each_ns }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_costs_what_runs_cost_since_the_last_look() {
+        let price = |runs, whole, timed, timed_ns| Price { runs, whole, timed, timed_ns };
+        let none = price(0, 0, 0, 0);
+        let before = [none, price(1000, 1000, 10, 9000), none, none, none];
+        let mut now = before;
+        now[1] = price(3000, 1008, 12, 9400);
+        let syscall = between(&before, &now)[1];
+        assert_eq!((syscall.domain, syscall.runs), ("syscall", 2000));
+        assert_eq!(syscall.run_ns, 2000 * 2 * CALLING_NS + 8 * 200);
+        now[1] = price(3000, 1008, 10, 9000);
+        assert_eq!(between(&before, &now)[1].run_ns, 2000 * 2 * CALLING_NS + 8 * 900, "none was timed: as ever");
+    }
 }

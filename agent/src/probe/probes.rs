@@ -8,8 +8,9 @@ use std::{
 
 use skep_common::{
     aggregate::{CellKey, Count, Usage, UsageKey, Wait},
-    ledger::{Counters, column, probe},
+    ledger::{Counters, column, price, probe},
     offset::need,
+    state::Price,
 };
 
 use super::{
@@ -63,6 +64,8 @@ pub struct Probes {
     adopted_epoch: u64,
     /// Nobody will say that something is safe: it is taken for safe when it is handed out.
     forgetful: bool,
+    /// The prices at the last [`Probes::take_costs`].
+    paid: [Price; price::LEN],
 }
 
 /// The maps behind the caches, of one parity.
@@ -192,6 +195,7 @@ impl Probes {
         let (epoch, from_ns) = cpus.epoch();
         Ok(Self {
             standing,
+            paid: cpus.prices(),
             cpus,
             ring,
             sides,
@@ -301,6 +305,14 @@ impl Probes {
     /// What the programs cost since they were loaded, by their own measure.
     pub fn domain_costs(&self) -> Vec<super::DomainCost> {
         cost::by_domain(&self.cpus)
+    }
+
+    /// What the programs cost since the last call, or since the start, by their own measure.
+    pub fn take_costs(&mut self) -> Vec<super::DomainCost> {
+        let now = self.cpus.prices();
+        let costs = cost::between(&self.paid, &now);
+        self.paid = now;
+        costs
     }
 
     /// Measures one system call in `1 << shift` from now on; at most one in 32,768.

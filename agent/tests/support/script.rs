@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use skep_agent::probe::reading::{CpuReading, Event, Exec, Latency, ProbeLedger, ProcessKey, Reading, Subject};
-use skep_agent::source::{Source, SourceError};
+use skep_agent::source::{Detail, DomainCost, Source, SourceError};
 use skep_runtime::clock::Clock;
 
 /// Shared with the test.
@@ -16,6 +16,10 @@ pub(crate) struct Stage {
     delivered: u64,
     lost: u64,
     slices: u64,
+    /// What system calls cost between two looks while every one is observed.
+    pub(crate) syscalls_cost_ns: u64,
+    /// Every detail that was asked for.
+    pub(crate) detail: Vec<Detail>,
 }
 
 /// The probes.
@@ -85,7 +89,10 @@ impl Source for Script {
         let mut stage = self.stage.lock().unwrap();
         std::mem::take(&mut stage.events).into_iter().for_each(|event| sink(event, 0));
         let from_ns = std::mem::replace(&mut self.from_ns, self.clock.boot_ns());
-        let Stage { attempted, delivered, lost, slices, .. } = std::mem::take(&mut *stage);
+        let attempted = std::mem::take(&mut stage.attempted);
+        let delivered = std::mem::take(&mut stage.delivered);
+        let lost = std::mem::take(&mut stage.lost);
+        let slices = std::mem::take(&mut stage.slices);
         let lost = if lost == 0 { Vec::new() } else { vec![("ring_full", lost)] };
         Ok(Reading {
             from_ns,
@@ -101,6 +108,17 @@ impl Source for Script {
 
     fn map_bytes(&self) -> u64 {
         4096
+    }
+
+    fn take_cost(&mut self) -> Vec<DomainCost> {
+        let stage = self.stage.lock().unwrap();
+        let one_in = u64::from(stage.detail.last().map_or(1, |detail| detail.syscall_one_in));
+        vec![DomainCost { domain: "syscall", run_ns: stage.syscalls_cost_ns / one_in, runs: 1 }]
+    }
+
+    fn set_detail(&mut self, detail: &Detail) -> Result<(), SourceError> {
+        self.stage.lock().unwrap().detail.push(detail.clone());
+        Ok(())
     }
 }
 

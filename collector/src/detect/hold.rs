@@ -108,6 +108,14 @@ impl Hold {
         self.held.insert(key, Held { finding: finding.to_owned(), since_us: now_us, raised: true, held_back: 0 });
     }
 
+    /// Ends holds before their time: what they are about has changed.
+    pub fn release(&mut self, over: impl Fn(&Key) -> bool) {
+        let over: Vec<Key> = self.held.keys().filter(|key| over(key)).cloned().collect();
+        for key in over {
+            self.forget(&key);
+        }
+    }
+
     /// Ends holds that are over; returns what was held back and not told yet.
     pub fn tick(&mut self, now_us: i64) -> Vec<Told> {
         let over: Vec<Key> = self
@@ -184,6 +192,19 @@ mod tests {
         let told = hold.tick(HOLD_US);
         assert_eq!(told, [Told { key: key(1), finding: "f".to_owned(), held_back: 1 }]);
         assert_eq!(hold.tick(2 * HOLD_US), []);
+    }
+
+    #[test]
+    fn a_released_key_is_raised_anew_and_its_count_is_not_forgotten() {
+        let mut hold = Hold::default();
+        for at in 0..3 {
+            if matches!(hold.ask(&key(1), at), Verdict::Raise { .. }) {
+                hold.raised(key(1), "f", at);
+            }
+        }
+        hold.release(|key| key.node == "n");
+        assert_eq!(hold.ask(&key(1), 4), Verdict::Raise { held_back: 0 });
+        assert_eq!(hold.tick(5), [Told { key: key(1), finding: "f".to_owned(), held_back: 2 }]);
     }
 
     #[test]

@@ -2,15 +2,21 @@
 //!
 //! * [`responder`]: durable rows in, rows to store and commands to send out.
 //! * [`watch`]: rows to findings.
+//! * [`vigil`]: how well skep itself sees, as findings.
 //! * [`rows`]: collects the rows of one call.
 
 pub mod responder;
 
 mod watch;
 
+mod vigil;
+
 mod rows;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod vigil_tests;
 
 pub use responder::{OWN_NODE, Outgoing, Output, Responder, Setup};

@@ -109,6 +109,7 @@ impl Responder {
                     }
                 }
                 "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk),
+                "canaries" if origin.node != OWN_NODE => self.watch.restore_canaries(origin, chunk, now_us),
                 "cpu" if origin.node != OWN_NODE => self.watch.restore_cpu(origin, chunk),
                 _ => {}
             }
@@ -225,7 +226,8 @@ impl Responder {
         Ok((v1::ActReply { state: state.as_str().to_owned(), detail }, out.finish()))
     }
 
-    /// Call about once a second: lets pending actions expire and notices commands that were never answered.
+    /// Call about once a second: lets pending actions expire, notices commands that were never answered, and nodes that
+    /// fell silent.
     pub fn tick(&mut self, now_us: i64) -> Output {
         let mut out = Pending::default();
         for (id, event) in self.ledger.overdue(now_us) {
@@ -235,7 +237,10 @@ impl Responder {
             };
             self.change(&id, event, Cause { actor: "collector", detail }, now_us, &mut out);
         }
-        self.watch.tick(now_us, &mut out.rows);
+        let findings = self.watch.tick(now_us, &mut self.draw, &mut out.rows);
+        for finding in findings {
+            self.consider(&finding, now_us, &mut out);
+        }
         out.finish()
     }
 

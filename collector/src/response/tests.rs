@@ -43,7 +43,8 @@ fn cpu(time_us: i64, coverage: f64, usage: &[(&str, f64)]) -> v1::Chunk {
         rows.text("workload", workload).text("cgroup", cgroup).int("cgroup_id", 77).text("attribution", "exact");
         rows.int("on_cpu_ns", (cores * 10e9) as i64).int("slices", 1).int("voluntary_switches", 0);
         rows.int("involuntary_switches", 0).int("run_queue_delay_count", 0).int("run_queue_delay_sum_ns", 0);
-        rows.histogram("run_queue_delay", []).float("coverage", coverage);
+        rows.histogram("run_queue_delay", []).int("migrations", 0).int("off_cpu_count", 0).int("off_cpu_sum_ns", 0);
+        rows.histogram("off_cpu", []).float("coverage", coverage);
         rows.end_row().unwrap();
     }
     rows.finish().unwrap()

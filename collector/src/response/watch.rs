@@ -7,6 +7,7 @@ use skep_wire::envelope::Origin;
 use skep_wire::v1;
 
 use super::rows::Rows;
+use super::vigil::{self, News, Vigil};
 use crate::detect::exec::Exec;
 use crate::detect::finding::{Aim, Finding, Severity, quoted};
 use crate::detect::hold::{Hold, Key, Verdict};
@@ -25,6 +26,7 @@ const MAX_EVIDENCE: usize = 2_000;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     series: Series,
+    vigil: Vigil,
     hold: Hold,
     /// Node to the share of its execs that arrived, by its last ledger: events come ahead of the ledger of their
     /// window.
@@ -48,7 +50,20 @@ impl Watch {
         let mut found = Found { origin, now_us, draw, rows, hold: &mut self.hold, findings: Vec::new() };
         for chunk in &batch.chunks {
             match chunk.table.as_str() {
-                "processes" => chunk::rows(chunk).for_each(|row| found.exec(&row, coverage)),
+                "canaries" => chunk::rows(chunk).for_each(|row| {
+                    found.news(self.vigil.canary(origin, &row, now_us));
+                }),
+                "processes" => chunk::rows(chunk).for_each(|row| {
+                    let (canary, news) = self.vigil.process(origin, &row);
+                    if !canary {
+                        found.exec(&row, coverage);
+                    }
+                    found.news(news);
+                }),
+                "loss" => chunk::rows(chunk).for_each(|row| self.vigil.ledger(origin, &row)),
+                "connections" => chunk::rows(chunk).for_each(|row| {
+                    found.news(self.vigil.connection(origin, &row));
+                }),
                 "cpu" => {
                     for window in usage::windows(chunk) {
                         let scored = self.series.window(&origin.node, &origin.boot, &window);
@@ -58,7 +73,18 @@ impl Watch {
                 _ => {}
             }
         }
+        // A window's own batch carries its last events too: they come first.
+        if let Some(host) = batch.chunks.iter().find(|chunk| chunk.table == "host") {
+            found.news(self.vigil.window(origin, host, now_us));
+        }
         found.findings
+    }
+
+    /// Learns which canaries are under way without raising anything.
+    pub(super) fn restore_canaries(&mut self, origin: &Origin, chunk: &v1::Chunk, now_us: i64) {
+        for row in chunk::rows(chunk) {
+            self.vigil.restore_canary(origin, &row, now_us);
+        }
     }
 
     /// Learns windows without raising anything.
@@ -76,13 +102,17 @@ impl Watch {
                 continue;
             };
             let signals = [Signal::CpuCores, Signal::RunQueueDelay].into_iter().map(Signal::as_str);
-            let Some(rule) = rules::all().map(|rule| rule.id).chain(signals).find(|known| *known == rule) else {
-                continue;
-            };
+            let mut known = rules::all().map(|rule| rule.id).chain(signals).chain(vigil::RULES);
+            let Some(rule) = known.find(|known| *known == rule) else { continue };
             let evidence = row.text_list("evidence").unwrap_or_default();
             let value = |name: &str| evidence.iter().find_map(|item| item.strip_prefix(name)).unwrap_or_default();
             let programs = match row.text("kind") {
                 Some("event") => programs(value("exe="), value("parent_exe=")),
+                Some(vigil::KIND) => {
+                    let state = value(vigil::STATE).to_owned();
+                    self.vigil.restore(rule, row.text("target_node").unwrap_or_default(), &state);
+                    state
+                }
                 _ => String::new(),
             };
             let key = Key {
@@ -95,8 +125,8 @@ impl Watch {
         }
     }
 
-    /// Tells what was held back and not told yet.
-    pub(super) fn tick(&mut self, now_us: i64, rows: &mut Rows) {
+    /// Tells what was held back and not told yet; returns the findings that time alone makes.
+    pub(super) fn tick(&mut self, now_us: i64, draw: &mut Draw, rows: &mut Rows) -> Vec<Finding> {
         for told in self.hold.tick(now_us) {
             let detail = format!(
                 "{} more of {} by {} ({})",
@@ -109,6 +139,8 @@ impl Watch {
             let detail = format!("{evicted} workloads seen longest ago are no longer scored, for want of room");
             rows.audit(now_us, "collector", "evicted", "series", "", &detail);
         }
+        let news = self.vigil.tick(now_us);
+        news.into_iter().filter_map(|news| news.raise(now_us, draw, &mut self.hold, rows)).collect()
     }
 }
 
@@ -139,6 +171,12 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
+    fn news(&mut self, news: impl IntoIterator<Item = News>) {
+        for news in news {
+            self.findings.extend(news.raise(self.now_us, self.draw, self.hold, self.rows));
+        }
+    }
+
     fn exec(&mut self, row: &Row<'_>, coverage: f64) {
         let Some(exec) = Exec::read(row) else { return };
         for rule in rules::all().filter(|rule| (rule.matches)(&exec)) {

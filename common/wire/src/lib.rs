@@ -1,6 +1,7 @@
 //! What travels between skep's programs, and the tables it ends up in.
 //!
 //! * [`tables`]: every table's columns, once; schema, documentation and `skep tables` come from it.
+//! * [`canary`]: what a canary is called with and how it ends.
 //! * [`chunk`]: rows to columns and back, checked.
 //! * [`envelope`]: seal and open a batch.
 //! * `frame` (feature `socket`): messages between agent and executor.
@@ -11,6 +12,8 @@
 //! counted; an unknown table is stored nowhere and counted.
 
 #![forbid(unsafe_code)]
+
+pub mod canary;
 
 pub mod chunk;
 

@@ -281,6 +281,30 @@ pub const LOSS: Table = Table {
     sort: &["node", "probe", "time"],
 };
 
+/// What the agents ran to see whether they see.
+pub const CANARIES: Table = Table {
+    name: "canaries",
+    doc: "harmless marked processes the agents run to prove that what happens arrives here, a row for each step",
+    groups: &[
+        MOMENT,
+        &[
+            column(
+                "event",
+                Text,
+                "sent (about to be run), ran, failed (could not be run), or off (none will be run from here on)",
+            ),
+            column("marker", Text, "32 hex digits in the process's arguments; empty for off"),
+            column("number", Int, "counts from 1 in each life of the agent"),
+            column("port", Int, "port of 127.0.0.1 that the process connects to, where nobody listens"),
+            column("interval_s", Float, "time between two of them, give or take a fifth"),
+            column("expects", TextList, "what must arrive: exec, exit, connect; without what is not watched"),
+            maybe("pid", Int, "ran and failed: process id as the agent saw it"),
+            maybe("detail", Text, "failed and off: why"),
+        ],
+    ],
+    sort: &["node", "time"],
+};
+
 /// What the detector computed.
 pub const SCORES: Table = Table {
     name: "scores",
@@ -308,7 +332,7 @@ pub const FINDINGS: Table = Table {
     groups: &[&[
         column("time", Time, "when it was raised"),
         column("finding", Text, "its id"),
-        column("kind", Text, "event (a rule) or series (a score)"),
+        column("kind", Text, "event (a rule), series (a score) or self (how well skep itself sees)"),
         column("rule", Text, "rule or signal that raised it"),
         column("severity", Text, "info, low, medium, high or critical"),
         column("title", Text, "one line for people"),
@@ -371,7 +395,7 @@ pub const AUDIT: Table = Table {
 
 /// All tables, in the order people read them.
 pub const TABLES: &[&Table] =
-    &[&CPU, &SYSCALLS, &CONNECTIONS, &PROCESSES, &HOST, &LOSS, &SCORES, &FINDINGS, &ACTIONS, &AUDIT];
+    &[&CPU, &SYSCALLS, &CONNECTIONS, &PROCESSES, &HOST, &LOSS, &CANARIES, &SCORES, &FINDINGS, &ACTIONS, &AUDIT];
 
 #[cfg(test)]
 mod tests {

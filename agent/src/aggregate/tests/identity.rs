@@ -197,3 +197,15 @@ fn a_full_table_forgets_the_dead_first_and_counts_it() {
     assert!(identities.get(key(1, TICK_NS)).is_some());
     assert!(identities.get(key(4, 4 * TICK_NS)).is_none());
 }
+
+#[test]
+fn a_smaller_limit_holds_at_once_and_the_forgotten_are_counted() {
+    let host = Invented::default();
+    let mut identities = table(&host, 1000);
+    for pid in 1..=1000 {
+        identities.on_fork(&subject(key(pid, 1), key(0, 0), "x"));
+    }
+    identities.set_limit(100);
+    assert!(identities.len() <= 100, "{}", identities.len());
+    assert_eq!(identities.evicted() as usize, 1000 - identities.len());
+}

@@ -19,7 +19,9 @@ const RECENT: Duration = Duration::from_secs(3600);
 /// What `skep nodes --help` says above its options.
 pub(crate) const ABOUT: &str = "Hosts that report, and how well they are seen.\n\n\
     Coverage is the share of what the kernel offered in the last hour that arrived; what did not is in the table \
-    `loss` with its reason. A probe that could not be attached is named.";
+    `loss` with its reason. A probe that could not be attached is named. What skep itself costs is of the last window: its \
+    time on a CPU and what its probes take of others' time, its memory and that of its kernel maps, and what it leaves \
+    out to keep to its budget.";
 
 /// Arguments of `skep nodes`.
 #[derive(Debug, Args)]
@@ -49,6 +51,57 @@ pub(crate) struct Node {
     pub(crate) attempted: i64,
     pub(crate) lost: i64,
     pub(crate) spooled_batches: Option<i64>,
+    pub(crate) cost: Cost,
+}
+
+/// What the agent of a node costs it and leaves out, in the last window it told of.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Cost {
+    /// The agent's own share of a core.
+    pub(crate) own_cpu: Option<f64>,
+    /// Its probes', where they are measured.
+    pub(crate) probes_cpu: Option<f64>,
+    pub(crate) rss_bytes: Option<f64>,
+    /// Kernel maps.
+    pub(crate) map_bytes: Option<f64>,
+    pub(crate) budget_cpu: Option<f64>,
+    pub(crate) detail_level: Option<i64>,
+    pub(crate) one_in: i64,
+    pub(crate) off: Vec<String>,
+}
+
+impl Cost {
+    fn add(&mut self, metric: &str, label: &str, value: f64) {
+        match metric {
+            "agent_cpu_ratio" => self.own_cpu = Some(value),
+            "agent_bpf_cpu_ratio" => *self.probes_cpu.get_or_insert(0.0) += value,
+            "agent_rss_bytes" => self.rss_bytes = Some(value),
+            "agent_map_bytes" => self.map_bytes = Some(value),
+            "agent_budget_cpu_ratio" => self.budget_cpu = Some(value),
+            "agent_detail_level" => self.detail_level = Some(value as i64),
+            "agent_syscall_one_in" => self.one_in = value as i64,
+            "agent_domain_off" => self.off.push(label.to_owned()),
+            _ => {}
+        }
+    }
+
+    /// All of it, as a share of a core.
+    fn cpu(&self) -> Option<f64> {
+        self.own_cpu.map(|own| own + self.probes_cpu.unwrap_or(0.0))
+    }
+
+    /// For people: `full`, or what is left out.
+    fn detail(&self) -> String {
+        let mut parts: Vec<String> = self.off.iter().map(|domain| format!("no {domain}")).collect();
+        if self.one_in > 1 && !self.off.iter().any(|domain| domain == "syscall") {
+            parts.insert(0, format!("1 syscall in {}", self.one_in));
+        }
+        match (self.detail_level, parts.as_slice()) {
+            (None, _) => String::new(),
+            (Some(_), []) => "full".to_owned(),
+            (Some(_), parts) => parts.join(", "),
+        }
+    }
 }
 
 impl Node {
@@ -102,8 +155,19 @@ pub(crate) async fn gather(source: &Source) -> Result<Vec<Node>, Failure> {
             node.lost = row.int("lost").unwrap_or(0);
         }
     }
+    for row in rows(&source.ask(OWN_GAUGES).await?.collect().await?) {
+        let (Some(metric), Some(value)) = (row.text("metric"), row.float("value")) else { continue };
+        if let Some(node) = row.text("node").and_then(|name| nodes.get_mut(&name)) {
+            node.cost.add(&metric, &row.text("label").unwrap_or_default(), value);
+        }
+    }
     Ok(nodes.into_values().collect())
 }
+
+/// The agents' gauges of themselves, each node's newest window.
+const OWN_GAUGES: &str = "SELECT h.node, h.metric, h.label, h.value FROM host h JOIN \
+    (SELECT node, max(time) AS time FROM host GROUP BY node) newest ON h.node = newest.node AND h.time = newest.time \
+    WHERE h.metric LIKE 'agent_%' ORDER BY h.node, h.metric, h.label";
 
 fn for_people(nodes: &[Node]) -> Result<RecordBatch, Failure> {
     let now = span::now_us();
@@ -119,6 +183,10 @@ fn for_people(nodes: &[Node]) -> Result<RecordBatch, Failure> {
         ("last seen", text(&|node| since(node.last_seen_us, now))),
         ("coverage", text(&|node| share(node.coverage()))),
         ("lost", numbers(nodes.iter().map(|node| Some(node.lost)))),
+        ("own cpu", text(&|node| node.cost.cpu().map(percent).unwrap_or_default())),
+        ("rss", text(&|node| node.cost.rss_bytes.map(mebibytes).unwrap_or_default())),
+        ("maps", text(&|node| node.cost.map_bytes.map(mebibytes).unwrap_or_default())),
+        ("detail", text(&|node| node.cost.detail())),
         ("agent", text(&|node| node.agent_version.clone().unwrap_or_default())),
         ("kernel", text(&|node| node.kernel.clone().unwrap_or_default())),
         ("probes", text(&|node| node.probes.join(" "))),
@@ -129,6 +197,9 @@ fn for_people(nodes: &[Node]) -> Result<RecordBatch, Failure> {
 fn for_programs(nodes: &[Node]) -> Result<RecordBatch, Failure> {
     let text = |value: &dyn Fn(&Node) -> String| listing::texts(nodes.iter().map(value));
     let connected: ArrayRef = Arc::new(nodes.iter().map(|node| node.connected).collect::<BooleanArray>());
+    let ratios = |value: &dyn Fn(&Cost) -> Option<f64>| -> ArrayRef {
+        Arc::new(nodes.iter().map(|node| value(&node.cost)).collect::<Float64Array>())
+    };
     let coverage: ArrayRef = Arc::new(nodes.iter().map(|node| Some(node.coverage())).collect::<Float64Array>());
     listing::batch([
         ("node", text(&|node| node.node.clone())),
@@ -142,7 +213,22 @@ fn for_programs(nodes: &[Node]) -> Result<RecordBatch, Failure> {
         ("kernel_release", text(&|node| node.kernel.clone().unwrap_or_default())),
         ("probes", text(&|node| node.probes.join(" "))),
         ("missing", text(&|node| node.missing.join("; "))),
+        ("own_cpu_ratio", ratios(&|cost| cost.own_cpu)),
+        ("probes_cpu_ratio", ratios(&|cost| cost.probes_cpu)),
+        ("budget_cpu_ratio", ratios(&|cost| cost.budget_cpu)),
+        ("rss_bytes", numbers(nodes.iter().map(|node| node.cost.rss_bytes.map(|bytes| bytes as i64)))),
+        ("map_bytes", numbers(nodes.iter().map(|node| node.cost.map_bytes.map(|bytes| bytes as i64)))),
+        ("detail_level", numbers(nodes.iter().map(|node| node.cost.detail_level))),
+        ("detail", text(&|node| node.cost.detail())),
     ])
+}
+
+fn percent(ratio: f64) -> String {
+    format!("{:.2}%", ratio * 100.0)
+}
+
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.0} MiB", bytes / f64::from(1 << 20))
 }
 
 fn numbers(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
@@ -152,6 +238,31 @@ fn numbers(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_agent_costs_is_its_own_and_its_probes_and_what_it_leaves_out_is_named() {
+        let mut cost = Cost::default();
+        assert_eq!((cost.cpu(), cost.detail()), (None, String::new()), "an agent that does not say");
+        for (metric, label, value) in [
+            ("agent_cpu_ratio", "", 0.002),
+            ("agent_bpf_cpu_ratio", "cpu", 0.001),
+            ("agent_bpf_cpu_ratio", "syscall", 0.003),
+            ("agent_map_bytes", "", 2097152.0),
+            ("agent_detail_level", "", 0.0),
+            ("agent_syscall_one_in", "", 1.0),
+        ] {
+            cost.add(metric, label, value);
+        }
+        assert_eq!(cost.cpu().map(percent), Some("0.60%".to_owned()));
+        assert_eq!(cost.map_bytes.map(mebibytes), Some("2 MiB".to_owned()));
+        assert_eq!(cost.detail(), "full");
+        for (metric, label, value) in
+            [("agent_detail_level", "", 9.0), ("agent_syscall_one_in", "", 256.0), ("agent_domain_off", "cpu", 1.0)]
+        {
+            cost.add(metric, label, value);
+        }
+        assert_eq!(cost.detail(), "1 syscall in 256, no cpu");
+    }
 
     #[test]
     fn coverage_is_what_arrived_of_what_was_offered() {
