@@ -62,6 +62,20 @@ impl Here {
         self.began(!self.epoch & 1)
     }
 
+    /// Since when switches have been watched without a pause.
+    #[inline(always)]
+    pub fn switches_since_ns(self) -> u64 {
+        // SAFETY: the map gave the pointer; volatile because user space writes it at any time.
+        unsafe { core::ptr::read_volatile(&raw const (*self.state).orders.switches_since_ns) }
+    }
+
+    /// The same of system calls.
+    #[inline(always)]
+    pub fn calls_since_ns(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile(&raw const (*self.state).orders.calls_since_ns) }
+    }
+
     #[inline(always)]
     fn began(self, parity: u64) -> u64 {
         // SAFETY: the map gave the pointer, the index is 0 or 1; volatile because user space writes it at any time.

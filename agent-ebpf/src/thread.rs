@@ -165,6 +165,7 @@ fn newcomer(task: Address, tid: u32) -> Thread {
         untimed: 0,
         cgroups: 0,
         cgroup_id: 0,
-        pad: [0; 6],
+        last_ns: 0,
+        pad: [0; 5],
     }
 }

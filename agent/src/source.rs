@@ -136,10 +136,9 @@ impl Source for crate::probe::Probes {
         costs
     }
 
-    // TO BE COMPLETED: domains that are to be off are not switched off yet.
     fn set_detail(&mut self, detail: &Detail) -> Result<(), SourceError> {
         self.sample_syscalls(detail.syscall_one_in.max(1).ilog2());
-        Ok(())
+        self.switch_off(&detail.off).map_err(failed)
     }
 }
 

@@ -48,8 +48,12 @@ pub struct Orders {
     pub syscall_shift: u64,
     /// Names this set of maps; of CPU 0 only. The programs do not read it.
     pub incarnation: u64,
+    /// Since when switches have been watched without a pause: what threads left before is not believed.
+    pub switches_since_ns: u64,
+    /// The same of system calls.
+    pub calls_since_ns: u64,
     /// Zero.
-    pub pad: [u64; 3],
+    pub pad: u64,
 }
 
 const _: () = assert!(size_of::<Orders>() == 64);
@@ -81,6 +85,7 @@ pub struct Running {
 }
 
 const _: () = assert!(size_of::<Running>() == 64 && offset_of!(Running, epoch) == 36);
+const _: () = assert!(offset_of!(Running, tid) == offset_of!(Running, tgid) + 4 && offset_of!(Running, tgid) % 8 == 0);
 
 /// The part before the flip of the slice that spanned it, written by the first switch after the flip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,8 +174,10 @@ pub struct Thread {
     pub cgroups: u64,
     /// Inode of the directory that led to.
     pub cgroup_id: u64,
+    /// When it was last seen leaving its CPU.
+    pub last_ns: u64,
     /// Zero.
-    pub pad: [u64; 6],
+    pub pad: [u64; 5],
 }
 
 const _: () = assert!(size_of::<Thread>() == 128 && offset_of!(Thread, start_ns) == 16);

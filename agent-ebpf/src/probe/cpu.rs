@@ -159,6 +159,7 @@ fn remember(switch: &Switch, here: Here) {
     // SAFETY: the map gave the pointer; only the thread's own CPU writes this.
     unsafe {
         (*thread).left_cpu = here.cpu + 1;
+        (*thread).last_ns = switch.now_ns;
         (*thread).left_ns = if switch.leaves_runnable() { 0 } else { switch.now_ns };
         if fact!(run_queue) != 0 {
             (*thread).waited_ns = load!(switch.prev, info_waited as u64);
@@ -227,9 +228,9 @@ fn take_up(switch: &Switch, here: Here) -> Next {
     // SAFETY: the map gave the pointer; the thread is on this CPU now, nobody else writes its entry.
     unsafe {
         let process = ((*thread).tgid, (*thread).start_ns);
-        let seen_leaving = (*thread).left_cpu != 0;
+        let seen_leaving = (*thread).left_cpu != 0 && (*thread).last_ns >= here.switches_since_ns();
         run_queue_delay(switch, here, process, seen_leaving.then_some((*thread).waited_ns));
-        off_cpu(switch, here, process, (*thread).left_ns);
+        off_cpu(switch, here, process, if seen_leaving { (*thread).left_ns } else { 0 });
         Next {
             tgid: process.0,
             start_ns: process.1,

@@ -86,10 +86,8 @@ hook!(sched_process_exit, raw_sched_process_exit, ended);
 #[inline(always)]
 fn ended(arguments: Arguments) {
     let task = arguments.address(0);
-    if fact!(cpu) == 0 {
-        // Else the last switch does it.
-        thread::forget(load!(task, task_pid as u32));
-    }
+    // Should it be preempted on its way, its last switch does the same.
+    thread::forget(load!(task, task_pid as u32));
     if fact!(process) == 0 {
         return;
     }

@@ -143,9 +143,14 @@ fn account(nr: u32, returned: i64) {
     let known = is_same(seen.nr, nr);
     let reason = match seen.call & call::STATE {
         call::UNTIMED if known => return tally(here, &seen, returned),
-        call::OPEN | call::LATE if known => return measure(here, thread, &seen, returned),
+        call::OPEN | call::LATE if known && seen.entered_ns >= here.calls_since_ns() => {
+            return measure(here, thread, &seen, returned);
+        }
         call::COMPAT => column::COMPAT,
-        call::SKIPPED => column::SAMPLED,
+        call::SKIPPED => {
+            price::count(here, domain::SYSCALL);
+            column::SAMPLED
+        }
         _ => column::ENTRY_MISSED,
     };
     here.lost(probe::SYSCALL, reason);

@@ -82,7 +82,7 @@ impl Unattached {
             let attached = fd(&self.loaded.ebpf, program, typed).map_err(|error| chain(&error)).and_then(|fd| {
                 let link = sys::attach(fd.as_fd(), name).map_err(|error| error.to_string())?;
                 let program_fd = fd.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-                Ok(Attached::new(program.hook, program_fd, link))
+                Ok(Attached::new(program.hook, program_fd, Some(link)))
             });
             match attached {
                 Ok(attached) => self.standing.programs.push(attached),

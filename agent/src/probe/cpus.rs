@@ -121,6 +121,25 @@ impl Cpus {
         }
     }
 
+    /// Switches are watched from now on, after a pause in which no program wrote: what is on the CPUs began now.
+    pub(super) fn resume_switches(&self, now_ns: u64) {
+        for cpu in 0..self.count {
+            let running = offset_of!(CpuState, running);
+            self.write(cpu, running + offset_of!(Running, since_ns), now_ns);
+            self.write(cpu, running + offset_of!(Running, start_ns), 0);
+            // Thread group and thread: nobody's.
+            self.write(cpu, running + offset_of!(Running, tgid), 0);
+            self.write(cpu, offset_of!(CpuState, orders) + offset_of!(Orders, switches_since_ns), now_ns);
+        }
+    }
+
+    /// System calls are watched from now on, after a pause.
+    pub(super) fn resume_calls(&self, now_ns: u64) {
+        for cpu in 0..self.count {
+            self.write(cpu, offset_of!(CpuState, orders) + offset_of!(Orders, calls_since_ns), now_ns);
+        }
+    }
+
     /// The slice on a CPU, and what the first switch after a flip left: read again until two readings agree, for the
     /// kernel may be writing.
     pub(super) fn running(&self, cpu: u32) -> (Running, Tail) {

@@ -64,6 +64,13 @@ pub enum ProbeError {
         #[source]
         source: io::Error,
     },
+    /// A program could not be switched off or on.
+    #[error("the probes cannot be switched")]
+    Switch {
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
     /// What was handed out before is not safe yet.
     #[error("what the probes counted before is not stored yet")]
     NotSafe,

@@ -75,6 +75,11 @@ impl Pins {
         }
     }
 
+    /// Folder of the set of this layout.
+    pub(super) fn set(&self) -> PathBuf {
+        self.folder.join(&self.layout)
+    }
+
     /// Gives everything that stands its name.
     pub(super) fn keep(&self, standing: &Standing) -> io::Result<()> {
         let unfinished = self.folder.join(UNFINISHED);
@@ -84,10 +89,17 @@ impl Pins {
         }
         for Attached { hook, program, link, .. } in &standing.programs {
             sys::pin(program.as_fd(), &unfinished.join(format!("{PROGRAM}{hook}")))?;
-            sys::pin(link.as_fd(), &unfinished.join(format!("{LINK}{hook}")))?;
+            if let Some(held) = link {
+                sys::pin(held.as_fd(), &self::link(&unfinished, hook))?;
+            }
         }
         fs::rename(unfinished, self.folder.join(&self.layout))
     }
+}
+
+/// Where the link of a hook is pinned in the folder of a set.
+pub(super) fn link(set: &Path, hook: &str) -> PathBuf {
+    set.join(format!("{LINK}{hook}"))
 }
 
 /// Removes every set below `folder`: the programs stop and the maps are gone, unless an agent still holds them. Returns
@@ -130,10 +142,12 @@ fn standing(set: &Path) -> io::Result<Standing> {
         maps.push((name.to_owned(), map));
     }
     let mut programs = Vec::new();
-    for hook in hooks().filter(|hook| names.iter().any(|name| name.strip_prefix(LINK) == Some(hook))) {
+    let is_pinned = |what: &str, hook: &str| names.iter().any(|name| name.strip_prefix(what) == Some(hook));
+    for hook in hooks().filter(|hook| is_pinned(PROGRAM, hook)) {
         let program = sys::pinned(&set.join(format!("{PROGRAM}{hook}")))?;
-        let link = sys::pinned(&set.join(format!("{LINK}{hook}")))?;
-        programs.push(Attached::new(hook, program, link));
+        // One that was switched off has no link.
+        let held = if is_pinned(LINK, hook) { Some(sys::pinned(&link(set, hook))?) } else { None };
+        programs.push(Attached::new(hook, program, held));
     }
     Ok(Standing { maps, programs })
 }

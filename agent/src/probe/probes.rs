@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -62,8 +62,12 @@ pub struct Probes {
     unread_epoch: Option<u64>,
     /// The last epoch that began before this process; 0 for none.
     adopted_epoch: u64,
-    /// Nobody will say that something is safe: it is taken for safe when it is handed out.
-    forgetful: bool,
+    /// Folder of the pins. Where there is none nobody will say that something is safe: it is taken for safe when it is
+    /// handed out.
+    pins: Option<PathBuf>,
+    /// Bits of [`need`]: the groups that are switched off now, and those that were all through the epoch.
+    off: u32,
+    silent: u32,
     /// The prices at the last [`Probes::take_costs`].
     paid: [Price; price::LEN],
 }
@@ -107,9 +111,9 @@ impl Probes {
         let (kernel, mut report) = examine(options)?;
         let found = Pins::open(folder, &kernel, options).and_then(|pins| Ok((pins.adopt()?, pins)));
         let probes = match found {
-            Ok((Some(standing), _)) => {
+            Ok((Some(standing), pins)) => {
                 report.add("pinned", true, format!("goes on with what is pinned in {}", folder.display()));
-                Self::adopt(options, standing, mark, &mut report)?
+                Self::adopt(options, standing, (mark, pins.set()), &mut report)?
             }
             Ok((None, pins)) => Self::fresh(options, kernel, Some(&pins), &mut report)?,
             Err(error) => {
@@ -136,37 +140,39 @@ impl Probes {
         unattached.standing.maps.push(("CPUS".to_owned(), cpus.into_map()));
         let standing = unattached.attach(report)?;
         attach::report_groups(able, report);
-        let forgetful = match pins.map(|pins| pins.keep(&standing)) {
-            Some(Ok(())) => {
+        let kept = pins.and_then(|pins| match pins.keep(&standing) {
+            Ok(()) => {
                 report.add("pinned", true, "counting goes on while the agent restarts");
-                false
+                Some(pins.set())
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 report.add("pinned", false, format!("counting stops with the agent: {error}"));
-                true
+                None
             }
-            None => true,
-        };
-        Self::over(options, standing, (able, log), forgetful)
+        });
+        Self::over(options, standing, (able, log), kept)
     }
 
     fn adopt(
         options: &ProbeOptions,
         standing: Standing,
-        mark: Option<Mark>,
+        (mark, set): (Option<Mark>, PathBuf),
         report: &mut ProbeReport,
     ) -> Result<Self, ProbeError> {
         let stands = |hook: &str| standing.programs.iter().any(|program| program.hook == hook);
         let whole = |bit: u32| PROGRAMS.iter().filter(|program| program.needed_by & bit != 0).all(|p| stands(p.hook));
         let able = super::kernel::GROUPS.iter().map(|(bit, ..)| *bit).filter(|bit| whole(*bit)).sum();
         attach::report_groups(able, report);
-        let mut probes = Self::over(options, standing, (able, ProbeLog::none()), false)?;
+        let mut probes = Self::over(options, standing, (able, ProbeLog::none()), Some(set))?;
         // The earlier agent may have died while it told the CPUs of an epoch.
         probes.cpus.agree();
         sys::grace_period().map_err(|source| ProbeError::GracePeriod { source })?;
         (probes.epoch, probes.from_ns) = probes.cpus.epoch();
         probes.adopted_epoch = probes.epoch;
         probes.standing.set_misses(&probes.cpus.noted());
+        // The earlier agent may have switched something off.
+        probes.off = probes.able;
+        probes.switch_off(&[])?;
         let mark = mark.filter(|mark| mark.incarnation == probes.cpus.incarnation());
         if let Some(mark) = mark {
             probes.ring.resume(mark.position);
@@ -184,7 +190,7 @@ impl Probes {
         options: &ProbeOptions,
         mut standing: Standing,
         (able, log): (u32, ProbeLog),
-        forgetful: bool,
+        pins: Option<PathBuf>,
     ) -> Result<Self, ProbeError> {
         let cpus = Cpus::new(standing.take("CPUS")?, attach::cpus())?;
         let ring = RingBuffer::new(standing.take("EVENTS")?, options.ring_bytes)?;
@@ -207,7 +213,9 @@ impl Probes {
             unsafe_epoch: None,
             unread_epoch: None,
             adopted_epoch: 0,
-            forgetful,
+            pins,
+            off: 0,
+            silent: 0,
         })
     }
 
@@ -221,7 +229,7 @@ impl Probes {
     pub fn mark(&self) -> Option<Mark> {
         let epoch = self.unread_epoch.unwrap_or(self.epoch) - 1;
         let mark = Mark { incarnation: self.cpus.incarnation(), epoch, position: self.ring.position() };
-        (!self.forgetful).then_some(mark)
+        self.pins.is_some().then_some(mark)
     }
 
     /// What was handed out before `mark` is safe: the kernel may have the room.
@@ -257,7 +265,7 @@ impl Probes {
                 events(decoded.event, behind);
             }
         }
-        if self.forgetful {
+        if self.pins.is_none() {
             self.ring.release(self.ring.position());
         }
     }
@@ -320,6 +328,26 @@ impl Probes {
         self.cpus.sample_syscalls(shift.min(15));
     }
 
+    /// Switches the programs of some domains off, and those of all others on. What was counted in this epoch stays.
+    ///
+    /// # Errors
+    /// [`ProbeError::Switch`]: some may be switched, others not.
+    pub fn switch_off(&mut self, domains: &[&'static str]) -> Result<(), ProbeError> {
+        let off = domains.iter().map(|domain| domain_groups(domain)).fold(0, |off, groups| off | groups);
+        let back = self.off & !off & self.able;
+        let now_ns = sys::boot_ns();
+        if back & need::CPU != 0 {
+            self.cpus.resume_switches(now_ns);
+        }
+        if back & need::SYSCALL != 0 {
+            self.cpus.resume_calls(now_ns);
+        }
+        self.standing.switch(self.able, off, self.pins.as_deref()).map_err(|source| ProbeError::Switch { source })?;
+        self.off = off;
+        self.silent &= off;
+        Ok(())
+    }
+
     /// Memory the kernel holds for the maps, in bytes, by its own account.
     pub fn map_bytes(&self) -> u64 {
         let side = |side: &Side| side.calls.bytes() + side.waits.bytes() + side.usage.bytes();
@@ -332,7 +360,7 @@ impl Probes {
         let (merge, counters) = self.merge((closed & 1) as usize, span)?;
         let ledger = self.close_ledger(closed, &counters, &merge);
         self.unsafe_epoch = Some(closed);
-        if self.forgetful {
+        if self.pins.is_none() {
             self.clear(closed)?;
         }
         let (cpu, syscalls) = merge.into_rows();
@@ -375,7 +403,7 @@ impl Probes {
         })?;
         side.waits.read(|key, wait| merge.add_wait(key.cpu, key.word, key.start_ns, &wait))?;
         side.calls.read(|key, count| merge.add_call(key.cpu, key.word, key.start_ns, &count))?;
-        if self.able & need::CPU != 0 {
+        if self.able & need::CPU & !self.off != 0 {
             for cpu in 0..self.cpus.count() {
                 let (running, tail) = self.cpus.running(cpu);
                 if let Some(head) = slices::head(&running, &tail, span) {
@@ -390,7 +418,7 @@ impl Probes {
     fn close_ledger(&mut self, closed: u64, counters: &[Counters], merge: &Merge) -> Vec<ProbeLedger> {
         let missed = self.standing.take_misses();
         let mut ledger = Vec::new();
-        for index in (0..probe::LEN).filter(|index| self.able & LEDGER_GROUPS[*index] != 0) {
+        for index in (0..probe::LEN).filter(|index| self.able & !self.silent & LEDGER_GROUPS[*index] != 0) {
             let begin = ledger.len();
             for (cpu, counters) in (0..).zip(counters) {
                 ledger.push(account(&self.tally(closed, (index, cpu), counters, merge)));
@@ -404,6 +432,7 @@ impl Probes {
             ledger.append(&mut seen);
         }
         self.handed.forget(closed);
+        self.silent = self.off;
         ledger
     }
 
@@ -449,6 +478,16 @@ impl Side {
             waits: Table::new(waits, standing.take(waits)?),
             usage: Table::new(usage, standing.take(usage)?),
         })
+    }
+}
+
+/// Groups of a domain as the governor names it; `process` is never switched off.
+fn domain_groups(domain: &str) -> u32 {
+    match domain {
+        "cpu" => need::CPU,
+        "syscall" => need::SYSCALL,
+        "tcp" => need::TCP,
+        _ => 0,
     }
 }
 

@@ -1,11 +1,18 @@
 //! The programs in the kernel: attached, counted, and what else there is of them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use aya::maps::MapData;
 use skep_common::ledger::probe;
 
-use super::{error::ProbeError, kernel::PROGRAMS, sys};
+use super::{error::ProbeError, kernel::PROGRAMS, pin, sys};
+
+/// `BPF_PROG_TYPE_RAW_TRACEPOINT`, include/uapi/linux/bpf.h.
+const RAW_TRACEPOINT: u32 = 17;
 
 /// A program and what keeps it attached.
 #[derive(Debug)]
@@ -13,7 +20,8 @@ pub(super) struct Attached {
     /// Its hook.
     pub(super) hook: &'static str,
     pub(super) program: OwnedFd,
-    pub(super) link: OwnedFd,
+    /// `None` while it is switched off.
+    pub(super) link: Option<OwnedFd>,
     /// Refused runs accounted so far.
     misses: u64,
 }
@@ -36,6 +44,30 @@ impl Standing {
     /// Memory the kernel holds for the maps that only the programs use.
     pub(super) fn map_bytes(&self) -> u64 {
         self.maps.iter().map(|(_, map)| sys::map_bytes(map.fd().as_fd())).sum()
+    }
+
+    /// Detaches every program that nothing but the groups in `off` needs, and attaches the others again.
+    ///
+    /// `set` is the folder of pins, where there is one: a link that is pinned is not gone with its descriptor.
+    pub(super) fn switch(&mut self, able: u32, off: u32, set: Option<&Path>) -> io::Result<()> {
+        for program in &mut self.programs {
+            let wanted = needed_by(program.hook) & able & !off != 0;
+            let pin = set.map(|set| pin::link(set, program.hook));
+            match (&program.link, wanted) {
+                (Some(_), false) => {
+                    pin.map_or(Ok(()), fs::remove_file)?;
+                    program.link = None;
+                }
+                (None, true) => {
+                    let untyped = sys::program_info(program.program.as_fd())?.type_ == RAW_TRACEPOINT;
+                    let link = sys::attach(program.program.as_fd(), untyped.then_some(program.hook))?;
+                    pin.map_or(Ok(()), |pin| sys::pin(link.as_fd(), &pin))?;
+                    program.link = Some(link);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Refused runs accounted so far, in the order of [`PROGRAMS`].
@@ -68,8 +100,8 @@ impl Standing {
 }
 
 impl Attached {
-    /// A program that is attached.
-    pub(super) fn new(hook: &'static str, program: OwnedFd, link: OwnedFd) -> Self {
+    /// A program, attached by its link.
+    pub(super) fn new(hook: &'static str, program: OwnedFd, link: Option<OwnedFd>) -> Self {
         Self { hook, program, link, misses: 0 }
     }
 }
@@ -77,6 +109,10 @@ impl Attached {
 /// The hooks, in the order of [`PROGRAMS`].
 pub(super) fn hooks() -> impl Iterator<Item = &'static str> {
     PROGRAMS.iter().map(|program| program.hook)
+}
+
+fn needed_by(hook: &str) -> u32 {
+    PROGRAMS.iter().find(|program| program.hook == hook).map_or(0, |program| program.needed_by)
 }
 
 fn probe_of(hook: &str) -> Option<usize> {

@@ -155,3 +155,28 @@ fn a_hundred_thousand_keys_are_counted_or_named() {
     assert!(watch.map_bytes() <= bytes + bytes / 10, "{} bytes, {bytes} before", watch.map_bytes());
     watch.assert_balanced();
 }
+
+/// A domain that is switched off counts nothing, says nothing, and goes on where it is switched on again as if nothing
+/// had begun before.
+#[test]
+fn domains_can_be_switched_off_and_on() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    watch.switch_off(&["cpu", "syscall"]);
+    watch.flip();
+    std::thread::sleep(Duration::from_millis(300));
+    let quiet = watch.flip();
+    assert!(quiet.cpu.is_empty() && quiet.syscalls.is_empty(), "{} rows", quiet.cpu.len() + quiet.syscalls.len());
+    assert!(!quiet.ledger.iter().any(|row| matches!(row.probe, "cpu" | "run_queue" | "syscall")));
+    watch.switch_off(&[]);
+    let before = std::time::Instant::now();
+    std::thread::sleep(Duration::from_millis(300));
+    let passed_ns = before.elapsed().as_nanos() as u64;
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let loud = watch.flip();
+    let used: u64 = loud.cpu.iter().map(|row| row.on_cpu_ns).sum();
+    assert!(!loud.cpu.is_empty() && !loud.syscalls.is_empty());
+    assert!(used <= passed_ns * cpus * 2, "{used} ns used in {passed_ns} ns");
+    let longest = loud.cpu.iter().map(|row| row.off_cpu.max_ns).max().unwrap_or(0);
+    assert!(longest <= passed_ns * 2, "away for {longest} ns of {passed_ns}");
+    watch.assert_balanced();
+}

@@ -144,6 +144,11 @@ impl Watch {
         }
     }
 
+    /// Switches some domains off, and all others on.
+    pub(crate) fn switch_off(&mut self, domains: &[&'static str]) {
+        self.probes.switch_off(domains).expect("programs can be switched");
+    }
+
     /// Memory the kernel holds for the maps.
     pub(crate) fn map_bytes(&self) -> u64 {
         self.probes.map_bytes()
