@@ -205,6 +205,7 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         ("syscall", &mut probes.syscall),
         ("tcp", &mut probes.tcp),
         ("process", &mut probes.process),
+        ("cgroup", &mut probes.cgroup),
     ] {
         *wanted = section.truth(key).unwrap_or(*wanted);
     }

@@ -143,13 +143,14 @@ impl Aggregator {
     /// # Errors
     /// [`ChunkError`]: the row does not fit its table, which is a fault of this program.
     pub fn on_event(&mut self, event: &Event) -> Result<(), ChunkError> {
-        let (probe, subject) = match event {
-            Event::Fork(fork) => self.on_fork(fork).map(|()| ("fork", &fork.subject)),
-            Event::Exec(exec) => self.on_exec(exec).map(|()| ("exec", &exec.subject)),
-            Event::Exit(exit) => self.on_exit(exit).map(|()| ("exit", &exit.subject)),
-            Event::Connection(seen) => self.on_connection(seen).map(|()| ("tcp", &seen.subject)),
+        let (probe, cpu) = match event {
+            Event::Fork(fork) => self.on_fork(fork).map(|()| ("fork", fork.subject.cpu)),
+            Event::Exec(exec) => self.on_exec(exec).map(|()| ("exec", exec.subject.cpu)),
+            Event::Exit(exit) => self.on_exit(exit).map(|()| ("exit", exit.subject.cpu)),
+            Event::Connection(seen) => self.on_connection(seen).map(|()| ("tcp", seen.subject.cpu)),
+            Event::Cgroup(cgroup) => Ok(("cgroup", cgroup.cpu)),
         }?;
-        self.account.count(probe, subject.cpu);
+        self.account.count(probe, cpu);
         Ok(())
     }
 
