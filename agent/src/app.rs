@@ -31,7 +31,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aggregate::Aggregator;
-use crate::aggregate::cgroup::{Cgroups, Hierarchy};
+use crate::aggregate::cgroup::Cgroups;
+use crate::aggregate::hierarchy::Hierarchies;
 use crate::aggregate::identity::Identities;
 use crate::aggregate::lookup::Host;
 use crate::aggregate::watch::{Watch, WatchError};
@@ -131,7 +132,8 @@ pub async fn run_with<S: Source + 'static>(
         tracing::warn!("not watched: {missing}");
     }
 
-    let identities = Identities::new(Box::new(Host), Cgroups::new(Hierarchy::of_host()), config.processes);
+    let identities =
+        Identities::new(Box::new(Host), Cgroups::new(Hierarchies::of_host(), tells_cgroups(&report)), config.processes);
     let aggregator = Aggregator::start(clock.clone(), config.window, identities, attached_ns, watched_until_us);
     let running = Running::start(&config, shutdown.clone(), Parts { clock, store, source, aggregator, greeting })?;
     shutdown.on_signal().await?;
@@ -314,6 +316,11 @@ fn desk(config: &Config, clock: &Clock, probes: &[String]) -> Desk {
         held_bytes: 0,
     };
     Desk::start(config.budget, config.window, watched.collect(), config.processes, &now)
+}
+
+/// Whether the probes tell of cgroups.
+fn tells_cgroups(report: &ProbeReport) -> bool {
+    report.features.iter().any(|feature| feature.name == "cgroup" && feature.ok)
 }
 
 fn greet(report: &ProbeReport, node: &str) -> Greeting {

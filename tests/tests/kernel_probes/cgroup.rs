@@ -4,11 +4,15 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use skep_agent::probe::{
-    ProbeOptions,
-    reading::{CgroupChange, CgroupEvent, Event},
+use skep_agent::{
+    aggregate::{hierarchy::Hierarchies, tree::Tree},
+    probe::{
+        ProbeOptions,
+        reading::{CgroupChange, CgroupEvent, Event},
+    },
 };
 
 use crate::support::{Watch, shell};
@@ -116,4 +120,33 @@ fn a_path_beyond_the_bound_is_not_taken_for_another() {
             assert_eq!(told, "", "half a path is another's");
         }
     }
+}
+
+/// However many directories there are, no step of the search takes long.
+#[test]
+fn a_large_tree_is_searched_in_short_steps() {
+    const MANY: usize = 2_000;
+    let top = unified().join(format!("skep-kernel-wide-{}", std::process::id()));
+    fs::create_dir(&top).expect("a cgroup can be made");
+    let folders: Vec<PathBuf> = (0..MANY).map(|i| top.join(format!("d{i}"))).collect();
+    folders.iter().for_each(|folder| fs::create_dir(folder).expect("a cgroup can be made"));
+    let hierarchies = Hierarchies::of_host();
+    let mut tree = Tree::new(hierarchies.unified.expect("this host has one"));
+    let last = fs::metadata(&folders[MANY - 1]).expect("it is there").ino();
+    // Asked for, so that it is searched for.
+    assert_eq!(tree.path(last), None);
+    let mut longest = Duration::ZERO;
+    let mut steps = 0;
+    while tree.is_searching() || steps == 0 {
+        let begun = Instant::now();
+        tree.work(0);
+        longest = longest.max(begun.elapsed());
+        steps += 1;
+    }
+    let found = tree.path(last);
+    folders.iter().chain([&top]).for_each(|folder| fs::remove_dir(folder).expect("it is empty"));
+    let wanted = folders[MANY - 1].strip_prefix(unified()).expect("below").to_string_lossy().into_owned();
+    assert_eq!(found.as_deref(), Some(format!("/{wanted}").as_str()));
+    eprintln!("{} directories in {steps} steps, the longest {longest:?}", tree.len());
+    assert!(longest < Duration::from_millis(200), "{longest:?} on a busy machine");
 }
