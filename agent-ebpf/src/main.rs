@@ -4,6 +4,7 @@
 //! * [`probe::syscall`]: `sys_enter`, `sys_exit`: count, errors and latency of system calls.
 //! * [`probe::tcp`]: `inet_sock_set_state`: connections.
 //! * [`probe::process`]: `sched_process_fork`, `_exec`, `_exit`.
+//! * [`probe::cgroup`]: `cgroup_mkdir`, `cgroup_rmdir`, `cgroup_attach_task`: names of workloads.
 //!
 //! Measurements are counted in what each CPU keeps for itself ([`here`]): caches of lines, and maps behind them for what
 //! the caches have no room for ([`line`]). Both are there twice, once for each parity of the epoch. What is remembered of

@@ -8,6 +8,7 @@
 //! task canary  announcements ---Append--> thread spool
 //!       ^
 //!       +--- what is observed --- thread watch
+//! task cri       names of pods -> thread watch
 //! ```
 //!
 //! | channel | holds | when full |
@@ -15,12 +16,15 @@
 //! | requests to the spool | [`worker::QUEUE`] | the sender waits; the ring buffer counts what it cannot hold meanwhile |
 //! | spool state | the newest | replaced |
 //! | what is observed | the newest | replaced |
+//! | uids of pods without a name | [`cri::QUEUE`] | dropped, and asked for again when other names come |
+//! | names of pods | the newest | replaced |
 //! | commands to the relay | [`relay::QUEUE`] | dropped with a line in the log; the command runs out of time |
 //!
 //! Stop: probes and relay first, then the spool settles, then the shipper goes on until everything is acknowledged or its
 //! time is over; what is left waits on disk for the next start.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,14 +35,16 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aggregate::Aggregator;
-use crate::aggregate::cgroup::{Cgroups, Hierarchy};
+use crate::aggregate::cgroup::Cgroups;
+use crate::aggregate::hierarchy::Hierarchies;
 use crate::aggregate::identity::Identities;
 use crate::aggregate::lookup::Host;
-use crate::aggregate::watch::{Watch, WatchError};
+use crate::aggregate::watch::{PodNaming, Watch, WatchError};
 use crate::canary::Canary;
 use crate::command::relay::Unanswered;
 use crate::command::{Relay, relay};
 use crate::config::Config;
+use crate::cri::{self, Cri};
 use crate::govern::desk::{Desk, Look};
 use crate::host;
 use crate::probe::{ProbeError, ProbeReport, Probes};
@@ -131,7 +137,8 @@ pub async fn run_with<S: Source + 'static>(
         tracing::warn!("not watched: {missing}");
     }
 
-    let identities = Identities::new(Box::new(Host), Cgroups::new(Hierarchy::of_host()), config.processes);
+    let identities =
+        Identities::new(Box::new(Host), Cgroups::new(Hierarchies::of_host(), tells_cgroups(&report)), config.processes);
     let aggregator = Aggregator::start(clock.clone(), config.window, identities, attached_ns, watched_until_us);
     let running = Running::start(&config, shutdown.clone(), Parts { clock, store, source, aggregator, greeting })?;
     shutdown.on_signal().await?;
@@ -173,6 +180,7 @@ impl Running {
             detail,
             spool: spool.clone(),
             spool_state: spool_state.clone(),
+            pods: config.cri_socket.clone().map(|socket| name_pods(socket, &intake)),
             stop: intake.token(),
             clock: clock.clone(),
         };
@@ -247,6 +255,16 @@ struct Parts<S> {
     greeting: Greeting,
 }
 
+/// Starts the task that asks the container runtime. It has nothing to finish and ends with the runtime at the latest.
+fn name_pods(socket: PathBuf, intake: &Shutdown) -> PodNaming {
+    let (wanted, asked) = mpsc::channel(cri::QUEUE);
+    let (answers, names) = watch::channel(Arc::default());
+    let cri = Cri { socket, wanted: asked, names: answers, stop: intake.token() };
+    // Not joined: the watch thread holds its other ends and goes on without it.
+    drop(task(intake.component("cri"), cri.run()));
+    PodNaming { wanted, names }
+}
+
 /// Spawns a task that counts as running until it returns.
 fn task(component: Component, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
@@ -314,6 +332,11 @@ fn desk(config: &Config, clock: &Clock, probes: &[String]) -> Desk {
         held_bytes: 0,
     };
     Desk::start(config.budget, config.window, watched.collect(), config.processes, &now)
+}
+
+/// Whether the probes tell of cgroups.
+fn tells_cgroups(report: &ProbeReport) -> bool {
+    report.features.iter().any(|feature| feature.name == "cgroup" && feature.ok)
 }
 
 fn greet(report: &ProbeReport, node: &str) -> Greeting {

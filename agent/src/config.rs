@@ -82,6 +82,9 @@ pub struct Overrides {
     /// Share of one core the agent may use, probes included; 0 for as much as it takes
     #[arg(long, env = "SKEP_CPU_BUDGET", value_name = "RATIO", global = true)]
     pub cpu_budget: Option<String>,
+    /// Where the container runtime listens, to call pods by their names
+    #[arg(long, env = "SKEP_CRI_SOCKET", value_name = "PATH", global = true)]
+    pub cri_socket: Option<String>,
     /// What to log: info, debug, skep_agent::ship=trace,info, ...
     #[arg(long, env = "SKEP_LOG", value_name = "FILTER", global = true)]
     pub log: Option<String>,
@@ -109,6 +112,8 @@ pub struct Config {
     pub canary_interval: Option<Duration>,
     /// What the agent may cost.
     pub budget: Budget,
+    /// The container runtime's socket.
+    pub cri_socket: Option<PathBuf>,
     /// Processes known at once.
     pub processes: usize,
     /// How the probes are loaded.
@@ -165,6 +170,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
     let mut spool = top.section("spool");
     let mut canary = top.section("canary");
     let mut budget = top.section("budget");
+    let mut cri = top.section("cri");
     let mut log = top.section("log");
     let given = Overrides {
         collector: top.text("collector"),
@@ -177,6 +183,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
         executor_socket: top.text("executor_socket"),
         canary_interval: canary.text("interval"),
         cpu_budget: budget.number("cpu_ratio", 0.0..=MOST_CORES).map(|ratio| ratio.to_string()),
+        cri_socket: cri.text("socket"),
         log: log.text("filter"),
         log_format: log.text("format"),
     };
@@ -191,7 +198,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
     }
     let mut probes = top.section("probes");
     read_probes(&mut probes, &mut only.probes);
-    for section in [spool, canary, budget, log, probes, top] {
+    for section in [spool, canary, budget, cri, log, probes, top] {
         section.finish();
     }
     let faults = noted.into_result().err().map(|Faults(lines)| lines);
@@ -205,6 +212,7 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         ("syscall", &mut probes.syscall),
         ("tcp", &mut probes.tcp),
         ("process", &mut probes.process),
+        ("cgroup", &mut probes.cgroup),
     ] {
         *wanted = section.truth(key).unwrap_or(*wanted);
     }
@@ -247,6 +255,7 @@ fn overlay(under: Overrides, over: &Overrides) -> Overrides {
         executor_socket: pick(&over.executor_socket, under.executor_socket),
         canary_interval: pick(&over.canary_interval, under.canary_interval),
         cpu_budget: pick(&over.cpu_budget, under.cpu_budget),
+        cri_socket: pick(&over.cri_socket, under.cri_socket),
         log: pick(&over.log, under.log),
         log_format: pick(&over.log_format, under.log_format),
     }
@@ -318,6 +327,7 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
         executor_socket: given.executor_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
         canary_interval: canary_interval?,
         budget: Budget { cpu_ratio: cpu_ratio?, memory_bytes: (rest.memory_bytes != 0).then_some(rest.memory_bytes) },
+        cri_socket: given.cri_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
         processes: rest.processes,
         probes: rest.probes,
         log: given.log.unwrap_or_else(|| skep_runtime::telemetry::DEFAULT_FILTER.to_owned()),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use skep_runtime::clock::Clock;
 
-use crate::aggregate::cgroup::Hierarchy;
+use crate::aggregate::hierarchy::Hierarchies;
 use crate::config::{Config, DEFAULT_STATE_DIR};
 use crate::probe::{Feature, probe_feature_report};
 use crate::ship::Credentials;
@@ -130,9 +130,9 @@ fn lockdown() -> Check {
 }
 
 fn cgroups() -> Check {
-    match Hierarchy::of_host() {
+    match Hierarchies::of_host().controlling_cpu() {
         Some(hierarchy) => {
-            let version = if hierarchy.unified { "2" } else { "1" };
+            let version = if hierarchy.number == 0 { "2" } else { "1" };
             let mount = hierarchy.mount.display();
             check("cgroup", true, false, format!("cpu is controlled by version {version}, mounted at {mount}"))
         }

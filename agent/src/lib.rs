@@ -3,7 +3,8 @@
 //! Stages in flow order:
 //!
 //! [`probe`] -> [`aggregate`] -> [`spool`] -> [`ship`], and beside them [`command`], which carries orders to the executor
-//! and receipts back, and [`canary`], which lets the collector see whether all of this works.
+//! and receipts back, [`canary`], which lets the collector see whether all of this works, and [`cri`], which asks the
+//! container runtime for the names of pods.
 //! [`govern`] keeps all of it within its budget.
 //!
 //! Invariants: only `probe` names the loader or a map; only [`app`] makes channels and starts tasks; a batch leaves only
@@ -18,6 +19,8 @@ pub mod source;
 pub mod ledger;
 
 pub mod aggregate;
+
+pub mod cri;
 
 pub mod spool;
 

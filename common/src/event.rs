@@ -13,6 +13,9 @@ pub mod kind {
 
     /// [`super::ConnectionRecord`].
     pub const CONNECTION: u16 = 10;
+
+    /// [`super::CgroupRecord`].
+    pub const CGROUP: u16 = 20;
 }
 
 /// First bytes of every record.
@@ -175,3 +178,37 @@ pub struct ConnectionRecord {
 }
 
 const _: () = assert!(size_of::<ConnectionRecord>() == 176 && offset_of!(ConnectionRecord, local) == 144);
+
+/// What happened to a cgroup.
+pub mod cgroup {
+    /// Its directory was made.
+    pub const MADE: u32 = 1;
+    /// Its directory was removed.
+    pub const REMOVED: u32 = 2;
+    /// A process was put into it.
+    pub const JOINED: u32 = 3;
+}
+
+/// A cgroup was made or removed, or a process put into it. Its path follows the record, with its zero byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct CgroupRecord {
+    /// Kind and epoch.
+    pub header: Header,
+    /// When, nanoseconds of `CLOCK_BOOTTIME`.
+    pub at_ns: u64,
+    /// Inode of its directory.
+    pub id: u64,
+    /// Start of the process that joined, nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_ns: u64,
+    /// The process that joined; 0 otherwise.
+    pub tgid: u32,
+    /// Number of its hierarchy as in `/proc/PID/cgroup`; 0 is the unified one.
+    pub hierarchy: u32,
+    /// One of [`cgroup`].
+    pub change: u32,
+    /// Bytes of the path, from the root of the hierarchy; 0 when it could not be read whole.
+    pub path_len: u32,
+}
+
+const _: () = assert!(size_of::<CgroupRecord>() == 48 && offset_of!(CgroupRecord, path_len) == 44);

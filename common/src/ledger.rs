@@ -20,8 +20,10 @@ pub mod probe {
     pub const EXEC: usize = 6;
     /// Ended processes.
     pub const EXIT: usize = 7;
+    /// Cgroups made, removed and joined.
+    pub const CGROUP: usize = 8;
     /// How many.
-    pub const LEN: usize = 8;
+    pub const LEN: usize = 9;
 
     /// Row of [`super::Counters`] for connection events that another program than [`TCP`]'s own sends: the one may
     /// interrupt the other, so they must not share counters. User space adds it to [`TCP`].
@@ -30,7 +32,7 @@ pub mod probe {
     pub const ROWS: usize = 32;
 
     /// Names, by index.
-    pub const NAMES: [&str; LEN] = ["cpu", "run_queue", "off_cpu", "syscall", "tcp", "fork", "exec", "exit"];
+    pub const NAMES: [&str; LEN] = ["cpu", "run_queue", "off_cpu", "syscall", "tcp", "fork", "exec", "exit", "cgroup"];
 }
 
 /// Columns of [`Counters`]: what was attempted, then the reasons for loss.

@@ -13,6 +13,7 @@
 //! | `CONNECTIONS` | 32,768 | 160 | 5.2 MB |
 //! | `EVENTS` | | | 8.4 MB |
 //! | `EXEC_SCRATCH` | one a CPU | 29,064 | 0.1 MB |
+//! | `CGROUP_SCRATCH` | one a CPU | 1,072 | 2 KB |
 //!
 //! `Probes::map_bytes` says what the kernel itself makes of it.
 
@@ -65,6 +66,9 @@ pub const PATH_BYTES: usize = 4_096;
 
 /// One name in a path, with its zero byte: the kernel's own bound.
 pub const NAME_BYTES: usize = 256;
+
+/// Path of a cgroup, with its zero byte: as much as the kernel puts together for its own trace.
+pub const CGROUP_PATH_BYTES: usize = 1_024;
 
 /// Names in a resolved path, mount points not counted; a deeper path is flagged.
 pub const PATH_DEPTH: u32 = 48;

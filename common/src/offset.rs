@@ -16,10 +16,12 @@ pub mod need {
     pub const TCP: u32 = 1 << 2;
     /// Forks, execs, exits.
     pub const PROCESS: u32 = 1 << 3;
+    /// Cgroups made, removed and joined.
+    pub const CGROUP: u32 = 1 << 4;
     /// No probe: what stands on the field is left out when it is missing.
     pub const NOBODY: u32 = 0;
     /// Whoever names a process.
-    pub const ALL: u32 = CPU | SYSCALL | TCP | PROCESS;
+    pub const ALL: u32 = CPU | SYSCALL | TCP | PROCESS | CGROUP;
     /// Whoever remembers something of threads.
     pub const THREADS: u32 = CPU | SYSCALL;
 }
@@ -84,8 +86,10 @@ offsets! {
 
     task_cgroups: "task_struct", "cgroups", need::NOBODY;
     css_default: "css_set", "dfl_cgrp", need::NOBODY;
-    cgroup_node: "cgroup", "kn", need::NOBODY;
-    node_id: "kernfs_node", "id", need::NOBODY;
+    cgroup_node: "cgroup", "kn", need::CGROUP;
+    cgroup_root: "cgroup", "root", need::CGROUP;
+    root_hierarchy: "cgroup_root", "hierarchy_id", need::CGROUP;
+    node_id: "kernfs_node", "id", need::CGROUP;
 
     regs_syscall: "pt_regs", "orig_ax|syscallno", need::SYSCALL;
 

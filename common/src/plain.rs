@@ -40,6 +40,7 @@ plain!(
     event::ExitRecord,
     event::ExecRecord,
     event::ConnectionRecord,
+    event::CgroupRecord,
     ledger::Counters,
     offset::Offsets,
     offset::Facts,

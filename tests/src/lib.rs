@@ -57,12 +57,22 @@ impl Skep {
 
     /// As [`Skep::up`], with these variables in the environment of all programs.
     pub fn up_with(data: &Path, extra: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Self::command(data, extra);
+        command.envs(variables.iter().copied());
+        Self::start(data, command)
+    }
+
+    /// `skep up`, not yet started.
+    pub fn command(data: &Path, extra: &[&str]) -> Command {
+        let mut command = Command::new(binary("skep"));
+        command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(extra);
+        command
+    }
+
+    /// As [`Skep::up`], with a command of the caller's that becomes `skep up`.
+    pub fn start(data: &Path, mut command: Command) -> Self {
         let log = std::fs::File::create(data.join("up.log")).expect("log file");
-        let up = Command::new(binary("skep"))
-            .args(["up", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .args(extra)
-            .envs(variables.iter().copied())
+        let up = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("second handle"))
             .stderr(log)

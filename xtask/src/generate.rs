@@ -7,23 +7,31 @@ use anyhow::{Context, Result, bail};
 
 use crate::setup;
 
-const PROTOS: [&str; 4] =
-    ["skep/v1/batch.proto", "skep/v1/command.proto", "skep/v1/console.proto", "skep/v1/uplink.proto"];
-const GENERATED: &str = "skep.v1.rs";
+const PROTOS: [&str; 5] = [
+    "runtime/v1/cri.proto",
+    "skep/v1/batch.proto",
+    "skep/v1/command.proto",
+    "skep/v1/console.proto",
+    "skep/v1/uplink.proto",
+];
+const GENERATED: [&str; 2] = ["runtime.v1.rs", "skep.v1.rs"];
 
-/// Generates into a scratch folder, then either compares or replaces the committed file.
+/// Generates into a scratch folder, then either compares or replaces the committed files.
 pub(crate) fn run(check: bool) -> Result<()> {
     let wire = setup::repository().join("common/wire");
-    let committed = wire.join("src/gen").join(GENERATED);
-    let fresh = fs::read_to_string(generate(&wire)?.join(GENERATED))?;
-    let current = fs::read_to_string(&committed).unwrap_or_default();
-    if fresh == current {
-        println!("wire code is up to date");
-    } else if check {
-        bail!("common/wire/src/gen differs from the .proto files: run `cargo xtask generate`");
-    } else {
-        fs::write(&committed, fresh)?;
-        println!("wrote {}", committed.display());
+    let generated = generate(&wire)?;
+    for name in GENERATED {
+        let committed = wire.join("src/gen").join(name);
+        let fresh = fs::read_to_string(generated.join(name))?;
+        let current = fs::read_to_string(&committed).unwrap_or_default();
+        if fresh == current {
+            println!("{name} is up to date");
+        } else if check {
+            bail!("common/wire/src/gen/{name} differs from the .proto files: run `cargo xtask generate`");
+        } else {
+            fs::write(&committed, fresh)?;
+            println!("wrote {}", committed.display());
+        }
     }
     Ok(())
 }

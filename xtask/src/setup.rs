@@ -19,11 +19,21 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 /// What the tests want on top.
-const TEST_TOOLS: [(&str, &str); 4] = [
+const TEST_TOOLS: [(&str, &str); 14] = [
     ("gdb", "a test takes a probe out of the running agent"),
     ("python3-venv", "interop tests read the Parquet files with DuckDB"),
     ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),
+    ("podman", "tests run containers"),
+    ("conmon", "podman's monitor"),
+    ("runc", "podman's and containerd's runtime"),
+    ("containerd", "tests run pods"),
+    ("containernetworking-plugins", "containerd and podman ask for them"),
+    ("iptables", "likewise"),
+    ("catatonit", "what a pod's sandbox runs"),
+    ("busybox-static", "what the containers run"),
+    ("systemd-container", "tests run a systemd in a box"),
+    ("systemd", "which is this one"),
 ];
 
 /// What a benchmark compares with.

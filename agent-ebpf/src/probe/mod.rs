@@ -1,5 +1,6 @@
 //! One file a domain.
 
+pub mod cgroup;
 pub mod cpu;
 pub mod process;
 pub mod syscall;

@@ -9,6 +9,7 @@ use skep_wire::{tables, v1};
 use super::account::{Account, Statement, coverage};
 use super::gauges::{Gauge, Gauges, OwnState};
 use super::identity::Identities;
+use super::pods::{Pods, Wanted};
 use super::rows::{self, Family, Who};
 use super::window::{Span, Windows};
 use crate::ledger::{self, LossRow};
@@ -70,7 +71,7 @@ impl Aggregator {
         watched_until_us: Option<i64>,
     ) -> Self {
         identities.refill(u32::MAX);
-        identities.seed();
+        identities.seed(attached_ns);
         identities.refill(LOOKS_PER_DRAIN);
         let from_us = clock.wall_us_at(attached_ns);
         let mut notes = Vec::new();
@@ -128,9 +129,20 @@ impl Aggregator {
         (self.clock.wall_us() - self.from_us).max(0) as f64 / 1e6
     }
 
-    /// Before each drain: allows looks into `/proc` again.
+    /// Before each drain: allows looks into `/proc` again, and a step of the search for cgroups.
     pub fn refill(&mut self) {
         self.identities.refill(LOOKS_PER_DRAIN);
+        self.identities.work(self.clock.boot_ns());
+    }
+
+    /// Takes new names of pods.
+    pub fn set_pods(&mut self, pods: Pods) {
+        self.identities.set_pods(pods);
+    }
+
+    /// Uids of pods without a name, met since the last call.
+    pub fn take_wanted_pods(&mut self) -> Wanted {
+        self.identities.take_wanted()
     }
 
     /// Whether so many event rows are waiting that they should be sealed now.
@@ -143,13 +155,17 @@ impl Aggregator {
     /// # Errors
     /// [`ChunkError`]: the row does not fit its table, which is a fault of this program.
     pub fn on_event(&mut self, event: &Event) -> Result<(), ChunkError> {
-        let (probe, subject) = match event {
-            Event::Fork(fork) => self.on_fork(fork).map(|()| ("fork", &fork.subject)),
-            Event::Exec(exec) => self.on_exec(exec).map(|()| ("exec", &exec.subject)),
-            Event::Exit(exit) => self.on_exit(exit).map(|()| ("exit", &exit.subject)),
-            Event::Connection(seen) => self.on_connection(seen).map(|()| ("tcp", &seen.subject)),
+        let (probe, cpu) = match event {
+            Event::Fork(fork) => self.on_fork(fork).map(|()| ("fork", fork.subject.cpu)),
+            Event::Exec(exec) => self.on_exec(exec).map(|()| ("exec", exec.subject.cpu)),
+            Event::Exit(exit) => self.on_exit(exit).map(|()| ("exit", exit.subject.cpu)),
+            Event::Connection(seen) => self.on_connection(seen).map(|()| ("tcp", seen.subject.cpu)),
+            Event::Cgroup(cgroup) => {
+                self.identities.on_cgroup(cgroup);
+                Ok(("cgroup", cgroup.cpu))
+            }
         }?;
-        self.account.count(probe, subject.cpu);
+        self.account.count(probe, cpu);
         Ok(())
     }
 
@@ -184,7 +200,7 @@ impl Aggregator {
         let subject = &seen.subject;
         let time_us = self.clock.wall_us_at(subject.at_ns);
         let owned = subject.process.pid != 0;
-        let process = if owned { self.identities.resolve(subject.process, Some(&subject.comm)) } else { None };
+        let process = if owned { self.identities.meet(subject) } else { None };
         let who = who(process, subject.process, &subject.comm, owned.then_some(subject.uid));
         rows::connection(&mut self.connections, time_us, &who, seen)
     }
@@ -286,7 +302,7 @@ impl Aggregator {
         let mut builder = Builder::new(&tables::CPU);
         for seen in &reading.cpu {
             let CpuReading { process, comm, cgroup_id, .. } = seen;
-            let known = self.identities.resolve_current(*process, Some(comm), *cgroup_id, reading.until_ns);
+            let known = self.identities.resolve_current(*process, comm, *cgroup_id, reading.from_ns);
             rows::cpu(&mut builder, span, &who(known, *process, comm, None), seen, coverage)?;
         }
         Ok(builder.finish())
@@ -306,6 +322,7 @@ impl Aggregator {
     fn host_chunk(&mut self, span: Span) -> Result<Option<v1::Chunk>, ChunkError> {
         self.own.identities = self.identities.len() as u64;
         self.own.identities_evicted = self.identities.evicted();
+        (self.own.cgroups, self.own.cgroups_refused) = self.identities.cgroups();
         let mut builder = Builder::new(&tables::HOST);
         let spending = std::mem::take(&mut self.spending);
         for gauge in self.gauges.read(span.length_s, self.own).into_iter().chain(spending) {

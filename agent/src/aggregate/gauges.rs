@@ -35,6 +35,10 @@ pub struct OwnState {
     pub identities: u64,
     /// Processes forgotten for want of room since the start.
     pub identities_evicted: u64,
+    /// Cgroup directories known.
+    pub cgroups: u64,
+    /// Times a cgroup directory was not remembered for want of room.
+    pub cgroups_refused: u64,
 }
 
 /// Reads gauges; keeps the counters of the window before, for rates.
@@ -120,6 +124,8 @@ impl Gauges {
         push(out, "agent_map_bytes", "", own.map_bytes as f64);
         push(out, "agent_identities", "", own.identities as f64);
         push(out, "agent_identities_evicted", "", own.identities_evicted as f64);
+        push(out, "agent_cgroups", "", own.cgroups as f64);
+        push(out, "agent_cgroups_refused", "", own.cgroups_refused as f64);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The table of processes: who is behind a pid and a start time.
 //!
-//! Fed by fork, exec and exit as they happen, by `/proc` for what was there before, and by `/proc` again where a process
-//! turns up that neither knew. A process that ended is kept until the windows that may still mention it are sealed.
+//! Fed by fork, exec, exit and moves between cgroups as they happen, by `/proc` for what was there before, and by `/proc`
+//! again where a process turns up that neither knew. A process that ended is kept until the windows that may still mention
+//! it are sealed. Every row of a process takes its workload from here, so that they agree.
 //!
 //! Bounded: when the table is full the processes that ended, then those longest unseen, make room and are counted.
 
@@ -21,7 +22,7 @@ const KEPT_WINDOWS: u64 = 2;
 /// Where a process's identity and workload come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attribution {
-    /// The kernel told of its birth or its program, and its cgroup is known.
+    /// The kernel told where it is, and that was known by a name at the time.
     Exact,
     /// Looked up in `/proc` afterwards.
     Late,
@@ -62,6 +63,10 @@ pub struct Process {
     /// Number of the window it was last heard of in.
     seen: u64,
     ended: bool,
+    /// Known by an event or a count only.
+    stranger: bool,
+    /// Boot clock at which it was where `cgroup` says, or a little before; 0 if nobody knows.
+    placed_ns: u64,
 }
 
 /// The table.
@@ -74,6 +79,8 @@ pub struct Identities {
     newest: HashMap<u32, ProcessKey>,
     limit: usize,
     window: u64,
+    /// Boot clock of the last drain.
+    now_ns: u64,
     /// Looks into `/proc` left before the next refill.
     budget: u32,
     evicted: u64,
@@ -93,6 +100,7 @@ impl Identities {
             newest: HashMap::new(),
             limit: limit.max(1),
             window: 0,
+            now_ns: 0,
             budget: 0,
             evicted: 0,
             settled: Vec::new(),
@@ -115,7 +123,9 @@ impl Identities {
     }
 
     /// Takes in every process there is; to be called once, when the probes are attached.
-    pub fn seed(&mut self) {
+    pub fn seed(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+        self.cgroups.seed(now_ns);
         let all = self.lookup.all();
         let parents: HashMap<u32, ProcessKey> = all.iter().map(|found| (found.pid, self.rough_key(found))).collect();
         for found in all {
@@ -130,11 +140,23 @@ impl Identities {
         self.budget = looks;
     }
 
-    /// A process was born: it is what its parent was.
+    /// At every drain: goes on searching for cgroups that were not known.
+    pub fn work(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+        self.cgroups.work(now_ns);
+    }
+
+    /// A process was born: it is what its parent was, and where the kernel put it.
     pub fn on_fork(&mut self, subject: &Subject) {
+        // Born before the agent looked round, and found then.
+        if self.settle(subject.process) {
+            return;
+        }
         let parent = self.resolve(subject.parent, None).cloned();
-        let kernel = self.cgroups.of_kernel_id(subject.cgroup_id, subject.at_ns);
-        let cgroup = kernel.or_else(|| parent.as_ref().and_then(|parent| parent.cgroup.clone()));
+        let before = parent.as_ref().and_then(|parent| parent.cgroup.clone());
+        let kernel = self.cgroups.of_kernel_id(subject.cgroup_id, before.as_ref());
+        // Put elsewhere, it is not what its parent was; where it is, nobody knows yet.
+        let cgroup = kernel.or(before.filter(|before| !before.differs_from(subject.cgroup_id)));
         let attribution = if cgroup.is_some() { Attribution::Exact } else { Attribution::Unknown };
         self.insert(Process {
             key: subject.process,
@@ -147,6 +169,8 @@ impl Identities {
             attribution,
             seen: self.window,
             ended: false,
+            stranger: false,
+            placed_ns: subject.at_ns,
         });
     }
 
@@ -161,7 +185,7 @@ impl Identities {
         } else {
             Some(Arc::from(String::from_utf8_lossy(&exec.exe)))
         };
-        let cgroup = self.current_cgroup(subject.process.pid, subject.cgroup_id, subject.at_ns);
+        self.locate(subject.process, subject.cgroup_id, subject.at_ns, true);
         let window = self.window;
         if let Some(process) = self.table.get_mut(&subject.process) {
             process.comm = text(&subject.comm);
@@ -169,10 +193,6 @@ impl Identities {
             process.uid = Some(subject.uid);
             process.parent = subject.parent;
             process.seen = window;
-            if let Some(cgroup) = cgroup {
-                process.cgroup = Some(cgroup);
-                process.attribution = Attribution::Exact;
-            }
         }
     }
 
@@ -180,7 +200,7 @@ impl Identities {
     pub fn on_exit(&mut self, exit: &Exit) {
         let subject = &exit.subject;
         let (comm, uid) = (text(&subject.comm), subject.uid);
-        self.resolve(subject.process, Some(&subject.comm));
+        self.meet(subject);
         let window = self.window;
         if let Some(process) = self.table.get_mut(&subject.process) {
             process.comm = comm;
@@ -200,35 +220,6 @@ impl Identities {
         let window = self.window;
         let process = self.table.get_mut(&key)?;
         process.seen = window;
-        Some(process)
-    }
-
-    /// As [`Identities::resolve`], with its cgroup read again, for it may have moved. The kernel's id is believed where
-    /// it is one of the hierarchy that controls cpu.
-    pub fn resolve_current(
-        &mut self,
-        key: ProcessKey,
-        comm: Option<&[u8; 16]>,
-        kernel_id: u64,
-        now_ns: u64,
-    ) -> Option<&Process> {
-        let ended = self.resolve(key, comm)?.ended;
-        let is_newest = self.newest.get(&key.pid) == Some(&key);
-        let cgroup = if self.cgroups.kernel_ids_count() || (!ended && is_newest) {
-            self.current_cgroup(key.pid, kernel_id, now_ns)
-        } else {
-            None
-        };
-        let process = self.table.get_mut(&key)?;
-        if let Some(cgroup) = cgroup {
-            process.cgroup = Some(cgroup);
-            if process.attribution == Attribution::Unknown {
-                process.attribution = Attribution::Late;
-            }
-        }
-        if let Some(comm) = comm {
-            process.comm = text(comm);
-        }
         Some(process)
     }
 
@@ -272,6 +263,7 @@ impl Identities {
 
     /// A window was sealed: forgets what ended long enough ago.
     pub fn end_window(&mut self) {
+        self.cgroups.end_window();
         self.window += 1;
         let window = self.window;
         self.table.retain(|_, process| !process.ended || window - process.seen < KEPT_WINDOWS);
@@ -286,6 +278,11 @@ impl Identities {
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    /// Cgroup directories known, and how often there was no room for one.
+    pub fn cgroups(&self) -> (u64, u64) {
+        self.cgroups.size()
     }
 
     /// Processes forgotten for want of room since the start.
@@ -333,7 +330,7 @@ impl Identities {
 
     fn insert_found(&mut self, found: Found, parent: ProcessKey) {
         let key = self.rough_key(&found);
-        let cgroup = self.current_cgroup(found.pid, 0, 0);
+        let cgroup = self.look_up_cgroup(found.pid);
         let attribution = if cgroup.is_some() { Attribution::Late } else { Attribution::Unknown };
         self.insert(Process {
             key,
@@ -346,6 +343,8 @@ impl Identities {
             attribution,
             seen: self.window,
             ended: false,
+            stranger: false,
+            placed_ns: self.now_ns,
         });
     }
 
@@ -369,17 +368,6 @@ impl Identities {
             }
             self.evicted += 1;
         }
-    }
-
-    fn current_cgroup(&mut self, pid: u32, kernel_id: u64, now_ns: u64) -> Option<Arc<Cgroup>> {
-        if let Some(cgroup) = self.cgroups.of_kernel_id(kernel_id, now_ns) {
-            return Some(cgroup);
-        }
-        if !self.spend() {
-            return None;
-        }
-        let membership = self.lookup.membership(pid)?;
-        self.cgroups.of_membership(&membership)
     }
 
     fn spend(&mut self) -> bool {
@@ -410,6 +398,9 @@ pub fn text(comm: &[u8; 16]) -> String {
     let end = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }
+
+#[path = "locate.rs"]
+mod locate;
 
 #[cfg(test)]
 #[path = "tests/identity.rs"]

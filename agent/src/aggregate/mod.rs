@@ -1,7 +1,8 @@
 //! Second stage: readings and events become batches.
 //!
 //! * [`window`]: where windows begin and end.
-//! * [`workload`], [`cgroup`]: who a cgroup path belongs to.
+//! * [`hierarchy`], [`tree`], [`membership`]: which cgroups there are and which a process is in.
+//! * [`workload`], [`pods`], [`cgroup`]: who a cgroup belongs to.
 //! * [`lookup`], [`identity`]: who a pid and a start time are.
 //! * [`gauges`], [`rows`]: what the columns hold.
 //! * [`account`]: the ledger of this stage.
@@ -15,9 +16,13 @@ pub mod account;
 pub mod aggregator;
 pub mod cgroup;
 pub mod gauges;
+pub mod hierarchy;
 pub mod identity;
 pub mod lookup;
+pub mod membership;
+pub mod pods;
 pub mod rows;
+pub mod tree;
 pub mod watch;
 pub mod window;
 pub mod workload;

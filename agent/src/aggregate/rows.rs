@@ -51,11 +51,12 @@ impl<'a> Who<'a> {
             .maybe_text("exe", self.exe)
             .maybe_int("uid", self.uid.map(i64::from))
             .text("workload", workload.map_or("host", |workload| &workload.key))
-            .maybe_text("cgroup", self.cgroup.map(|cgroup| cgroup.path.as_str()))
+            .maybe_text("cgroup", self.cgroup.and_then(|cgroup| cgroup.path.as_deref()))
             .maybe_int("cgroup_id", self.cgroup.and_then(|cgroup| cgroup.id).and_then(|id| i64::try_from(id).ok()))
             .maybe_text("container_id", workload.and_then(|workload| workload.container_id.as_deref()))
             .maybe_text("pod", workload.and_then(|workload| workload.pod.as_deref()))
             .maybe_text("namespace", workload.and_then(|workload| workload.namespace.as_deref()))
+            .maybe_text("pod_labels", workload.and_then(|workload| workload.labels.as_deref()))
             .maybe_text("unit", workload.and_then(|workload| workload.unit.as_deref()))
             .text("attribution", self.attribution.as_str());
     }

@@ -1,5 +1,6 @@
 //! The loop that owns the probes and the aggregator: one thread, blocking.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep_runtime::clock::Clock;
@@ -10,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::aggregator::{Aggregator, Sealed};
 use super::gauges::OwnState;
+use super::pods::{PodNames, Pods};
 use crate::govern::desk::{Desk, Look, Orders};
 use crate::host;
 use crate::probe::reading::Event;
@@ -45,10 +47,21 @@ pub struct Watch<S> {
     pub spool: mpsc::Sender<Request>,
     /// What the spool says of itself.
     pub spool_state: watch::Receiver<SpoolState>,
+    /// Names of pods, where the container runtime may be asked.
+    pub pods: Option<PodNaming>,
     /// When to stop.
     pub stop: Token,
     /// The clock.
     pub clock: Clock,
+}
+
+/// The two ends of the task that asks the container runtime.
+#[derive(Debug)]
+pub struct PodNaming {
+    /// Uids without a name. What does not fit is asked for again when other names come.
+    pub wanted: mpsc::Sender<String>,
+    /// The names known.
+    pub names: watch::Receiver<Arc<PodNames>>,
 }
 
 impl<S: Source> Watch<S> {
@@ -81,6 +94,7 @@ impl<S: Source> Watch<S> {
         self.source.drain(&mut |event, _| taken.take(&event));
         let full = taken.finish()?;
         self.send_all(full)?;
+        self.exchange_pods();
         if let Some(sealed) = self.aggregator.seal_events()? {
             self.send(sealed)?;
         }
@@ -110,6 +124,20 @@ impl<S: Source> Watch<S> {
         }
         if let Some(processes) = processes {
             self.aggregator.know_at_most(processes);
+        }
+    }
+
+    /// Asks for pods without a name, and takes what was answered.
+    fn exchange_pods(&mut self) {
+        let Some(pods) = &mut self.pods else { return };
+        for uid in self.aggregator.take_wanted_pods() {
+            if pods.wanted.try_send(uid).is_err() {
+                break;
+            }
+        }
+        if pods.names.has_changed().unwrap_or(false) {
+            let names = Arc::clone(&pods.names.borrow_and_update());
+            self.aggregator.set_pods(Pods::new(names));
         }
     }
 

@@ -3,6 +3,8 @@
 //! Forms are those of systemd, Docker, Podman, CRI-O, containerd (both cgroup drivers), LXC, nspawn, ECS and nested
 //! clusters. A container id wins over the unit around it, the last one over an outer one, and a pod over its containers.
 
+use std::sync::Arc;
+
 /// Prefixes that runtimes put before a container id, each followed by `-` or `:`.
 const RUNTIMES: [&str; 6] = ["docker", "cri-containerd", "crio", "libpod", "nerdctl", "containerd"];
 
@@ -24,6 +26,8 @@ pub struct Workload {
     pub pod: Option<String>,
     /// Kubernetes namespace; a cgroup path never tells it.
     pub namespace: Option<String>,
+    /// Labels of the pod; likewise.
+    pub labels: Option<Arc<str>>,
     /// Innermost systemd unit that is not a slice.
     pub unit: Option<String>,
 }
@@ -49,7 +53,7 @@ impl Workload {
         } else {
             format!("cgroup:{path}")
         };
-        Self { key, container_id, pod, namespace: None, unit }
+        Self { key, container_id, pod, namespace: None, labels: None, unit }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{btf::KernelBtf, options::ProbeOptions, report::ProbeReport};
 
 /// A hook of the kernel and the program for it. The order is the order of attachment: what makes room for a thread comes
 /// before what begins a call of it, and that before what ends one.
-pub(super) const PROGRAMS: [Program; 7] = [
+pub(super) const PROGRAMS: [Program; 10] = [
     Program { hook: "sched_process_fork", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
     Program { hook: "sched_process_exec", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
     Program { hook: "sched_process_exit", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
@@ -14,6 +14,9 @@ pub(super) const PROGRAMS: [Program; 7] = [
     Program { hook: "inet_sock_set_state", needed_by: need::TCP, first: need::TCP },
     Program { hook: "sys_enter", needed_by: need::SYSCALL, first: need::SYSCALL },
     Program { hook: "sys_exit", needed_by: need::SYSCALL, first: need::SYSCALL },
+    Program { hook: "cgroup_mkdir", needed_by: need::CGROUP, first: need::CGROUP },
+    Program { hook: "cgroup_rmdir", needed_by: need::CGROUP, first: need::CGROUP },
+    Program { hook: "cgroup_attach_task", needed_by: need::CGROUP, first: need::CGROUP },
 ];
 
 /// A program.
@@ -28,11 +31,12 @@ pub(super) struct Program {
 }
 
 /// The groups of probes that are switched on and off together.
-pub(super) const GROUPS: [(u32, &str, &str); 4] = [
+pub(super) const GROUPS: [(u32, &str, &str); 5] = [
     (need::CPU, "cpu", "time on a CPU, switches, run-queue delay, time away"),
     (need::SYSCALL, "syscall", "count, errors and latency of system calls"),
     (need::TCP, "tcp", "connections"),
     (need::PROCESS, "process", "forks, execs and exits"),
+    (need::CGROUP, "cgroup", "names of cgroups however short they live"),
 ];
 
 /// What is known before loading.
@@ -100,6 +104,7 @@ fn wanted(options: &ProbeOptions, bit: u32) -> bool {
         need::CPU => options.cpu,
         need::SYSCALL => options.syscall,
         need::TCP => options.tcp,
+        need::CGROUP => options.cgroup,
         _ => options.process,
     }
 }

@@ -15,6 +15,8 @@ pub struct ProbeOptions {
     pub tcp: bool,
     /// Forks, execs and exits.
     pub process: bool,
+    /// Cgroups made, removed and joined.
+    pub cgroup: bool,
     /// Size of the ring buffer, bytes: a power of two and at least a page.
     pub ring_bytes: u32,
     /// Entries of each side's map of process x system call x error class x CPU x latency bucket.
@@ -53,6 +55,7 @@ impl Default for ProbeOptions {
             syscall: true,
             tcp: true,
             process: true,
+            cgroup: true,
             ring_bytes: limit::RING_BYTES,
             call_entries: limit::CALL_ENTRIES,
             wait_entries: limit::WAIT_ENTRIES,

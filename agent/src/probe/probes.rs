@@ -40,8 +40,17 @@ use super::{
 const RING_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Which probes of the ledger belong to which group.
-const LEDGER_GROUPS: [u32; probe::LEN] =
-    [need::CPU, need::CPU, need::CPU, need::SYSCALL, need::TCP, need::PROCESS, need::PROCESS, need::PROCESS];
+const LEDGER_GROUPS: [u32; probe::LEN] = [
+    need::CPU,
+    need::CPU,
+    need::CPU,
+    need::SYSCALL,
+    need::TCP,
+    need::PROCESS,
+    need::PROCESS,
+    need::PROCESS,
+    need::CGROUP,
+];
 
 /// The probes, attached. Dropping this detaches them unless they are pinned.
 pub struct Probes {

@@ -158,6 +158,8 @@ pub enum Event {
     Exit(Exit),
     /// A TCP connection opened, failed or closed.
     Connection(Connection),
+    /// A cgroup was made, removed or joined.
+    Cgroup(CgroupEvent),
 }
 
 /// What every event says of its process.
@@ -269,4 +271,32 @@ pub struct Connection {
     pub received_bytes: u64,
     /// Segments sent again.
     pub retransmits: u64,
+}
+
+/// What happened to a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupChange {
+    /// Its directory was made; nobody is in it yet.
+    Made,
+    /// Its directory was removed; nobody is in it any more.
+    Removed,
+    /// This process was put into it.
+    Joined(ProcessKey),
+}
+
+/// A cgroup in one of the host's hierarchies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupEvent {
+    /// CPU it is counted on.
+    pub cpu: u32,
+    /// `CLOCK_BOOTTIME` when it happened.
+    pub at_ns: u64,
+    /// What.
+    pub change: CgroupChange,
+    /// Number of the hierarchy as in `/proc/PID/cgroup`; 0 is the unified one.
+    pub hierarchy: u32,
+    /// Inode of the directory.
+    pub id: u64,
+    /// From the root of the hierarchy, in the initial namespace; empty when it could not be read.
+    pub path: Vec<u8>,
 }

@@ -7,15 +7,17 @@ use std::{
 
 use skep_common::{
     event::{
-        ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, SubjectRecord, connection,
-        direction, kind,
+        CgroupRecord, ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, SubjectRecord, cgroup,
+        connection, direction, kind,
     },
     exec_flag,
     ledger::probe,
     plain,
 };
 
-use super::reading::{Connection, ConnectionEvent, Direction, Event, Exec, Exit, Fork, ProcessKey, Subject};
+use super::reading::{
+    CgroupChange, CgroupEvent, Connection, ConnectionEvent, Direction, Event, Exec, Exit, Fork, ProcessKey, Subject,
+};
 
 const AF_INET: u16 = 2;
 
@@ -39,6 +41,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
         kind::EXEC => (Event::Exec(Box::new(exec(bytes)?)), probe::EXEC),
         kind::EXIT => (Event::Exit(exit(bytes)?), probe::EXIT),
         kind::CONNECTION => (Event::Connection(connection(bytes)?), probe::TCP),
+        kind::CGROUP => (Event::Cgroup(cgroup_event(bytes)?), probe::CGROUP),
         _ => return None,
     };
     Some(Decoded { event, probe, cpu: u32::from(header.cpu), epoch: header.epoch })
@@ -123,6 +126,24 @@ fn connection(bytes: &[u8]) -> Option<Connection> {
         sent_bytes: record.sent_bytes,
         received_bytes: record.received_bytes,
         retransmits: u64::from(record.retransmits),
+    })
+}
+
+fn cgroup_event(bytes: &[u8]) -> Option<CgroupEvent> {
+    let record: CgroupRecord = plain::read(bytes)?;
+    let path = bytes.get(size_of::<CgroupRecord>()..)?.get(..record.path_len as usize)?;
+    Some(CgroupEvent {
+        cpu: u32::from(record.header.cpu),
+        at_ns: record.at_ns,
+        change: match record.change {
+            cgroup::MADE => CgroupChange::Made,
+            cgroup::REMOVED => CgroupChange::Removed,
+            cgroup::JOINED => CgroupChange::Joined(ProcessKey { pid: record.tgid, start_ns: record.start_ns }),
+            _ => return None,
+        },
+        hierarchy: record.hierarchy,
+        id: record.id,
+        path: path.strip_suffix(&[0]).unwrap_or(path).to_vec(),
     })
 }
 

@@ -5,6 +5,7 @@
 //! * [`chunk`]: rows to columns and back, checked.
 //! * [`envelope`]: seal and open a batch.
 //! * `frame` (feature `socket`): messages between agent and executor.
+//! * `cri` (feature `cri`): what the container runtime is asked, generated likewise.
 //! * [`v1`]: the generated messages. `cargo xtask generate` writes them from `proto/`.
 //!
 //! Compatibility: fields are only added within `v1`, and a reader ignores what it does not know. A column missing from a
@@ -40,6 +41,21 @@ pub mod tables;
 #[rustfmt::skip]
 #[path = "gen/skep.v1.rs"]
 pub mod v1;
+
+/// Messages of the container runtime's own interface, as far as skep speaks it.
+#[cfg(feature = "cri")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
+    clippy::missing_errors_doc,
+    clippy::too_many_lines,
+    reason = "generated code"
+)]
+#[rustfmt::skip]
+#[path = "gen/runtime.v1.rs"]
+pub mod cri;
 
 /// Revision of the messages; raised by one for each addition that a peer may want to know of.
 pub const WIRE_REVISION: u32 = 1;

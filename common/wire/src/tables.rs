@@ -110,6 +110,7 @@ const IDENTITY: &[Column] = &[
     maybe("container_id", Text, "64 hex digits"),
     maybe("pod", Text, "pod uid or name"),
     maybe("namespace", Text, "Kubernetes namespace"),
+    maybe("pod_labels", Text, "key=value,key=value; where the agent may ask the container runtime"),
     maybe("unit", Text, "systemd unit"),
     column("attribution", Text, "exact (seen by the kernel), late (looked up afterwards) or unknown"),
 ];

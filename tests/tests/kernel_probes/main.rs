@@ -3,6 +3,8 @@
 //! Every test loads its own probes and does something known in processes of its own; one runs at a time.
 
 #[cfg(test)]
+mod cgroup;
+#[cfg(test)]
 mod cpu;
 mod hard;
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn two_capabilities_are_enough() {
 
 #[test]
 fn a_probe_that_is_switched_off_is_off() {
-    let options = ProbeOptions { syscall: false, process: false, ..ProbeOptions::default() };
+    let options = ProbeOptions { syscall: false, process: false, cgroup: false, ..ProbeOptions::default() };
     let watch = crate::support::Watch::of_some(&options);
     let mut names: Vec<_> = watch.last().ledger.iter().map(|row| row.probe).collect();
     names.dedup();

@@ -79,6 +79,11 @@ impl Watch {
         self.readings.last().expect("one was just pushed")
     }
 
+    /// Every event so far.
+    pub(crate) fn events(&self) -> &[Event] {
+        &self.events
+    }
+
     /// Every row of a process's system call.
     pub(crate) fn syscalls(&self, pid: u32, name: &'static str) -> impl Iterator<Item = &SyscallReading> {
         let rows = self.readings.iter().flat_map(|reading| &reading.syscalls);

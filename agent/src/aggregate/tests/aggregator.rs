@@ -1,9 +1,8 @@
-use std::path::PathBuf;
-
 use skep_wire::chunk::{self, Row};
 
 use super::*;
-use crate::aggregate::cgroup::{Cgroups, Hierarchy};
+use crate::aggregate::cgroup::Cgroups;
+use crate::aggregate::hierarchy::Hierarchies;
 use crate::aggregate::lookup::{Found, Lookup};
 use crate::probe::reading::{ConnectionEvent, Direction, Latency, ProbeLedger, Subject};
 
@@ -35,8 +34,7 @@ const START_US: i64 = 1_700_000_003_000_000;
 /// A clock at the boot time of 100 s, and an aggregator that starts then with windows of 10 s.
 fn start(watched_until_us: Option<i64>) -> (Clock, Aggregator) {
     let clock = Clock::manual(100 * S_NS, START_US);
-    let hierarchy = Hierarchy { unified: false, mount: PathBuf::from("/nonexistent"), root: "/".to_owned() };
-    let identities = Identities::new(Box::new(Nobody), Cgroups::new(Some(hierarchy)), 1000);
+    let identities = Identities::new(Box::new(Nobody), Cgroups::new(Hierarchies::default(), false), 1000);
     let window = Duration::from_secs(10);
     let aggregator = Aggregator::start(clock.clone(), window, identities, 100 * S_NS, watched_until_us);
     (clock, aggregator)
@@ -236,8 +234,7 @@ fn lost_run_queue_delays_are_in_the_coverage_of_cpu_rows() {
 #[test]
 fn a_start_just_before_a_boundary_gives_two_windows_two_stamps() {
     let clock = Clock::manual(100 * S_NS, START_US + 6_700_000);
-    let hierarchy = Hierarchy { unified: false, mount: PathBuf::from("/nonexistent"), root: "/".to_owned() };
-    let identities = Identities::new(Box::new(Nobody), Cgroups::new(Some(hierarchy)), 1000);
+    let identities = Identities::new(Box::new(Nobody), Cgroups::new(Hierarchies::default(), false), 1000);
     let mut aggregator = Aggregator::start(clock, Duration::from_secs(10), identities, 100 * S_NS, None);
     let mut reading = reading(100, 100, vec![ledger("cpu", 3, 0)]);
     let mut times = Vec::new();
