@@ -189,7 +189,7 @@ fn killing_the_agent_leaves_a_gap_with_a_start_and_an_end_and_every_sealed_batch
         "a gap of {down} us is longer than the time since the kill and a window"
     );
     skep.next_window();
-    let tables = ["cpu", "syscalls", "connections", "processes", "host", "loss", "actions", "audit"];
+    let tables = ["cpu", "syscalls", "connections", "processes", "host", "loss", "canaries", "actions", "audit"];
     let batches: Vec<String> = tables.iter().map(|table| format!("SELECT node, stream, seq FROM {table}")).collect();
     let holes = skep.number(&format!(
         "SELECT count(*) FROM (SELECT stream, max(seq) - count(DISTINCT seq) AS holes FROM ({}) \

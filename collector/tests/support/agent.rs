@@ -32,6 +32,7 @@ pub fn batch(seq: u64) -> v1::Batch {
         cpu.text("workload", "unit:x").text("attribution", "exact").count("on_cpu_ns", seq).int("slices", 1);
         cpu.int("voluntary_switches", 1).int("involuntary_switches", 0).int("run_queue_delay_count", 3);
         cpu.int("run_queue_delay_sum_ns", 60).histogram("run_queue_delay", [(10, 1), (20, 1), (30, 1)]);
+        cpu.int("migrations", 0).int("off_cpu_count", 0).int("off_cpu_sum_ns", 0).histogram("off_cpu", []);
         cpu.float("coverage", 1.0).end_row().unwrap();
     }
     let mut processes = Builder::new(&PROCESSES);
