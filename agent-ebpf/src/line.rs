@@ -42,15 +42,9 @@ pub struct Observation {
     pub shift: u64,
 }
 
-/// The map behind a cache had no room: so many observations are lost, and why.
-pub struct Refused {
-    /// What the map said.
-    pub error: i32,
-    /// The line they were in; 0 for a line of time on the CPU.
-    pub word: u64,
-    /// Measured observations that are gone.
-    pub measured: u64,
-}
+/// What the map behind a cache said when it had no room for a line that had to go. The line stays, for it may count
+/// millions; the one observation that came is lost.
+pub struct Refused(pub i32);
 
 /// Counts a system call.
 #[inline(always)]
@@ -75,10 +69,10 @@ pub fn count_wait(here: Here, word: u64, start_ns: u64, value_ns: u64) -> Result
     unsafe {
         let line = (&raw mut (*side).waits).cast::<WaitLine>().add(index as usize);
         if (*line).word != word || (*line).start_ns != start_ns {
-            let moved = make_wait_room(here, line);
+            make_wait_room(here, line)?;
             let wait = Wait { count: 1, sum_ns: value_ns, min_ns: value_ns, max_ns: value_ns };
             line.write(WaitLine { word, start_ns, wait });
-            return moved;
+            return Ok(());
         }
         let wait = &raw mut (*line).wait;
         (*wait).count += 1;
@@ -104,7 +98,7 @@ unsafe fn make_wait_room(here: Here, line: *mut WaitLine) -> Result<(), Refused>
     let key = CellKey { word, start_ns, cpu: here.cpu, pad: 0 };
     let map = if here.is_odd() { &WAITS_ODD } else { &WAITS_EVEN };
     let Some(known) = map.get_ptr_mut(key) else {
-        return map.insert(key, seen, 0).map_err(|error| Refused { error, word, measured: seen.count });
+        return map.insert(key, seen, 0).map_err(Refused);
     };
     // SAFETY: the map gave the pointer; only this program on this CPU writes entries of this CPU.
     unsafe {
@@ -127,12 +121,12 @@ fn count(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>, seen: Obser
     // SAFETY: the caller's line is in this CPU's state, which only its program writes.
     unsafe {
         if (*line).word != word || (*line).start_ns != start_ns {
-            let moved = make_room(here, line, map);
+            make_room(here, line, map)?;
             (*line).word = word;
             (*line).start_ns = start_ns;
             (*line).count =
                 Count { count: 1 << (shift & 15), measured: 1, weight, sum_ns, min_ns: value_ns, max_ns: value_ns };
-            return moved;
+            return Ok(());
         }
         let count = &raw mut (*line).count;
         (*count).count += 1 << (shift & 15);
@@ -159,7 +153,7 @@ unsafe fn make_room(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>) 
     }
     let key = CellKey { word, start_ns, cpu: here.cpu, pad: 0 };
     let Some(known) = map.get_ptr_mut(key) else {
-        return map.insert(key, seen, 0).map_err(|error| Refused { error, word, measured: seen.measured });
+        return map.insert(key, seen, 0).map_err(Refused);
     };
     // SAFETY: the map gave the pointer; only this program on this CPU writes entries of this CPU.
     unsafe {
@@ -177,21 +171,20 @@ unsafe fn make_room(here: Here, line: *mut Line, map: &HashMap<CellKey, Count>) 
     Ok(())
 }
 
-/// The line of a process's time on this CPU, made for it if need be. What had to make room and found none comes with it.
+/// The line of a process's time on this CPU, made for it if need be.
 #[inline(always)]
-pub fn usage_of(here: Here, tgid: u32, start_ns: u64) -> (*mut Usage, Result<(), Refused>) {
+pub fn usage_of(here: Here, tgid: u32, start_ns: u64) -> Result<*mut Usage, Refused> {
     const BITS: u32 = limit::USAGE_LINES.trailing_zeros();
     let side = here.side();
     let index = u64::from(tgid).wrapping_mul(SPREAD) >> (64 - BITS);
     // SAFETY: the side is this CPU's and only this program writes its usage; the index has `BITS` bits.
     unsafe {
         let line = (&raw mut (*side).usage).cast::<UsageLine>().add(index as usize);
-        let mut moved = Ok(());
         if (*line).tgid != tgid || (*line).start_ns != start_ns {
-            moved = make_usage_room(here, line);
+            make_usage_room(here, line)?;
             line.write(UsageLine { start_ns, tgid, pad: 0, usage: NO_USAGE });
         }
-        (&raw mut (*line).usage, moved)
+        Ok(&raw mut (*line).usage)
     }
 }
 
@@ -207,7 +200,7 @@ unsafe fn make_usage_room(here: Here, line: *mut UsageLine) -> Result<(), Refuse
     // SAFETY: the line is good and the map gave the other; only this program on this CPU writes entries of this CPU.
     unsafe {
         let Some(known) = map.get_ptr_mut(key) else {
-            return map.insert(key, &*seen, 0).map_err(|error| Refused { error, word: 0, measured: (*seen).slices });
+            return map.insert(key, &*seen, 0).map_err(Refused);
         };
         (*known).on_cpu_ns += (*seen).on_cpu_ns;
         (*known).slices += (*seen).slices;

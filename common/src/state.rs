@@ -34,7 +34,7 @@ pub struct CpuState {
 }
 
 const _: () = assert!(offset_of!(CpuState, running) == 64);
-const _: () = assert!(size_of::<CpuState>() % 64 == 0 && offset_of!(CpuState, sides) % 64 == 0);
+const _: () = assert!(size_of::<CpuState>().is_multiple_of(64) && offset_of!(CpuState, sides).is_multiple_of(64));
 
 /// Written by user space, read by the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,8 @@ pub struct Running {
 }
 
 const _: () = assert!(size_of::<Running>() == 64 && offset_of!(Running, epoch) == 36);
-const _: () = assert!(offset_of!(Running, tid) == offset_of!(Running, tgid) + 4 && offset_of!(Running, tgid) % 8 == 0);
+const _: () =
+    assert!(offset_of!(Running, tid) == offset_of!(Running, tgid) + 4 && offset_of!(Running, tgid).is_multiple_of(8));
 
 /// The part before the flip of the slice that spanned it, written by the first switch after the flip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +142,7 @@ pub struct Side {
     pub usage: [UsageLine; limit::USAGE_LINES],
 }
 
-const _: () = assert!(offset_of!(Side, calls) % 64 == 0 && size_of::<Side>() % 64 == 0);
+const _: () = assert!(offset_of!(Side, calls).is_multiple_of(64) && size_of::<Side>().is_multiple_of(64));
 
 /// A thread: value of the array `THREADS`, where a thread has the place its number leads to, and of the map `CROWDED`
 /// for threads that found their place taken.

@@ -117,11 +117,20 @@ fn close_slice(switch: &Switch, ended: &Running, here: Here) {
     } else {
         (load!(switch.prev, task_tgid as u32), subject::start_ns(switch.prev), subject::cgroup_id(switch.prev))
     };
-    let (usage, moved) = line::usage_of(here, tgid, start_ns);
-    if let Err(Refused { error, measured, .. }) = moved {
-        here.refused(probe::CPU, error, measured);
+    match line::usage_of(here, tgid, start_ns) {
+        Ok(usage) => account(switch, ended, (here, usage), cgroup_id),
+        Err(Refused(error)) => here.refused(probe::CPU, error),
     }
+    if switch.prev_state & TASK_DEAD != 0 {
+        thread::forget(switch.prev_tid);
+    } else {
+        remember(switch, here);
+    }
+}
 
+/// Adds the slice that ends to its line.
+#[inline(always)]
+fn account(switch: &Switch, ended: &Running, (here, usage): (Here, *mut Usage), cgroup_id: u64) {
     let began_ns = here.began_ns();
     let since_ns = if ended.since_ns > began_ns { ended.since_ns } else { began_ns };
     // SAFETY: the line is this CPU's.
@@ -137,11 +146,6 @@ fn close_slice(switch: &Switch, ended: &Running, here: Here) {
         (*usage).last_ns = switch.now_ns;
         (*usage).cgroup_id = cgroup_id;
         copy_name(switch.prev, usage);
-    }
-    if switch.prev_state & TASK_DEAD != 0 {
-        thread::forget(switch.prev_tid);
-    } else {
-        remember(switch, here);
     }
 }
 
@@ -301,18 +305,13 @@ fn off_cpu(switch: &Switch, here: Here, process: (u32, u64), left_ns: u64) {
 }
 
 #[inline(always)]
-fn record(here: Here, (tgid, start_ns): (u32, u64), series: u16, value_ns: u64) {
-    let cell = Cell { tgid, series, class: 0, bucket: bucket::index(value_ns) };
-    lose_wait(here, line::count_wait(here, cell.pack(), start_ns, value_ns));
-}
-
-/// A line that had to make room found none: what it counted is lost to its own series.
-#[inline(always)]
-fn lose_wait(here: Here, moved: Result<(), Refused>) {
-    let Err(Refused { error, word, measured }) = moved else { return };
-    if Cell::unpack(word).series == series::OFF_CPU {
-        here.refused(probe::OFF_CPU, error, measured);
+fn record(here: Here, (tgid, start_ns): (u32, u64), kind: u16, value_ns: u64) {
+    let cell = Cell { tgid, series: kind, class: 0, bucket: bucket::index(value_ns) };
+    let counted = line::count_wait(here, cell.pack(), start_ns, value_ns);
+    let Err(Refused(error)) = counted else { return };
+    if kind == series::OFF_CPU {
+        here.refused(probe::OFF_CPU, error);
     } else {
-        here.refused(probe::RUN_QUEUE, error, measured);
+        here.refused(probe::RUN_QUEUE, error);
     }
 }

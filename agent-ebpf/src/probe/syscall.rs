@@ -210,7 +210,7 @@ fn shift_of(call: &Thread) -> u64 {
 
 #[inline(always)]
 fn record(here: Here, seen: Observation) {
-    if let Err(Refused { error, measured, .. }) = line::count_call(here, seen) {
-        here.refused(probe::SYSCALL, error, measured);
+    if let Err(Refused(error)) = line::count_call(here, seen) {
+        here.refused(probe::SYSCALL, error);
     }
 }

@@ -190,7 +190,7 @@ fn new_connection(direction: u32, now_ns: u64) -> Connection {
 fn lose(error: i32) {
     let Some(here) = Here::now() else { return };
     here.attempted(probe::TCP);
-    here.refused(probe::TCP, error, 1);
+    here.refused(probe::TCP, error);
 }
 
 /// Sends an event about `known`, which happened at `at_ns`, and counts it in a row of the ledger.
