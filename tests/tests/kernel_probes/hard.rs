@@ -53,7 +53,9 @@ fn threads_that_die_in_a_call_leave_nothing_behind() {
     }
     watch.flip();
     let after = lost(&watch, "syscall", column::NAMES[column::ENTRY_MISSED]);
-    assert!(after - before < 25, "{} entries missed while 50 processes died in read", after - before);
+    // Whoever else runs here may have calls refused before they begin.
+    let others = watch.account("syscall").0 / 500;
+    assert!(after - before < 25 + others, "{} entries missed while 50 processes died in read", after - before);
     watch.assert_balanced();
 }
 
