@@ -25,8 +25,9 @@ pub struct CpuState {
     pub turn: u64,
     /// Zero.
     pub pad: [u64; 7],
-    /// Refused runs that user space has accounted, by program; of CPU 0 only. The programs do not read it.
-    pub accounted: [u64; limit::PROGRAMS],
+    /// Refused runs that user space had accounted when it read the last epoch of each parity, by program; of CPU 0 only.
+    /// The programs do not read it.
+    pub accounted: [[u64; limit::PROGRAMS]; 2],
     /// What the programs cost, by [`crate::ledger::price`].
     pub prices: [Price; crate::ledger::price::LEN],
     /// By parity of the epoch.
@@ -48,8 +49,10 @@ pub struct Orders {
     pub syscall_shift: u64,
     /// Names this set of maps; of CPU 0 only. The programs do not read it.
     pub incarnation: u64,
+    /// The last epoch whose side was emptied, or is being; of CPU 0 only. The programs do not read it.
+    pub emptied: u64,
     /// Zero.
-    pub pad: [u64; 3],
+    pub pad: [u64; 2],
 }
 
 const _: () = assert!(size_of::<Orders>() == 64);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub mod generator;
+pub mod truth;
 
 pub mod ledger;
 
@@ -57,8 +58,20 @@ impl Skep {
 
     /// As [`Skep::up`], with these variables in the environment of all programs.
     pub fn up_with(data: &Path, extra: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::up_as(Command::new(binary("skep")), data, extra, variables)
+    }
+
+    /// As [`Skep::up`], on a host that has no bpf file system.
+    pub fn up_without_bpf_fs(data: &Path, extra: &[&str]) -> Self {
+        let mut command = Command::new("unshare");
+        let script = "while umount /sys/fs/bpf 2>/dev/null; do :; done; exec \"$0\" \"$@\"";
+        command.args(["--mount", "sh", "-c", script]).arg(binary("skep"));
+        Self::up_as(command, data, extra, &[UNLIMITED])
+    }
+
+    fn up_as(mut skep: Command, data: &Path, extra: &[&str], variables: &[(&str, &str)]) -> Self {
         let log = std::fs::File::create(data.join("up.log")).expect("log file");
-        let up = Command::new(binary("skep"))
+        let up = skep
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(extra)
@@ -180,6 +193,18 @@ impl Drop for Skep {
             self.up.kill().ok();
             self.up.wait().ok();
         }
+    }
+}
+
+/// Mounts a bpf file system at its usual place, if the host has none there.
+pub fn need_bpf_fs() {
+    let lock = std::env::temp_dir().join("skep-tests-bpf-fs.lock");
+    let lock = std::fs::File::create(lock).expect("a lock file");
+    lock.lock().expect("no other test mounts it meanwhile");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("the mounts");
+    if !mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf")) {
+        let status = Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]).status().expect("mount runs");
+        assert!(status.success(), "a bpf file system can be mounted: run the tests as root");
     }
 }
 

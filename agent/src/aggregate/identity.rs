@@ -133,6 +133,7 @@ impl Identities {
     /// A process was born: it is what its parent was.
     pub fn on_fork(&mut self, subject: &Subject) {
         let parent = self.resolve(subject.parent, None).cloned();
+        self.forget_rough(subject.process);
         let kernel = self.cgroups.of_kernel_id(subject.cgroup_id, subject.at_ns);
         let cgroup = kernel.or_else(|| parent.as_ref().and_then(|parent| parent.cgroup.clone()));
         let attribution = if cgroup.is_some() { Attribution::Exact } else { Attribution::Unknown };
@@ -307,6 +308,15 @@ impl Identities {
         self.newest.insert(key.pid, key);
         self.settled.push(key);
         true
+    }
+
+    /// A process that `/proc` told of is heard of from its birth on after all: the probes counted before this agent ran.
+    fn forget_rough(&mut self, key: ProcessKey) {
+        let Some(rough) = self.newest.get(&key.pid).copied() else { return };
+        let known = self.table.get(&rough).is_some_and(|process| !process.start_exact);
+        if known && self.same_tick(rough.start_ns, key.start_ns) {
+            self.table.remove(&rough);
+        }
     }
 
     fn look_up(&mut self, key: ProcessKey, comm: Option<&[u8; 16]>) -> Option<()> {
