@@ -39,7 +39,7 @@ use crate::aggregate::cgroup::Cgroups;
 use crate::aggregate::hierarchy::Hierarchies;
 use crate::aggregate::identity::Identities;
 use crate::aggregate::lookup::Host;
-use crate::aggregate::watch::{PodNaming, Watch, WatchError};
+use crate::aggregate::watch::{PodNaming, Progress, Watch, WatchError};
 use crate::canary::Canary;
 use crate::command::relay::Unanswered;
 use crate::command::{Relay, relay};
@@ -47,7 +47,7 @@ use crate::config::Config;
 use crate::cri::{self, Cri};
 use crate::govern::desk::{Desk, Look};
 use crate::host;
-use crate::probe::{ProbeError, ProbeReport, Probes};
+use crate::probe::{Mark, ProbeError, ProbeReport, Probes};
 use crate::ship::session::SessionContext;
 use crate::ship::{Credentials, CredentialsError, Greeting, Shipper};
 use crate::source::{DOMAINS, Detail, Source};
@@ -106,8 +106,15 @@ pub enum AppError {
 /// # Errors
 /// [`AppError`].
 pub async fn run(config: Config) -> Result<(), AppError> {
-    let load = |options: &_| -> Result<(Probes, ProbeReport), ProbeError> { Probes::load(options) };
     run_with(config, Shutdown::new(), load).await
+}
+
+/// The probes, pinned where the settings say.
+fn load(config: &Config, mark: Option<Mark>) -> Result<(Probes, ProbeReport), ProbeError> {
+    match &config.pin {
+        Some(folder) => Probes::load_pinned(&config.probes, folder, mark),
+        None => Probes::load(&config.probes),
+    }
 }
 
 /// As [`run`], with another source of readings and a stop of the caller's.
@@ -117,7 +124,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
 pub async fn run_with<S: Source + 'static>(
     config: Config,
     shutdown: Shutdown,
-    load: impl FnOnce(&crate::probe::ProbeOptions) -> Result<(S, ProbeReport), ProbeError>,
+    load: impl FnOnce(&Config, Option<Mark>) -> Result<(S, ProbeReport), ProbeError>,
 ) -> Result<(), AppError> {
     let credentials = Credentials::load(&config.credentials)?;
     let _lock = lock(&config)?;
@@ -128,18 +135,23 @@ pub async fn run_with<S: Source + 'static>(
         node: credentials.node.clone(),
         boot: host::boot_id(),
     };
-    let Opened { store, watched_until_us } = Store::open(Disk, options, clock.wall_us())?;
-    let (source, report) = load(&config.probes)?;
-    let attached_ns = clock.boot_ns();
+    let Opened { store, watched_until_us, mark } = Store::open(Disk, options, clock.wall_us())?;
+    let (source, report) = load(&config, mark)?;
     let greeting = greet(&report, &credentials.node);
     tracing::info!(node = %credentials.node, probes = %greeting.probes.join(" "), "watching");
     for missing in &greeting.missing {
-        tracing::warn!("not watched: {missing}");
+        tracing::warn!("missing: {missing}");
     }
 
-    let identities =
-        Identities::new(Box::new(Host), Cgroups::new(Hierarchies::of_host(), tells_cgroups(&report)), config.processes);
-    let aggregator = Aggregator::start(clock.clone(), config.window, identities, attached_ns, watched_until_us);
+    let cgroups = Cgroups::new(Hierarchies::of_host(), tells_cgroups(&report));
+    let identities = Identities::new(Box::new(Host), cgroups, config.processes);
+    let since_ns = source.since_ns().unwrap_or_else(|| clock.boot_ns());
+    // Where nothing is missing there is no gap to tell of.
+    let watched_until_us = watched_until_us.filter(|_| !source.is_seamless());
+    let mut aggregator = Aggregator::start(clock.clone(), config.window, identities, since_ns, watched_until_us);
+    if source.is_adopted() {
+        aggregator.go_on();
+    }
     let running = Running::start(&config, shutdown.clone(), Parts { clock, store, source, aggregator, greeting })?;
     shutdown.on_signal().await?;
     running.stop().await
@@ -183,6 +195,7 @@ impl Running {
             pods: config.cri_socket.clone().map(|socket| name_pods(socket, &intake)),
             stop: intake.token(),
             clock: clock.clone(),
+            progress: Progress::default(),
         };
         let (component, stopper) = (intake.component("watch"), intake.clone());
         let watch_thread = thread("watch", move || {

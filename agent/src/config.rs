@@ -20,6 +20,9 @@ pub const DEFAULT_FILE: &str = include_str!("default.toml");
 /// Where the spool is if nothing else is said.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/skep/agent";
 
+/// Where the probes are pinned if nothing else is said.
+pub const DEFAULT_PIN: &str = "/sys/fs/bpf/skep";
+
 /// Windows shorter than this would cost more than they show.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
@@ -67,6 +70,9 @@ pub struct Overrides {
     /// Folder for what must outlive the process: the spool
     #[arg(long, env = "SKEP_STATE_DIR", value_name = "DIR", global = true)]
     pub state_dir: Option<String>,
+    /// Folder in a bpf file system where probes outlive the agent; empty: they do not
+    #[arg(long, env = "SKEP_PIN", value_name = "DIR", global = true)]
+    pub pin: Option<String>,
     /// Length of a window, from 1s
     #[arg(long, env = "SKEP_WINDOW", value_name = "TIME", global = true)]
     pub window: Option<String>,
@@ -102,6 +108,8 @@ pub struct Config {
     pub credentials: CredentialPaths,
     /// Folder of the agent's state.
     pub state_dir: PathBuf,
+    /// Where the probes are pinned, if they are.
+    pub pin: Option<PathBuf>,
     /// Length of a window.
     pub window: Duration,
     /// Bound of the spool.
@@ -178,6 +186,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
         cert: top.text("cert"),
         key: top.text("key"),
         state_dir: top.text("state_dir"),
+        pin: top.text("pin"),
         window: top.text("window"),
         spool_max_bytes: max_bytes(&mut spool, "max_bytes"),
         executor_socket: top.text("executor_socket"),
@@ -250,6 +259,7 @@ fn overlay(under: Overrides, over: &Overrides) -> Overrides {
         cert: pick(&over.cert, under.cert),
         key: pick(&over.key, under.key),
         state_dir: pick(&over.state_dir, under.state_dir),
+        pin: pick(&over.pin, under.pin),
         window: pick(&over.window, under.window),
         spool_max_bytes: pick(&over.spool_max_bytes, under.spool_max_bytes),
         executor_socket: pick(&over.executor_socket, under.executor_socket),
@@ -322,6 +332,7 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
         collector: collector?,
         credentials: CredentialPaths { ca: ca?.into(), cert: cert?.into(), key: key?.into() },
         state_dir: given.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.to_owned()).into(),
+        pin: pin_folder(given.pin.as_deref()),
         window: window?,
         spool_max_bytes: spool_max_bytes?,
         executor_socket: given.executor_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
@@ -333,6 +344,11 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
         log: given.log.unwrap_or_else(|| skep_runtime::telemetry::DEFAULT_FILTER.to_owned()),
         log_format: log_format?,
     })
+}
+
+/// Where probes are pinned according to a setting.
+pub fn pin_folder(given: Option<&str>) -> Option<PathBuf> {
+    Some(given.unwrap_or(DEFAULT_PIN)).filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 fn parse_collector(text: &str) -> Result<Uri, &'static str> {
@@ -492,6 +508,7 @@ mod tests {
         let from_file = load(Some((Path::new("default.toml"), DEFAULT_FILE)), &Overrides::default()).unwrap();
         let built_in = load(None, &flags()).unwrap();
         assert_eq!(from_file.collector, built_in.collector);
+        assert_eq!(from_file.pin, built_in.pin);
         assert_eq!(from_file.window, built_in.window);
         assert_eq!(from_file.state_dir, built_in.state_dir);
         assert_eq!(from_file.spool_max_bytes, built_in.spool_max_bytes);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use skep_runtime::clock::Clock;
 
 use crate::aggregate::hierarchy::Hierarchies;
-use crate::config::{Config, DEFAULT_STATE_DIR};
-use crate::probe::{Feature, probe_feature_report};
+use crate::config::{Config, DEFAULT_STATE_DIR, Overrides, pin_folder};
+use crate::probe::{Feature, pin_feature, probe_feature_report};
 use crate::ship::Credentials;
 
 /// Free space below which the spool is in danger.
@@ -28,15 +28,19 @@ pub struct Check {
 }
 
 /// Looks at everything, and at the settings if there are any. Cost: loads and unloads the probes.
-pub fn run(config: Option<&Config>, state_dir: Option<&str>) -> Vec<Check> {
-    let state_dir = match (config, state_dir) {
-        (Some(config), _) => config.state_dir.clone(),
-        (None, dir) => PathBuf::from(dir.unwrap_or(DEFAULT_STATE_DIR)),
+pub fn run(config: Option<&Config>, overrides: &Overrides) -> Vec<Check> {
+    let (state_dir, pin) = match config {
+        Some(config) => (config.state_dir.clone(), config.pin.clone()),
+        None => {
+            let state_dir = overrides.state_dir.as_deref().unwrap_or(DEFAULT_STATE_DIR);
+            (PathBuf::from(state_dir), pin_folder(overrides.pin.as_deref()))
+        }
     };
     let mut checks = vec![kernel(), lockdown()];
     let features = probe_feature_report();
     let any_probe = features.iter().any(|feature| feature.ok && PROBES.contains(&feature.name));
     checks.extend(features.into_iter().map(|feature| of_feature(feature, any_probe)));
+    checks.push(of_feature(pin_feature(pin.as_deref()), any_probe));
     checks.extend([cgroups(), procfs(), state(&state_dir)]);
     checks.extend([space(&state_dir), clock()].into_iter().flatten());
     checks.extend(config.map(certificate));

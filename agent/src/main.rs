@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use skep_agent::config::{Config, Overrides};
-use skep_agent::{app, canary, config, doctor, heap};
+use skep_agent::{app, canary, config, doctor, heap, probe};
 use skep_runtime::telemetry;
 
 const FAILED: u8 = 1;
@@ -31,6 +31,7 @@ const EXAMPLES: &str = "Examples:
   skep-agent --config /etc/skep/agent.toml
   skep-agent --collector https://collector.example:7443 --ca ca.pem --cert node.pem --key node.key
   skep-agent doctor
+  skep-agent detach
   skep-agent config --default > /etc/skep/agent.toml";
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +44,8 @@ enum Task {
         #[arg(long, value_enum, default_value = "human")]
         format: DoctorFormat,
     },
+    /// Remove the probes that an agent left counting in the kernel; say what was removed
+    Detach,
     /// Print settings
     Config {
         /// The default file
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Some(Task::Config { .. }) => print(config::DEFAULT_FILE, ExitCode::SUCCESS),
         Some(Task::Canary { port, .. }) => ExitCode::from(canary::errand::run(port)),
         Some(Task::Doctor { format }) => examine(cli.config, &cli.overrides, matches!(format, DoctorFormat::Json)),
+        Some(Task::Detach) => detach(cli.config, &cli.overrides),
         None | Some(Task::Run) => run(cli.config, &cli.overrides),
     }
 }
@@ -105,14 +109,43 @@ fn load(file: Option<PathBuf>, overrides: &Overrides) -> Result<Config, String> 
     config::load(file.as_deref().zip(text.as_deref()), overrides).map_err(|faults| faults.0.join("\n"))
 }
 
-fn examine(file: Option<PathBuf>, overrides: &Overrides, json: bool) -> ExitCode {
-    // A host is looked at before it has settings, too; with a file that is wrong there is no telling what was meant.
-    let config = match (load(file.clone(), overrides), file) {
-        (Ok(config), _) => Some(config),
-        (Err(lines), Some(_)) => return fail(USAGE, &lines),
-        (Err(_), None) => None,
+/// Settings where there are any: a host is looked at before it has them, too. With a file that is wrong there is no
+/// telling what was meant.
+fn load_if_any(file: Option<PathBuf>, overrides: &Overrides) -> Result<Option<Config>, String> {
+    match (load(file.clone(), overrides), file) {
+        (Ok(config), _) => Ok(Some(config)),
+        (Err(lines), Some(_)) => Err(lines),
+        (Err(_), None) => Ok(None),
+    }
+}
+
+fn detach(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
+    let folder = match load_if_any(file, overrides) {
+        Ok(Some(config)) => config.pin,
+        Ok(None) => config::pin_folder(overrides.pin.as_deref()),
+        Err(lines) => return fail(USAGE, &lines),
     };
-    let checks = doctor::run(config.as_ref(), overrides.state_dir.as_deref());
+    let Some(folder) = folder else { return fail(USAGE, "pinning is switched off: say where with --pin DIR") };
+    match probe::detach(&folder) {
+        Ok(removed) if removed.is_empty() => {
+            print(&format!("nothing is pinned in {}\n", folder.display()), ExitCode::SUCCESS)
+        }
+        Ok(removed) => {
+            let line = |set: &probe::Removed| {
+                format!("removed {}: {} programs, {} maps\n", set.path.display(), set.programs, set.maps)
+            };
+            print(&removed.iter().map(line).collect::<String>(), ExitCode::SUCCESS)
+        }
+        Err(error) => fail(FAILED, &format!("{}: cannot detach: {error}", folder.display())),
+    }
+}
+
+fn examine(file: Option<PathBuf>, overrides: &Overrides, json: bool) -> ExitCode {
+    let config = match load_if_any(file, overrides) {
+        Ok(config) => config,
+        Err(lines) => return fail(USAGE, &lines),
+    };
+    let checks = doctor::run(config.as_ref(), overrides);
     let text = if json { doctor::json(&checks) } else { doctor::human(&checks) };
     print(&text, if doctor::is_unfit(&checks) { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }

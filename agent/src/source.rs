@@ -78,10 +78,23 @@ pub trait Source: Send {
         Ok(())
     }
 
-    /// Whether it counted before this process, without a gap.
+    /// Whether it counted before this process.
     fn is_adopted(&self) -> bool {
         false
     }
+
+    /// Whether nothing is missing between what an earlier process stored and what is handed out first.
+    fn is_seamless(&self) -> bool {
+        false
+    }
+
+    /// Since when what is handed out next was counted, nanoseconds of `CLOCK_BOOTTIME`; `None` means since just now.
+    fn since_ns(&self) -> Option<u64> {
+        None
+    }
+
+    /// To be called now and then: looks after itself.
+    fn tend(&mut self) {}
 
     /// Memory the kernel holds for the probes, in bytes.
     fn map_bytes(&self) -> u64;
@@ -123,6 +136,18 @@ impl Source for crate::probe::Probes {
 
     fn is_adopted(&self) -> bool {
         Self::is_adopted(self)
+    }
+
+    fn is_seamless(&self) -> bool {
+        Self::is_seamless(self)
+    }
+
+    fn since_ns(&self) -> Option<u64> {
+        Some(Self::since_ns(self))
+    }
+
+    fn tend(&mut self) {
+        Self::tend(self);
     }
 
     fn map_bytes(&self) -> u64 {

@@ -49,7 +49,7 @@ async fn a_storm_is_sampled_told_and_over_when_it_is_over() {
     let (shutdown, script) = (Shutdown::new(), Script::new());
     script.stage.lock().unwrap().syscalls_cost_ns = 5_000_000_000;
     let source = script.clone();
-    let run = app::run_with(config, shutdown.clone(), |_| Ok((source, report())));
+    let run = app::run_with(config, shutdown.clone(), |_, _| Ok((source, report())));
     let task = tokio::spawn(run);
 
     // Ten times the budget.

@@ -46,7 +46,7 @@ impl Agent {
         let config = config::load(None, &overrides).unwrap();
         let (shutdown, script) = (Shutdown::new(), Script::new());
         let source = script.clone();
-        let run = app::run_with(config, shutdown.clone(), |_| Ok((source, ProbeReport::default())));
+        let run = app::run_with(config, shutdown.clone(), |_, _| Ok((source, ProbeReport::default())));
         Self { task: tokio::spawn(run), shutdown, script }
     }
 

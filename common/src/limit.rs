@@ -4,7 +4,7 @@
 //!
 //! | map | entries | bytes each | memory |
 //! |---|---|---|---|
-//! | `CPUS` | one a CPU | 249,920 | 0.5 MB |
+//! | `CPUS` | one a CPU | 250,176 | 0.5 MB |
 //! | `CALLS_*` | 2 x 65,536 | 112 | 14.7 MB |
 //! | `WAITS_*` | 2 x 32,768 | 112 | 7.3 MB |
 //! | `USAGE_*` | 2 x 16,384 | 144 | 4.7 MB |

@@ -25,8 +25,9 @@ pub struct CpuState {
     pub turn: u64,
     /// Zero.
     pub pad: [u64; 7],
-    /// Refused runs that user space has accounted, by program; of CPU 0 only. The programs do not read it.
-    pub accounted: [u64; limit::PROGRAMS],
+    /// Refused runs that user space had accounted when it read the last epoch of each parity, by program; of CPU 0 only.
+    /// The programs do not read it.
+    pub accounted: [[u64; limit::PROGRAMS]; 2],
     /// What the programs cost, by [`crate::ledger::price`].
     pub prices: [Price; crate::ledger::price::LEN],
     /// By parity of the epoch.
@@ -52,8 +53,8 @@ pub struct Orders {
     pub switches_since_ns: u64,
     /// The same of system calls.
     pub calls_since_ns: u64,
-    /// Zero.
-    pub pad: u64,
+    /// The last epoch whose side was emptied, or is being; of CPU 0 only. The programs do not read it.
+    pub emptied: u64,
 }
 
 const _: () = assert!(size_of::<Orders>() == 64);

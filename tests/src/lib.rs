@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub mod generator;
+pub mod truth;
 
 pub mod ledger;
 
@@ -62,11 +63,25 @@ impl Skep {
         Self::start(data, command)
     }
 
+    /// As [`Skep::up`], on a host that has no bpf file system.
+    pub fn up_without_bpf_fs(data: &Path, extra: &[&str]) -> Self {
+        let mut command = Command::new("unshare");
+        let script = "while umount /sys/fs/bpf 2>/dev/null; do :; done; exec \"$0\" \"$@\"";
+        command.args(["--mount", "sh", "-c", script]).arg(binary("skep"));
+        Self::with_arguments(&mut command, data, extra);
+        command.envs([UNLIMITED]);
+        Self::start(data, command)
+    }
+
     /// `skep up`, not yet started.
     pub fn command(data: &Path, extra: &[&str]) -> Command {
         let mut command = Command::new(binary("skep"));
-        command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(extra);
+        Self::with_arguments(&mut command, data, extra);
         command
+    }
+
+    fn with_arguments(command: &mut Command, data: &Path, extra: &[&str]) {
+        command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(extra);
     }
 
     /// As [`Skep::up`], with a command of the caller's that becomes `skep up`.
@@ -190,6 +205,18 @@ impl Drop for Skep {
             self.up.kill().ok();
             self.up.wait().ok();
         }
+    }
+}
+
+/// Mounts a bpf file system at its usual place, if the host has none there.
+pub fn need_bpf_fs() {
+    let lock = std::env::temp_dir().join("skep-tests-bpf-fs.lock");
+    let lock = std::fs::File::create(lock).expect("a lock file");
+    lock.lock().expect("no other test mounts it meanwhile");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("the mounts");
+    if !mounts.lines().any(|line| line.split(' ').nth(1) == Some("/sys/fs/bpf")) {
+        let status = Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]).status().expect("mount runs");
+        assert!(status.success(), "a bpf file system can be mounted: run the tests as root");
     }
 }
 

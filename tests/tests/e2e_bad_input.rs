@@ -96,7 +96,7 @@ fn an_impostor_is_not_believed_in_either_direction() {
 
     let state = tempfile::tempdir().expect("a folder");
     let mut agent = Command::new(binary("skep-agent"))
-        .args(["--collector", &url, "--state-dir"])
+        .args(["--pin", "", "--collector", &url, "--state-dir"])
         .arg(state.path())
         .arg("--ca")
         .arg(tls.join("ca.pem"))

@@ -2,106 +2,15 @@
 //!
 //! Needs root and the real kernel.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(clippy::expect_used, reason = "tests fail by panicking")]
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use skep_tests::generator::{self, FULL};
 use skep_tests::ledger::assert_ledger;
+use skep_tests::truth::{Generator, arguments_sql, assert_arguments, assert_exact, wait_for_counts};
 use skep_tests::{PATIENCE, Skep, binary, eventually, number, query};
-
-/// A generator that has done its work and still exists.
-struct Generator {
-    child: Child,
-    truth: Value,
-}
-
-impl Generator {
-    fn start() -> Child {
-        Command::new(binary("skep-generator"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the generator starts")
-    }
-
-    fn finish(mut child: Child) -> Self {
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("one line");
-        let truth = serde_json::from_str(&line).expect("the truth as JSON");
-        Self { child, truth }
-    }
-
-    fn pid(&self) -> i64 {
-        self.truth["pid"].as_i64().expect("a pid")
-    }
-
-    fn truth(&self, name: &str) -> i64 {
-        self.truth[name].as_i64().unwrap_or_else(|| panic!("no {name} in the truth"))
-    }
-
-    fn end(&mut self) {
-        self.child.stdin.take().expect("its input").write_all(b"\n").expect("it still listens");
-        assert!(self.child.wait().expect("it ends").success());
-    }
-}
-
-fn getppid_sql(pid: i64) -> String {
-    format!("SELECT sum(count) FROM syscalls WHERE pid = {pid} AND syscall = 'getppid'")
-}
-
-/// Every count, byte and argument vector, asked through `ask`.
-fn assert_exact(generator: &Generator, ask: &dyn Fn(&str) -> i64) {
-    let pid = generator.pid();
-    assert_eq!(ask(&getppid_sql(pid)), generator.truth("getppid"), "getppid calls");
-    for (direction, sent, received) in
-        [("connect", "sent_bytes", "received_bytes"), ("accept", "received_bytes", "sent_bytes")]
-    {
-        let rows = format!("FROM connections WHERE pid = {pid} AND direction = '{direction}'");
-        assert_eq!(
-            ask(&format!("SELECT count(*) {rows} AND event = 'open'")),
-            generator.truth("connects"),
-            "{direction} opens"
-        );
-        assert_eq!(
-            ask(&format!("SELECT count(*) {rows} AND event = 'close'")),
-            generator.truth("connects"),
-            "{direction} closes"
-        );
-        let closed = format!("{rows} AND event = 'close'");
-        assert_eq!(
-            ask(&format!("SELECT CAST(sum(sent_bytes) AS BIGINT) {closed}")),
-            generator.truth(sent),
-            "{direction} {sent}"
-        );
-        assert_eq!(
-            ask(&format!("SELECT CAST(sum(received_bytes) AS BIGINT) {closed}")),
-            generator.truth(received),
-            "{direction} {received}"
-        );
-        assert_eq!(ask(&format!("SELECT count(DISTINCT socket_id) {closed}")), generator.truth("connects"));
-    }
-    assert_eq!(
-        ask(&format!("SELECT count(*) FROM processes WHERE parent_pid = {pid} AND event = 'exec'")),
-        generator.truth("execs"),
-        "execs"
-    );
-}
-
-fn assert_arguments(generator: &Generator, rows: &[Value]) {
-    let expected: Vec<Vec<String>> = (0..FULL.execs).map(generator::argv).collect();
-    let found: Vec<Vec<String>> =
-        rows.iter().map(|row| serde_json::from_value(row["argv"].clone()).expect("a list of texts")).collect();
-    assert_eq!(found, expected, "argument vectors of the children of {}", generator.pid());
-}
-
-fn arguments_sql(pid: i64) -> String {
-    format!("SELECT argv FROM processes WHERE parent_pid = {pid} AND event = 'exec' ORDER BY time")
-}
 
 fn assert_sleep_quantiles(generator: &Generator, skep: &Skep) {
     let sql = format!(
@@ -115,15 +24,6 @@ fn assert_sleep_quantiles(generator: &Generator, skep: &Skep) {
         let off = (found - truth).abs() / truth;
         assert!(off <= 0.032, "{name}: skep says {found} ns, the generator {truth} ns: {:.2} % off", off * 100.0);
     }
-}
-
-fn wait_for_counts(skep: &Skep, generator: &Generator) {
-    let expected = generator.truth("getppid");
-    eventually("all getppid calls to be stored", PATIENCE, || {
-        skep.try_number(&getppid_sql(generator.pid())).filter(|&found| found >= expected)
-    });
-    // Whatever came twice would show in the windows after.
-    skep.next_window();
 }
 
 #[test]
@@ -171,9 +71,11 @@ fn killing_the_collector_in_the_middle_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn killing_the_agent_leaves_a_gap_with_a_start_and_an_end_and_every_sealed_batch() {
+fn killing_an_agent_without_pins_leaves_a_gap_with_a_start_and_an_end_and_every_sealed_batch() {
     let data = tempfile::tempdir().expect("a folder");
-    let skep = Skep::up(data.path(), &["--window", "1s"]);
+    let skep = Skep::up_without_bpf_fs(data.path(), &["--window", "1s"]);
+    let log = std::fs::read_to_string(data.path().join("log/agent.log")).expect("the agent's log");
+    assert!(log.contains("pinned: counting stops with the agent"), "{log}");
     let mut generator = Generator::finish(Generator::start());
     wait_for_counts(&skep, &generator);
     let killed = Instant::now();

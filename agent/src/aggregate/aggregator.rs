@@ -99,6 +99,11 @@ impl Aggregator {
         }
     }
 
+    /// The probes were there before: the first window began with a flip, like any other.
+    pub fn go_on(&mut self) {
+        self.first = false;
+    }
+
     /// Wall clock of the end of the window under way, in microseconds.
     pub fn boundary_us(&self) -> i64 {
         self.windows.next_boundary_us(self.from_us)

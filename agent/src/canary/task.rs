@@ -143,7 +143,7 @@ impl Canary {
         };
         let batch = v1::Batch { sealed_us: time_us, chunks: chunk.into_iter().collect(), deliveries: Vec::new() };
         let (done, durable) = oneshot::channel();
-        let append = Append { batch, watched_until_us: None, receipt: None, done: Some(done) };
+        let append = Append { batch, watched_until_us: None, receipt: None, mark: None, done: Some(done) };
         self.spool.send(Request::Append(append)).await.map_err(|_| SpoolGone)?;
         durable.await.map_err(|_| SpoolGone)
     }

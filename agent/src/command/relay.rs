@@ -320,7 +320,7 @@ impl Relay {
         };
         let (done, durable) = oneshot::channel();
         let batch = v1::Batch { sealed_us: self.clock.wall_us(), chunks, deliveries: Vec::new() };
-        let append = Append { batch, watched_until_us: None, receipt, done: Some(done) };
+        let append = Append { batch, watched_until_us: None, receipt, mark: None, done: Some(done) };
         self.spool.send(Request::Append(append)).await.map_err(|_| LinkEnd::SpoolGone)?;
         durable.await.map_err(|_| LinkEnd::SpoolGone)
     }

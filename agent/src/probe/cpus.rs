@@ -1,6 +1,10 @@
 //! What each CPU keeps for itself, seen from user space: read and written in place, without system calls.
 
-use std::{mem::offset_of, os::fd::AsFd, ptr};
+use std::{
+    mem::offset_of,
+    os::fd::{AsFd, BorrowedFd},
+    ptr,
+};
 
 use aya::maps::MapData;
 use skep_common::{
@@ -69,6 +73,17 @@ impl Cpus {
         self.write(0, offset_of!(CpuState, orders) + offset_of!(Orders, incarnation), incarnation);
     }
 
+    /// The last epoch whose side was emptied, wholly or in part.
+    pub(super) fn emptied(&self) -> u64 {
+        let orders: Orders = self.read(0, offset_of!(CpuState, orders));
+        orders.emptied
+    }
+
+    /// The side of an epoch is about to be emptied: what is left of it is not to be read again.
+    pub(super) fn begin_to_empty(&self, epoch: u64) {
+        self.write(0, offset_of!(CpuState, orders) + offset_of!(Orders, emptied), epoch);
+    }
+
     /// When an epoch began: the current one, or the one before.
     pub(super) fn began_ns(&self, epoch: u64) -> u64 {
         let orders: Orders = self.read(0, offset_of!(CpuState, orders));
@@ -81,20 +96,29 @@ impl Cpus {
         self.announce(epoch, began_ns);
     }
 
-    /// Notes the refused runs that are accounted, by program.
-    pub(super) fn note(&self, accounted: &[u64]) {
+    /// Notes the refused runs, by program, that are accounted in the readings up to `epoch`.
+    pub(super) fn note(&self, epoch: u64, accounted: &[u64]) {
         for (index, count) in accounted.iter().take(limit::PROGRAMS).enumerate() {
-            self.write(0, offset_of!(CpuState, accounted) + 8 * index, *count);
+            self.write(0, Self::accounted_at(epoch) + 8 * index, *count);
         }
     }
 
-    /// What was noted.
-    pub(super) fn noted(&self) -> [u64; limit::PROGRAMS] {
+    /// What was noted when `epoch` was read, one of the last two that were.
+    pub(super) fn noted(&self, epoch: u64) -> [u64; limit::PROGRAMS] {
         let mut accounted = [0; limit::PROGRAMS];
         for (index, count) in accounted.iter_mut().enumerate() {
-            *count = self.read(0, offset_of!(CpuState, accounted) + 8 * index);
+            *count = self.read(0, Self::accounted_at(epoch) + 8 * index);
         }
         accounted
+    }
+
+    fn accounted_at(epoch: u64) -> usize {
+        offset_of!(CpuState, accounted) + (epoch & 1) as usize * size_of::<[u64; limit::PROGRAMS]>()
+    }
+
+    /// The map itself.
+    pub(super) fn map(&self) -> BorrowedFd<'_> {
+        self.map.fd().as_fd()
     }
 
     /// The map alone.

@@ -6,6 +6,9 @@
 //! * [`Probes::drain_events`] hands out what happened, as [`Event`]s. Nothing wakes the agent: call it on a timer.
 //! * [`Probes::flip`] closes the epoch and returns what was counted in it, as a [`Reading`].
 //!
+//! [`Probes::load_pinned`] lets them outlive the agent, and goes on with what an earlier agent left. What was handed out
+//! stays in the kernel until [`Probes::commit`] says that it is stored, so that an agent that dies loses nothing.
+//!
 //! The order of a flip: number of the new epoch -> every program that saw the old number has returned (an RCU grace
 //! period) -> ring drained -> quiet maps read and emptied -> ledger. So counts and ledger of an epoch are exact.
 //!
@@ -53,6 +56,8 @@ mod account;
 
 mod probes;
 
+mod adopt;
+
 mod cost;
 
 mod log;
@@ -62,7 +67,7 @@ mod syscall_name;
 pub use cost::{DomainCost, ProgramCost, RunStatistics};
 pub use error::ProbeError;
 pub use options::{LogLevel, ProbeOptions};
-pub use pin::detach;
+pub use pin::{Removed, detach, pin_feature};
 pub use probes::Probes;
 pub use reading::{Event, Mark, Reading};
 pub use report::{Feature, ProbeReport, probe_feature_report};

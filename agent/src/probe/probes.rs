@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -21,7 +20,7 @@ use super::{
     cpus::{Cpus, Quiet},
     error::ProbeError,
     handed::Handed,
-    kernel::{Kernel, PROGRAMS},
+    kernel::Kernel,
     log::ProbeLog,
     merge::Merge,
     options::ProbeOptions,
@@ -54,28 +53,29 @@ const LEDGER_GROUPS: [u32; probe::LEN] = [
 
 /// The probes, attached. Dropping this detaches them unless they are pinned.
 pub struct Probes {
-    standing: Standing,
-    cpus: Cpus,
-    ring: RingBuffer,
-    sides: [Side; 2],
+    pub(super) standing: Standing,
+    pub(super) cpus: Cpus,
+    pub(super) ring: RingBuffer,
+    pub(super) sides: [Side; 2],
     log: ProbeLog,
     /// Bits of [`need`]: the groups that are attached.
-    able: u32,
-    epoch: u64,
+    pub(super) able: u32,
+    pub(super) epoch: u64,
     /// When the epoch began.
-    from_ns: u64,
+    pub(super) from_ns: u64,
     handed: Handed,
     /// The epoch handed out last, until it is said to be safe: its side cannot be written again before.
     unsafe_epoch: Option<u64>,
     /// The epoch that was closed before this process and is still to be handed out.
-    unread_epoch: Option<u64>,
+    pub(super) unread_epoch: Option<u64>,
     /// The last epoch that began before this process; 0 for none.
-    adopted_epoch: u64,
-    /// Folder of the pins. Where there is none nobody will say that something is safe: it is taken for safe when it is
-    /// handed out.
-    pins: Option<PathBuf>,
+    pub(super) adopted_epoch: u64,
+    /// Nothing is missing between what an earlier process stored and what this one hands out.
+    pub(super) seamless: bool,
+    /// Where they are pinned. Without pins nobody could read anything again, so what is handed out is taken for safe.
+    pub(super) pins: Option<Pins>,
     /// Bits of [`need`]: the groups that are switched off now, and those that were all through the epoch.
-    off: u32,
+    pub(super) off: u32,
     silent: u32,
     /// The prices at the last [`Probes::take_costs`].
     paid: [Price; price::LEN],
@@ -83,10 +83,10 @@ pub struct Probes {
 
 /// The maps behind the caches, of one parity.
 #[derive(Debug)]
-struct Side {
-    calls: Table<CellKey, Count>,
-    waits: Table<CellKey, Wait>,
-    usage: Table<UsageKey, Usage>,
+pub(super) struct Side {
+    pub(super) calls: Table<CellKey, Count>,
+    pub(super) waits: Table<CellKey, Wait>,
+    pub(super) usage: Table<UsageKey, Usage>,
 }
 
 impl fmt::Debug for Probes {
@@ -106,100 +106,35 @@ impl Probes {
         Ok((probes, report))
     }
 
-    /// As [`Probes::load`], with everything pinned below `folder`, so that it outlives this process; or goes on with
-    /// what an earlier one left there, if it is of the same layout. `mark` says how far that one came. Where pinning is
-    /// impossible the report says why, and the probes are loaded all the same.
-    ///
-    /// # Errors
-    /// As [`Probes::load`].
-    pub fn load_pinned(
-        options: &ProbeOptions,
-        folder: &Path,
-        mark: Option<Mark>,
-    ) -> Result<(Self, ProbeReport), ProbeError> {
-        let (kernel, mut report) = examine(options)?;
-        let found = Pins::open(folder, &kernel, options).and_then(|pins| Ok((pins.adopt()?, pins)));
-        let probes = match found {
-            Ok((Some(standing), pins)) => {
-                report.add("pinned", true, format!("goes on with what is pinned in {}", folder.display()));
-                Self::adopt(options, standing, (mark, pins.set()), &mut report)?
-            }
-            Ok((None, pins)) => Self::fresh(options, kernel, Some(&pins), &mut report)?,
-            Err(error) => {
-                report.add("pinned", false, format!("counting stops with the agent: {error}"));
-                Self::fresh(options, kernel, None, &mut report)?
-            }
-        };
-        Ok((probes, report))
-    }
-
-    fn fresh(
+    /// Loads and attaches everything; pins it where `pins` say.
+    pub(super) fn fresh(
         options: &ProbeOptions,
         kernel: Kernel,
-        pins: Option<&Pins>,
+        pins: Option<Pins>,
         report: &mut ProbeReport,
     ) -> Result<Self, ProbeError> {
         let loaded = attach::load(options, kernel, report)?;
         let able = loaded.kernel.able;
         let (mut unattached, log) = loaded.unpack(options);
-        // Before anything runs there must be an epoch. The mapping is dropped again: the pins need the map.
+        // Before anything runs there must be an epoch. The mapping is dropped again: the probes make their own.
         let cpus = Cpus::new(unattached.standing.take("CPUS")?, attach::cpus())?;
         cpus.name(incarnation());
         cpus.announce(1, sys::boot_ns());
         unattached.standing.maps.push(("CPUS".to_owned(), cpus.into_map()));
         let standing = unattached.attach(report)?;
         attach::report_groups(able, report);
-        let kept = pins.and_then(|pins| match pins.keep(&standing) {
-            Ok(()) => {
-                report.add("pinned", true, "counting goes on while the agent restarts");
-                Some(pins.set())
-            }
-            Err(error) => {
-                report.add("pinned", false, format!("counting stops with the agent: {error}"));
-                None
-            }
-        });
-        Self::over(options, standing, (able, log), kept)
-    }
-
-    fn adopt(
-        options: &ProbeOptions,
-        standing: Standing,
-        (mark, set): (Option<Mark>, PathBuf),
-        report: &mut ProbeReport,
-    ) -> Result<Self, ProbeError> {
-        let stands = |hook: &str| standing.programs.iter().any(|program| program.hook == hook);
-        let whole = |bit: u32| PROGRAMS.iter().filter(|program| program.needed_by & bit != 0).all(|p| stands(p.hook));
-        let able = super::kernel::GROUPS.iter().map(|(bit, ..)| *bit).filter(|bit| whole(*bit)).sum();
-        attach::report_groups(able, report);
-        let mut probes = Self::over(options, standing, (able, ProbeLog::none()), Some(set))?;
-        // The earlier agent may have died while it told the CPUs of an epoch.
-        probes.cpus.agree();
-        sys::grace_period().map_err(|source| ProbeError::GracePeriod { source })?;
-        (probes.epoch, probes.from_ns) = probes.cpus.epoch();
-        probes.adopted_epoch = probes.epoch;
-        probes.standing.set_misses(&probes.cpus.noted());
-        // The earlier agent may have switched something off.
-        probes.off = probes.able;
-        probes.switch_off(&[])?;
-        let mark = mark.filter(|mark| mark.incarnation == probes.cpus.incarnation());
-        if let Some(mark) = mark {
-            probes.ring.resume(mark.position);
-        }
-        let closed = probes.epoch - 1;
-        if closed == 0 || mark.is_some_and(|mark| mark.epoch >= closed) {
-            probes.clear(closed)?;
-        } else {
-            probes.unread_epoch = Some(closed);
+        let mut probes = Self::over(options, standing, (able, log))?;
+        if let Some(pins) = pins {
+            probes.keep(pins, report);
         }
         Ok(probes)
     }
 
-    fn over(
+    /// Probes over what stands in the kernel, not pinned.
+    pub(super) fn over(
         options: &ProbeOptions,
         mut standing: Standing,
         (able, log): (u32, ProbeLog),
-        pins: Option<PathBuf>,
     ) -> Result<Self, ProbeError> {
         let cpus = Cpus::new(standing.take("CPUS")?, attach::cpus())?;
         let ring = RingBuffer::new(standing.take("EVENTS")?, options.ring_bytes)?;
@@ -222,15 +157,11 @@ impl Probes {
             unsafe_epoch: None,
             unread_epoch: None,
             adopted_epoch: 0,
-            pins,
+            seamless: false,
+            pins: None,
             off: 0,
             silent: 0,
         })
-    }
-
-    /// Whether these probes were there before this process, and counted all the while.
-    pub fn is_adopted(&self) -> bool {
-        self.adopted_epoch != 0
     }
 
     /// How far the probes were read: everything handed out so far. To be stored with it. `None` without pins, where
@@ -284,11 +215,11 @@ impl Probes {
     /// # Errors
     /// As [`Probes::flip`].
     pub fn catch_up(&mut self, events: &mut dyn FnMut(Event, u64)) -> Result<Option<Reading>, ProbeError> {
-        let Some(closed) = self.unread_epoch else { return Ok(None) };
-        let span = Span { next_epoch: self.epoch, from_ns: self.cpus.began_ns(closed), until_ns: self.from_ns };
-        let reading = self.read(closed, span, events)?;
-        self.unread_epoch = None;
-        Ok(Some(reading))
+        let Some(closed) = self.unread_epoch.take() else { return Ok(None) };
+        // The earlier process may have died between the time of an epoch and its number.
+        let from_ns = self.cpus.began_ns(closed).min(self.from_ns);
+        let span = Span { next_epoch: self.epoch, from_ns, until_ns: self.from_ns };
+        self.read(closed, span, events).map(Some)
     }
 
     /// Closes the epoch: hands out the events that are left of it (and the first of the next), and returns what was
@@ -351,7 +282,9 @@ impl Probes {
         if back & need::SYSCALL != 0 {
             self.cpus.resume_calls(now_ns);
         }
-        self.standing.switch(self.able, off, self.pins.as_deref()).map_err(|source| ProbeError::Switch { source })?;
+        if self.standing.switch(self.able, off).map_err(|source| ProbeError::Switch { source })? {
+            self.keep_switched().map_err(|source| ProbeError::Switch { source })?;
+        }
         self.off = off;
         self.silent &= off;
         Ok(())
@@ -368,6 +301,7 @@ impl Probes {
         self.drain_all(events);
         let (merge, counters) = self.merge((closed & 1) as usize, span)?;
         let ledger = self.close_ledger(closed, &counters, &merge);
+        self.cpus.note(closed, &self.standing.misses());
         self.unsafe_epoch = Some(closed);
         if self.pins.is_none() {
             self.clear(closed)?;
@@ -377,14 +311,14 @@ impl Probes {
     }
 
     /// Empties the side of a closed epoch.
-    fn clear(&mut self, closed: u64) -> Result<(), ProbeError> {
+    pub(super) fn clear(&mut self, closed: u64) -> Result<(), ProbeError> {
         let quiet = (closed & 1) as usize;
         let side = &self.sides[quiet];
+        self.cpus.begin_to_empty(closed);
         side.calls.clear()?;
         side.waits.clear()?;
         side.usage.clear()?;
         self.cpus.clear(quiet);
-        self.cpus.note(&self.standing.misses());
         self.unsafe_epoch = None;
         Ok(())
     }
@@ -501,7 +435,7 @@ fn domain_groups(domain: &str) -> u32 {
 }
 
 /// Looks at this kernel.
-fn examine(options: &ProbeOptions) -> Result<(Kernel, ProbeReport), ProbeError> {
+pub(super) fn examine(options: &ProbeOptions) -> Result<(Kernel, ProbeReport), ProbeError> {
     let names = sys::missing_capabilities();
     if !names.is_empty() {
         return Err(ProbeError::Capabilities { names });

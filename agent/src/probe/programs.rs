@@ -1,15 +1,14 @@
 //! The programs in the kernel: attached, counted, and what else there is of them.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
 };
 
 use aya::maps::MapData;
 use skep_common::ledger::probe;
 
-use super::{error::ProbeError, kernel::PROGRAMS, pin, sys};
+use super::{error::ProbeError, kernel::PROGRAMS, sys};
 
 /// `BPF_PROG_TYPE_RAW_TRACEPOINT`, include/uapi/linux/bpf.h.
 const RAW_TRACEPOINT: u32 = 17;
@@ -46,28 +45,21 @@ impl Standing {
         self.maps.iter().map(|(_, map)| sys::map_bytes(map.fd().as_fd())).sum()
     }
 
-    /// Detaches every program that nothing but the groups in `off` needs, and attaches the others again.
-    ///
-    /// `set` is the folder of pins, where there is one: a link that is pinned is not gone with its descriptor.
-    pub(super) fn switch(&mut self, able: u32, off: u32, set: Option<&Path>) -> io::Result<()> {
+    /// Detaches every program that nothing but the groups in `off` needs, and attaches the others again. Returns whether
+    /// any was switched. A link that is pinned keeps its program attached until its name is gone too.
+    pub(super) fn switch(&mut self, able: u32, off: u32) -> io::Result<bool> {
+        let mut switched = false;
         for program in &mut self.programs {
             let wanted = needed_by(program.hook) & able & !off != 0;
-            let pin = set.map(|set| pin::link(set, program.hook));
-            match (&program.link, wanted) {
-                (Some(_), false) => {
-                    pin.map_or(Ok(()), fs::remove_file)?;
-                    program.link = None;
-                }
-                (None, true) => {
-                    let untyped = sys::program_info(program.program.as_fd())?.type_ == RAW_TRACEPOINT;
-                    let link = sys::attach(program.program.as_fd(), untyped.then_some(program.hook))?;
-                    pin.map_or(Ok(()), |pin| sys::pin(link.as_fd(), &pin))?;
-                    program.link = Some(link);
-                }
-                _ => {}
+            if wanted && program.link.is_none() {
+                let untyped = sys::program_info(program.program.as_fd())?.type_ == RAW_TRACEPOINT;
+                program.link = Some(sys::attach(program.program.as_fd(), untyped.then_some(program.hook))?);
+                switched = true;
+            } else if !wanted && program.link.take().is_some() {
+                switched = true;
             }
         }
-        Ok(())
+        Ok(switched)
     }
 
     /// Refused runs accounted so far, in the order of [`PROGRAMS`].

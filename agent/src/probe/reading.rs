@@ -62,7 +62,7 @@ impl Latency {
 }
 
 /// How far the probes were read. What was handed out before it need not be handed out again, once it is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     /// Names the maps that were read.
     pub incarnation: u64,
@@ -70,6 +70,20 @@ pub struct Mark {
     pub epoch: u64,
     /// Place in the ring behind the last event handed out.
     pub position: u64,
+}
+
+impl Mark {
+    /// The further of two, `later` having been made after `earlier`.
+    pub fn further(earlier: Option<Self>, later: Option<Self>) -> Option<Self> {
+        match (earlier, later) {
+            (Some(earlier), Some(later)) if earlier.incarnation == later.incarnation => Some(Self {
+                incarnation: later.incarnation,
+                epoch: later.epoch.max(earlier.epoch),
+                position: later.position.max(earlier.position),
+            }),
+            (earlier, later) => later.or(earlier),
+        }
+    }
 }
 
 /// One closed epoch: everything the aggregating probes counted between two flips.

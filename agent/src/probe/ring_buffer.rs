@@ -7,7 +7,7 @@
 //! in a row so that no record is broken.
 
 use std::{
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
@@ -46,6 +46,11 @@ impl RingBuffer {
         let mut ring = Self { map, consumer, producer, page, bytes: u64::from(bytes), position: 0 };
         ring.position = ring.consumed().load(Ordering::Acquire);
         Ok(ring)
+    }
+
+    /// The map itself.
+    pub(super) fn map(&self) -> BorrowedFd<'_> {
+        self.map.fd().as_fd()
     }
 
     /// Memory the kernel holds for it.

@@ -1,6 +1,11 @@
 //! Hash maps as tables of records: read whole while they are quiet, emptied when what was read is safe.
 
-use std::{io, marker::PhantomData, mem::size_of, os::fd::AsFd};
+use std::{
+    io,
+    marker::PhantomData,
+    mem::size_of,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use aya::maps::MapData;
 use skep_common::plain::{self, Plain};
@@ -25,6 +30,11 @@ impl<K: Plain, V: Plain> Table<K, V> {
     /// A table over a map whose keys are `K` and whose values are `V`.
     pub(super) fn new(name: &'static str, map: MapData) -> Self {
         Self { name, map, records: PhantomData }
+    }
+
+    /// What the map is called, and the map.
+    pub(super) fn map(&self) -> (&str, BorrowedFd<'_>) {
+        (self.name, self.map.fd().as_fd())
     }
 
     /// Memory the kernel holds for it.

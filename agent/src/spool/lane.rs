@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use skep_seglog::{Fault, Log, LogError, Options, Position, ReadError, SegmentId, Storage};
 
 use super::record::{Record, Replaced};
+use crate::probe::reading::Mark;
 
 /// Where a record is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Lane<S: Storage + Clone> {
     pub synced: u64,
     /// Reads in a row that the disk refused.
     pub refusals: u32,
+    /// How far the probes were read according to the newest batch.
+    pub mark: Option<Mark>,
     log: Option<Log<S>>,
     index: BTreeMap<u64, Entry>,
     /// Records of a segment that are still wanted.
@@ -91,6 +94,7 @@ impl<S: Storage + Clone> Lane<S> {
             reserved: 0,
             synced: 0,
             refusals: 0,
+            mark: None,
             log: None,
             index: BTreeMap::new(),
             live: BTreeMap::new(),
@@ -122,6 +126,7 @@ impl<S: Storage + Clone> Lane<S> {
                     Some(record) => {
                         recovery.replaced.extend(record.replaced);
                         recovery.receipt = recovery.receipt.max(record.receipt);
+                        lane.mark = Mark::further(lane.mark, record.mark);
                         let bytes = entry.payload.len() as u64;
                         lane.insert(record.envelope.seq, Slot::Disk(entry.position), bytes);
                     }
@@ -184,6 +189,7 @@ impl<S: Storage + Clone> Lane<S> {
         };
         self.insert(self.next_seq, slot, length);
         self.next_seq += 1;
+        self.mark = Mark::further(self.mark, record.mark);
         Ok(())
     }
 

@@ -1,18 +1,30 @@
-//! One batch as it lies in a segment: 48 bytes, then the encoded `Envelope`. All numbers are little-endian.
+//! One batch as it lies in a segment: 80 bytes, then the encoded `Envelope`. All numbers are little-endian.
 //!
 //! ```text
-//!  0  stream of the batches this one replaces, 16 bytes; zeros when it replaces none
-//! 16  first of them, u64
-//! 24  last of them, u64
-//! 32  number of the executor's receipt in this batch, u64; 0 for none
-//! 40  time of that receipt, i64 microseconds
+//!  0  magic "skeprec" and the version of this page, 8 bytes; other records are set aside as damage
+//!  8  stream of the batches this one replaces, 16 bytes; zeros when it replaces none
+//! 24  first of them, u64
+//! 32  last of them, u64
+//! 40  number of the executor's receipt in this batch, u64; 0 for none
+//! 48  time of that receipt, i64 microseconds
+//! 56  incarnation of the probes whose observations are in this batch and those before it, u64; 0 for none
+//! 64  last of their epochs that is, u64
+//! 72  place in their ring up to which their events are, u64
 //! ```
+//!
+//! The mark is in the record, so that after a crash at any moment it says exactly what is stored. Version 1 had neither
+//! magic nor mark and was in no release.
 
 use prost::Message;
 use skep_wire::v1;
 
+use crate::probe::reading::Mark;
+
 /// Bytes in front of the envelope.
-pub const HEADER_BYTES: usize = 48;
+pub const HEADER_BYTES: usize = 80;
+
+/// What every record begins with.
+const MAGIC: [u8; 8] = *b"skeprec\x02";
 
 /// Batches that were evicted in favour of a correction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +53,8 @@ pub struct Record {
     pub replaced: Option<Replaced>,
     /// What it holds of the executor's journal.
     pub receipt: Option<ReceiptMark>,
+    /// How far the probes were read, with this batch and all before it.
+    pub mark: Option<Mark>,
     /// The batch, numbered and compressed.
     pub envelope: v1::Envelope,
 }
@@ -48,18 +62,22 @@ pub struct Record {
 impl Record {
     /// A plain batch.
     pub fn plain(envelope: v1::Envelope) -> Self {
-        Self { replaced: None, receipt: None, envelope }
+        Self { replaced: None, receipt: None, mark: None, envelope }
     }
 
     /// As it is written.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + self.envelope.encoded_len());
         let replaced = self.replaced.as_ref();
+        bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&replaced.and_then(|r| stream_bytes(&r.stream)).unwrap_or_default());
         bytes.extend_from_slice(&replaced.map_or(0, |r| r.from_seq).to_le_bytes());
         bytes.extend_from_slice(&replaced.map_or(0, |r| r.to_seq).to_le_bytes());
         bytes.extend_from_slice(&self.receipt.map_or(0, |mark| mark.number).to_le_bytes());
         bytes.extend_from_slice(&self.receipt.map_or(0, |mark| mark.time_us).to_le_bytes());
+        bytes.extend_from_slice(&self.mark.map_or(0, |mark| mark.incarnation).to_le_bytes());
+        bytes.extend_from_slice(&self.mark.map_or(0, |mark| mark.epoch).to_le_bytes());
+        bytes.extend_from_slice(&self.mark.map_or(0, |mark| mark.position).to_le_bytes());
         bytes.extend_from_slice(&self.envelope.encode_to_vec());
         bytes
     }
@@ -67,11 +85,14 @@ impl Record {
     /// The inverse; `None` for bytes that are no record although their checksum holds.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (header, envelope) = bytes.split_at_checked(HEADER_BYTES)?;
+        let header = header.strip_prefix(&MAGIC)?;
         let number = |at: usize| Some(u64::from_le_bytes(header.get(at..at + 8)?.try_into().ok()?));
         let (from_seq, to_seq, receipt, time) = (number(16)?, number(24)?, number(32)?, number(40)?);
         let replaced = (to_seq != 0).then(|| Replaced { stream: hex(&header[..16]), from_seq, to_seq });
         let receipt = (receipt != 0).then_some(ReceiptMark { time_us: time.cast_signed(), number: receipt });
-        Some(Self { replaced, receipt, envelope: v1::Envelope::decode(envelope).ok()? })
+        let mark = Mark { incarnation: number(48)?, epoch: number(56)?, position: number(64)? };
+        let mark = (mark.incarnation != 0).then_some(mark);
+        Some(Self { replaced, receipt, mark, envelope: v1::Envelope::decode(envelope).ok()? })
     }
 }
 
@@ -107,11 +128,26 @@ mod tests {
         let full = Record {
             replaced: Some(Replaced { stream, from_seq: 3, to_seq: 8 }),
             receipt: Some(ReceiptMark { time_us: 17, number: 2 }),
+            mark: Some(Mark { incarnation: 5, epoch: 6, position: 7 }),
             envelope: envelope.clone(),
         };
         assert_eq!(Record::decode(&full.encode()), Some(full));
         let plain = Record::plain(envelope);
         assert_eq!(Record::decode(&plain.encode()), Some(plain));
-        assert_eq!(Record::decode(&[0; 47]), None);
+        assert_eq!(Record::decode(&plain_bytes()[..79]), None);
+    }
+
+    fn plain_bytes() -> Vec<u8> {
+        Record::plain(v1::Envelope::default()).encode()
+    }
+
+    #[test]
+    fn a_record_of_the_version_before_is_none() {
+        let mut old = vec![0; 48];
+        old.extend_from_slice(&v1::Envelope { seq: 9, payload: vec![0; 99], ..Default::default() }.encode_to_vec());
+        assert_eq!(Record::decode(&old), None);
+        let mut newer = plain_bytes();
+        newer[7] += 1;
+        assert_eq!(Record::decode(&newer), None);
     }
 }

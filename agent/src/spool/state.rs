@@ -7,6 +7,7 @@
 //! skep-spool 1
 //! watched 1700000000000000
 //! receipt 1700000000000000 12
+//! mark 1234567 17 4096
 //! stream 00112233445566778899aabbccddeeff 128
 //! ```
 
@@ -17,6 +18,7 @@ use std::path::Path;
 use skep_seglog::{SegmentFile, Storage};
 
 use super::record::{ReceiptMark, is_stream};
+use crate::probe::reading::Mark;
 
 const HEADER: &str = "skep-spool 1";
 const NAME: &str = "state";
@@ -32,6 +34,8 @@ pub struct State {
     pub watched_until_us: Option<i64>,
     /// Newest receipt of the executor that is in a batch.
     pub receipt: Option<ReceiptMark>,
+    /// How far the probes were read according to the batches that are on disk, or were.
+    pub mark: Option<Mark>,
     /// Streams in the order they were begun, with a number that no batch sent from it exceeds; the largest number there
     /// is for a stream that is not to be gone on with.
     pub streams: Vec<(String, u64)>,
@@ -73,6 +77,9 @@ impl State {
         if let Some(mark) = self.receipt {
             let _ = writeln!(text, "receipt {} {}", mark.time_us, mark.number);
         }
+        if let Some(Mark { incarnation, epoch, position }) = self.mark {
+            let _ = writeln!(text, "mark {incarnation} {epoch} {position}");
+        }
         for (stream, sent) in &self.streams {
             let _ = writeln!(text, "stream {stream} {sent}");
         }
@@ -91,6 +98,13 @@ impl State {
                 ["watched", until] => state.watched_until_us = Some(until.parse().ok()?),
                 ["receipt", time, number] => {
                     state.receipt = Some(ReceiptMark { time_us: time.parse().ok()?, number: number.parse().ok()? });
+                }
+                ["mark", incarnation, epoch, position] => {
+                    state.mark = Some(Mark {
+                        incarnation: incarnation.parse().ok()?,
+                        epoch: epoch.parse().ok()?,
+                        position: position.parse().ok()?,
+                    });
                 }
                 ["stream", stream, sent] if is_stream(stream) => {
                     state.streams.push(((*stream).to_owned(), sent.parse().ok()?));
@@ -117,6 +131,7 @@ mod tests {
         let state = State {
             watched_until_us: Some(-5),
             receipt: Some(ReceiptMark { time_us: 3, number: 4 }),
+            mark: Some(Mark { incarnation: u64::MAX, epoch: 5, position: 6 }),
             streams: vec![("00112233445566778899aabbccddeeff".to_owned(), 64), ("f".repeat(32), 0)],
         };
         state.save(&disk, dir).unwrap();

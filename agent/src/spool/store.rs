@@ -13,6 +13,7 @@ use super::lane::{Damage, ENDED, Lane, Unread};
 use super::record::{ReceiptMark, Record, Replaced, hex, is_stream};
 use super::state::State;
 use crate::ledger::{LossRow, SPOOL_CORRUPT};
+use crate::probe::reading::Mark;
 
 /// Numbers handed out for sending between two writes of the state file.
 const RESERVE: u64 = 64;
@@ -72,6 +73,8 @@ pub struct Opened<S: Storage + Clone> {
     pub store: Store<S>,
     /// Up to when the host was watched by the run before, wall clock in microseconds.
     pub watched_until_us: Option<i64>,
+    /// How far the run before read the probes, according to the batches it wrote.
+    pub mark: Option<Mark>,
 }
 
 /// The spool. It does no waiting and has one owner.
@@ -90,6 +93,11 @@ pub struct Store<S: Storage + Clone> {
     closed: bool,
     /// The state file could not be written when it should have been.
     unsaved: bool,
+    /// How far the probes were read according to the newest batch. Every record holds it, so that whichever is kept for
+    /// its number's sake knows it.
+    appended: Option<Mark>,
+    /// How far according to the batches that are safe.
+    safe: Option<Mark>,
 }
 
 impl<S: Storage + Clone> Store<S> {
@@ -110,16 +118,23 @@ impl<S: Storage + Clone> Store<S> {
             trouble: None,
             closed: false,
             unsaved: false,
+            appended: None,
+            safe: None,
         };
-        store.open_streams(known.is_some(), now_us);
+        let finished = store.open_streams(known.is_some(), now_us);
+        let mark = store.state.mark;
+        (store.appended, store.safe) = (mark, mark);
         if store.lanes.last().is_none_or(Lane::is_ended) {
             store.begin_stream()?;
         }
         store.save_state();
-        Ok(Opened { store, watched_until_us })
+        // Not before the state file holds what only they did.
+        finished.into_iter().for_each(|lane| store.retire(lane));
+        Ok(Opened { store, watched_until_us, mark })
     }
 
-    fn open_streams(&mut self, state_known: bool, now_us: i64) {
+    /// Returns the lanes that are finished.
+    fn open_streams(&mut self, state_known: bool, now_us: i64) -> Vec<Lane<S>> {
         let listed = std::mem::take(&mut self.state.streams);
         let mut names: Vec<(String, Option<u64>)> = Vec::new();
         for name in self.storage.list(&self.options.dir).unwrap_or_default() {
@@ -132,7 +147,7 @@ impl<S: Storage + Clone> Store<S> {
         if found_unlisted && state_known {
             tracing::warn!("the spool has streams its state file does not list; they are sent too");
         }
-        let mut replaced = Vec::new();
+        let (mut replaced, mut finished) = (Vec::new(), Vec::new());
         for (name, reserved) in names {
             let segment_bytes = self.options.segment_bytes();
             match Lane::open(self.storage.clone(), &self.options.dir, &name, segment_bytes, reserved) {
@@ -141,11 +156,12 @@ impl<S: Storage + Clone> Store<S> {
                         tracing::warn!(stream = %name, bytes = recovery.trimmed_bytes, "cut a torn end off the spool");
                     }
                     self.state.receipt = self.state.receipt.max(recovery.receipt);
+                    self.state.mark = Mark::further(self.state.mark, lane.mark);
                     replaced.extend(recovery.replaced);
                     self.note_damage(recovery.damage, now_us);
                     // A stream keeps its newest batch for its number's sake. One without any was finished, or never
                     // used: where its numbers stand is not known here, so it is not gone on with.
-                    if lane.is_empty() { self.retire(lane) } else { self.lanes.push(lane) }
+                    if lane.is_empty() { finished.push(lane) } else { self.lanes.push(lane) }
                 }
                 Err(error) => self.complain(&error),
             }
@@ -156,6 +172,7 @@ impl<S: Storage + Clone> Store<S> {
             }
         }
         self.retire_finished();
+        finished
     }
 
     fn begin_stream(&mut self) -> Result<(), SpoolError> {
@@ -180,8 +197,14 @@ impl<S: Storage + Clone> Store<S> {
     ///
     /// # Errors
     /// [`SpoolError`]: the batch is not taken; its deliveries are in the ledger of the next one.
-    pub fn append(&mut self, batch: v1::Batch, receipt: Option<ReceiptMark>) -> Result<(), SpoolError> {
+    pub fn append(
+        &mut self,
+        batch: v1::Batch,
+        receipt: Option<ReceiptMark>,
+        mark: Option<Mark>,
+    ) -> Result<(), SpoolError> {
         self.flush_correction(batch.sealed_us, None)?;
+        self.appended = Mark::further(self.appended, mark);
         match self.append_record(&batch, receipt, None) {
             Ok(bytes) => self.make_room(bytes, batch.sealed_us),
             Err(error) => {
@@ -223,7 +246,7 @@ impl<S: Storage + Clone> Store<S> {
                 seq: lane.next_seq,
             };
             let envelope = envelope::seal(origin, batch)?;
-            let record = Record { replaced: replaced.clone(), receipt, envelope };
+            let record = Record { replaced: replaced.clone(), receipt, mark: self.appended, envelope };
             match lane.append(&record) {
                 Ok(()) => {
                     self.state.receipt = self.state.receipt.max(receipt);
@@ -256,6 +279,9 @@ impl<S: Storage + Clone> Store<S> {
         let mut failed = Vec::new();
         for at in 0..self.lanes.len() {
             let result = self.lanes[at].sync();
+            if result.is_ok() && !self.lanes[at].is_in_memory() {
+                self.state.mark = Mark::further(self.state.mark, self.lanes[at].mark);
+            }
             if let Err(error) = result {
                 self.complain(&error);
                 self.closed |= at + 1 == self.lanes.len();
@@ -270,6 +296,8 @@ impl<S: Storage + Clone> Store<S> {
         if !self.unsaved {
             failed.into_iter().for_each(|at| self.lanes[at].sync_in_vain());
         }
+        // What is in memory cannot be made safer by waiting, and what could not be taken is in the ledger.
+        self.safe = self.appended;
     }
 
     /// Everything up to `until_us` is watched and sealed. While batches are in memory this is not written down: should
@@ -300,6 +328,12 @@ impl<S: Storage + Clone> Store<S> {
     /// The newest receipt of the executor that is in a batch.
     pub fn receipt(&self) -> Option<ReceiptMark> {
         self.state.receipt
+    }
+
+    /// How far the probes were read according to the batches that are safe: synced, or in memory while the disk refuses,
+    /// which the log has said.
+    pub fn mark(&self) -> Option<Mark> {
+        self.safe
     }
 
     /// The stream to send from now: the oldest with batches, else the one that takes new ones. One that is held up lets
@@ -420,6 +454,7 @@ impl<S: Storage + Clone> Store<S> {
             match lane.move_to_disk(self.storage.clone(), &self.options.dir, segment_bytes) {
                 Ok(()) => {
                     tracing::info!(batches = lane.len(), "the spool is on disk again");
+                    self.state.mark = Mark::further(self.state.mark, lane.mark);
                     self.trouble = None;
                 }
                 Err(error) => tracing::debug!(error = %crate::error::chain(&error), "the spool stays in memory"),
@@ -502,15 +537,16 @@ impl<S: Storage + Clone> Store<S> {
 
     fn retire_finished(&mut self) {
         let Some(last) = self.lanes.len().checked_sub(1) else { return };
-        let mut kept = Vec::with_capacity(self.lanes.len());
+        let (mut kept, mut finished) = (Vec::with_capacity(self.lanes.len()), Vec::new());
         for (at, lane) in std::mem::take(&mut self.lanes).into_iter().enumerate() {
-            if at == last || !lane.is_empty() {
-                kept.push(lane);
-                continue;
-            }
-            self.retire(lane);
+            if at == last || !lane.is_empty() { kept.push(lane) } else { finished.push(lane) }
         }
         self.lanes = kept;
+        if !finished.is_empty() {
+            // The one after may be in memory: then only they know how far the probes were read.
+            self.save_state();
+        }
+        finished.into_iter().for_each(|lane| self.retire(lane));
     }
 
     fn retire(&self, lane: Lane<S>) {
@@ -544,7 +580,9 @@ impl<S: Storage + Clone> Store<S> {
         let line = crate::error::chain(error);
         if self.trouble.as_ref() != Some(&line) {
             let what = if error.is_full() { "the disk is full" } else { "the disk refuses" };
-            tracing::error!("{what}: {line}; batches are kept in memory, at most {} MiB of them", MEMORY_BYTES >> 20);
+            let kept =
+                format!("batches are kept in memory, at most {} MiB, and are lost with the agent", MEMORY_BYTES >> 20);
+            tracing::error!("{what}: {line}; {kept}");
             self.trouble = Some(line);
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::record::ReceiptMark;
 use super::store::Store;
-use crate::aggregate::Sealed;
+use crate::probe::reading::Mark;
 
 /// Requests that may wait. Senders wait when it is full.
 pub const QUEUE: usize = 64;
@@ -22,18 +22,14 @@ const RETRY: Duration = Duration::from_secs(30);
 pub struct Append {
     /// Rows, and what they claim.
     pub batch: v1::Batch,
-    /// See [`Sealed::watched_until_us`].
+    /// See [`Sealed::watched_until_us`](crate::aggregate::Sealed::watched_until_us).
     pub watched_until_us: Option<i64>,
     /// The executor's receipt it holds.
     pub receipt: Option<ReceiptMark>,
+    /// How far the probes were read, with this batch.
+    pub mark: Option<Mark>,
     /// Told when the batch is durable (or in memory, while the disk refuses).
     pub done: Option<oneshot::Sender<()>>,
-}
-
-impl From<Sealed> for Append {
-    fn from(sealed: Sealed) -> Self {
-        Self { batch: sealed.batch, watched_until_us: sealed.watched_until_us, receipt: None, done: None }
-    }
 }
 
 /// What the spool is asked.
@@ -83,6 +79,8 @@ pub struct SpoolState {
     pub bytes: u64,
     /// The newest receipt of the executor that is in a batch.
     pub receipt: Option<ReceiptMark>,
+    /// How far the probes were read according to the batches that are safe.
+    pub mark: Option<Mark>,
 }
 
 impl SpoolState {
@@ -95,6 +93,7 @@ impl SpoolState {
             batches: store.batches(),
             bytes: store.bytes(),
             receipt: store.receipt(),
+            mark: store.mark(),
         }
     }
 }
@@ -124,7 +123,7 @@ pub fn run<S: Storage + Clone>(
         for request in waiting.drain(..) {
             match request {
                 Request::Append(append) => {
-                    if let Err(error) = store.append(append.batch, append.receipt) {
+                    if let Err(error) = store.append(append.batch, append.receipt, append.mark) {
                         tracing::error!(error = %crate::error::chain(&error), "a batch is lost");
                     }
                     watched = watched.max(append.watched_until_us);

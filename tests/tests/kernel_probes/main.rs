@@ -10,6 +10,8 @@ mod hard;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod pin;
+#[cfg(test)]
 mod privilege;
 #[cfg(test)]
 mod process;

@@ -13,7 +13,7 @@ use skep_agent::probe::{
 };
 
 /// One test at a time: the probes see the whole host, and the tests would be each other's noise.
-static ONE: Mutex<()> = Mutex::new(());
+pub(crate) static ONE: Mutex<()> = Mutex::new(());
 
 /// Probes and what they have said so far.
 pub(crate) struct Watch {

@@ -38,7 +38,7 @@ fn batch(at_us: i64, count: u64, padding: usize) -> v1::Batch {
 }
 
 fn append(store: &mut Store<SimDisk>, at_us: i64, count: u64, padding: usize) {
-    store.append(batch(at_us, count, padding), None).unwrap();
+    store.append(batch(at_us, count, padding), None, None).unwrap();
     store.sync();
 }
 
@@ -127,7 +127,7 @@ fn what_was_not_synced_is_not_sent_and_a_crash_may_take_it() {
     let mut store = open(&disk, 1 << 20);
     append(&mut store, 1, 1, 100);
     let stream = store.stream_to_send().unwrap().to_owned();
-    store.append(batch(2, 1, 100), None).unwrap();
+    store.append(batch(2, 1, 100), None, None).unwrap();
     assert_eq!(store.read(&stream, 0, 9, 1 << 20, 1).len(), 1);
     disk.crash(|unsynced| unsynced / 2);
     let mut store = open(&disk, 1 << 20);
@@ -375,7 +375,7 @@ fn a_batch_that_is_too_large_is_in_the_ledger_of_the_next() {
     let mut store = open(&disk, 1 << 20);
     let mut large = batch(1, 3, 1);
     large.chunks.push(v1::Chunk { table: "x".repeat(65 << 20), rows: 0, columns: Vec::new() });
-    assert!(matches!(store.append(large, None), Err(SpoolError::Seal(_))));
+    assert!(matches!(store.append(large, None, None), Err(SpoolError::Seal(_))));
     append(&mut store, 2, 1, 1);
     let mut received = Received::default();
     received.drain(&mut store);
@@ -408,14 +408,14 @@ fn without_its_state_file_the_spool_is_still_found_and_all_of_it_counts_as_sent(
     let on_disk = || SpoolOptions { dir: dir.path().join("spool"), ..options(1 << 20) };
     let open = || Store::open(skep_seglog::Disk, on_disk(), 1).unwrap();
     let mut store = open().store;
-    store.append(batch(1, 1, 100), None).unwrap();
+    store.append(batch(1, 1, 100), None, None).unwrap();
     store.sync();
     store.set_watched(55);
     let stream = store.stream_to_send().unwrap().to_owned();
     drop(store);
     assert_eq!(open().watched_until_us, Some(55));
     std::fs::remove_file(dir.path().join("spool/state")).unwrap();
-    let Opened { store, watched_until_us } = open();
+    let Opened { store, watched_until_us, .. } = open();
     assert_eq!(watched_until_us, None);
     assert_eq!(store.stream_to_send(), Some(stream.as_str()));
     assert_eq!(store.lanes[0].sent, 1);
@@ -426,10 +426,93 @@ fn the_newest_receipt_is_known_after_a_restart() {
     let disk = SimDisk::default();
     let mut store = open(&disk, 1 << 20);
     let mark = ReceiptMark { time_us: 9, number: 4 };
-    store.append(batch(1, 0, 10), Some(mark)).unwrap();
+    store.append(batch(1, 0, 10), Some(mark), None).unwrap();
     store.sync();
     drop(store);
     assert_eq!(open(&disk, 1 << 20).receipt(), Some(mark));
+}
+
+fn mark(epoch: u64) -> Mark {
+    Mark { incarnation: 77, epoch, position: 1000 * epoch }
+}
+
+fn append_marked(store: &mut Store<SimDisk>, at_us: i64, mark: Option<Mark>) {
+    store.append(batch(at_us, 1, 10_000), None, mark).unwrap();
+}
+
+#[test]
+fn how_far_the_probes_were_read_is_known_with_the_batch_and_not_without_it() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    append_marked(&mut store, 1, Some(mark(1)));
+    assert_eq!(store.mark(), None, "it is not synced");
+    store.sync();
+    assert_eq!(store.mark(), Some(mark(1)));
+    append_marked(&mut store, 2, Some(mark(2)));
+    drop(store);
+    // The process dies: what was written is there, synced or not, and its mark with it.
+    let opened = Store::open(disk.clone(), options(1 << 20), 1).unwrap();
+    assert_eq!((opened.mark, opened.store.mark()), (Some(mark(2)), Some(mark(2))));
+    let mut store = opened.store;
+    append_marked(&mut store, 3, Some(mark(3)));
+    drop(store);
+    // The host dies: neither is.
+    disk.crash(|_| 0);
+    assert_eq!(Store::open(disk.clone(), options(1 << 20), 1).unwrap().mark, Some(mark(2)));
+}
+
+#[test]
+fn the_mark_outlives_the_batch_that_held_it() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 18);
+    append_marked(&mut store, 1, Some(mark(1)));
+    for at in 2..=60 {
+        append_marked(&mut store, at, None);
+        store.sync();
+    }
+    let stream = store.stream_to_send().unwrap().to_owned();
+    assert!(store.batches() < 60, "the first ones were evicted");
+    let mut received = Received::default();
+    received.drain(&mut store);
+    assert!(received.durable[&stream] >= 60);
+    disk.crash(|_| 0);
+    assert_eq!(Store::open(disk, options(1 << 18), 1).unwrap().mark, Some(mark(1)));
+}
+
+#[test]
+fn what_is_in_memory_only_is_safe_for_now_and_not_known_after_a_kill() {
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    append_marked(&mut store, 1, Some(mark(1)));
+    store.sync();
+    disk.set_free(Some(0));
+    append_marked(&mut store, 2, Some(mark(2)));
+    store.sync();
+    assert!(store.is_in_memory());
+    assert_eq!(store.mark(), Some(mark(2)), "waiting would not make it safer");
+    disk.set_free(None);
+    drop(store);
+    let mut store = Store::open(disk.clone(), options(1 << 20), 1).unwrap();
+    assert_eq!(store.mark, Some(mark(1)));
+    disk.set_free(Some(0));
+    append_marked(&mut store.store, 3, Some(mark(3)));
+    disk.set_free(None);
+    store.store.retry_disk();
+    assert!(!store.store.is_in_memory());
+    drop(store);
+    assert_eq!(Store::open(disk, options(1 << 20), 1).unwrap().mark, Some(mark(3)));
+}
+
+#[test]
+fn a_mark_of_other_probes_takes_the_place_of_the_one_before() {
+    let other = Mark { incarnation: 3, epoch: 1, position: 5 };
+    let disk = SimDisk::default();
+    let mut store = open(&disk, 1 << 20);
+    append_marked(&mut store, 1, Some(mark(9)));
+    append_marked(&mut store, 2, Some(other));
+    store.sync();
+    drop(store);
+    assert_eq!(Store::open(disk, options(1 << 20), 1).unwrap().mark, Some(other));
 }
 
 #[test]
@@ -518,7 +601,7 @@ fn a_listed_stream_without_a_folder_leaves_none_behind() {
     let dir = tempfile::tempdir().unwrap();
     let on_disk = || SpoolOptions { dir: dir.path().join("spool"), ..options(1 << 20) };
     let mut store = Store::open(skep_seglog::Disk, on_disk(), 1).unwrap().store;
-    store.append(batch(1, 1, 100), None).unwrap();
+    store.append(batch(1, 1, 100), None, None).unwrap();
     store.sync();
     let stream = store.stream_to_send().unwrap().to_owned();
     drop(store);

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::UpError;
 
+/// Where a host has its bpf file system. Where it has none, the agent says so and counts only as long as it runs; it is
+/// not for `skep up` to mount one.
+const BPF_FS: &str = "/sys/fs/bpf";
+
 /// Paths below the data folder.
 #[derive(Debug, Clone)]
 pub struct Folder {
@@ -66,6 +70,11 @@ impl Folder {
         self.executor().join("executor.sock")
     }
 
+    /// Where the probes are pinned, so that they count on while the agent is started again.
+    pub fn pins(&self) -> PathBuf {
+        pins_of(&self.root)
+    }
+
     /// A program's log.
     pub fn log(&self, part: &str) -> PathBuf {
         self.root.join("log").join(format!("{part}.log"))
@@ -99,6 +108,12 @@ impl Folder {
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(fail)?;
         Ok(file)
     }
+}
+
+/// Where the probes of the `skep up` on the data folder `root` are pinned: a folder of its own, for they are its own.
+pub fn pins_of(root: &Path) -> PathBuf {
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    Path::new(BPF_FS).join(format!("skep-up-{:08x}", crc32c::crc32c(root.as_os_str().as_encoded_bytes())))
 }
 
 /// Writes a file whole under its name, with exactly this mode from its first byte on.

@@ -116,6 +116,11 @@ pub(super) fn executor(folder: &Folder, args: &UpArgs, node: &str) -> Part {
     part("executor", folder, line, Ready::Socket(folder.executor_socket()))
 }
 
+/// Arguments of the agent's program with which it removes what it left in the kernel.
+pub(super) fn detach(folder: &Folder) -> [OsString; 3] {
+    ["detach".into(), "--pin".into(), folder.pins().into()]
+}
+
 /// The agent; `grpc` is where the collector listens.
 pub(super) fn agent(folder: &Folder, args: &UpArgs, node: &str, collector_url: &str) -> Part {
     let line = Line(Vec::new())
@@ -124,6 +129,7 @@ pub(super) fn agent(folder: &Folder, args: &UpArgs, node: &str, collector_url: &
         .flag("--cert", folder.tls("agent.pem"))
         .flag("--key", folder.tls("agent.key"))
         .flag("--state-dir", folder.agent())
+        .flag("--pin", folder.pins())
         .flag("--window", humantime::format_duration(args.window).to_string())
         .flag("--executor-socket", folder.executor_socket());
     let ready = Ready::Connected { data: folder.root().to_owned(), node: node.to_owned() };

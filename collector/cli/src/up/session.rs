@@ -17,6 +17,7 @@ use super::{UpArgs, UpError, certificates, command_key, leftover, numbers, parts
 use crate::command::span::now_us;
 use crate::connect::{Endpoint, Source};
 use crate::place::Place;
+use crate::programs;
 
 /// Notices that wait for the terminal; what does not fit stands in the logs.
 const NOTICES: usize = 256;
@@ -96,10 +97,31 @@ pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
     let mut ends = Ends::listen()?;
     let folder = Folder::create(&args.data)?;
     let _held = folder.lock()?;
+    let attended = attend(&args, &folder, &mut ends).await;
+    detach(&folder).await;
+    attended
+}
+
+/// The probes count on without their agent, which is what a restart needs and an end does not.
+async fn detach(folder: &Folder) {
+    if !folder.pins().exists() {
+        return;
+    }
+    let command =
+        tokio::process::Command::new(programs::beside_this("skep-agent")).args(parts::detach(folder)).output();
+    let fault = match command.await {
+        Ok(output) if output.status.success() => return,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => format!("skep-agent detach does not start: {error}"),
+    };
+    Screen::new(true).always(&format!("the probes stay in the kernel: {fault}"));
+}
+
+async fn attend(args: &UpArgs, folder: &Folder, ends: &mut Ends) -> Result<(), UpError> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let host = if host.is_empty() { "localhost".to_owned() } else { host };
-    let ensured = certificates::ensure(&folder, &host, args.listen.ip(), Timestamp::now())?;
-    command_key::ensure(&folder)?;
+    let ensured = certificates::ensure(folder, &host, args.listen.ip(), Timestamp::now())?;
+    command_key::ensure(folder)?;
 
     let (notices, mut heard) = Notices::channel(NOTICES);
     let mut screen = Screen::new(args.quiet);
@@ -109,8 +131,8 @@ pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
     let mut children = Children::default();
     let began_us = now_us();
     let starting = async {
-        leftover::clear(&folder, &notices).await;
-        start_all(&args, &folder, &ensured.node, &notices, &mut children).await
+        leftover::clear(folder, &notices).await;
+        start_all(args, folder, &ensured.node, &notices, &mut children).await
     };
     let started = tokio::select! {
         started = telling(starting, &mut heard, &mut screen) => started,
@@ -126,8 +148,8 @@ pub(super) async fn run(args: UpArgs) -> Result<(), UpError> {
             return Err(error);
         }
     };
-    welcome(&mut screen, &args, &folder, &ensured.node, &listen);
-    show(&args, &folder, began_us, &mut screen, &mut heard, &mut ends).await;
+    welcome(&mut screen, args, folder, &ensured.node, &listen);
+    show(args, folder, began_us, &mut screen, &mut heard, ends).await;
 
     screen.close();
     screen.line("stopping");

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::{Check, Status};
 use crate::programs;
+use crate::up::folder::pins_of;
 
 /// It loads and unloads every probe.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -31,7 +32,8 @@ pub(super) async fn run(data: &Path) -> Vec<Check> {
         return vec![Check::ok("kernel", "not checked: run `skep doctor` as root")];
     }
     let mut command = Command::new(program);
-    command.args(["doctor", "--format", "json", "--state-dir"]).arg(data.join("agent")).kill_on_drop(true);
+    command.args(["doctor", "--format", "json", "--state-dir"]).arg(data.join("agent"));
+    command.arg("--pin").arg(pins_of(data)).kill_on_drop(true);
     let output = match timeout(WITHIN, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => return vec![Check::warn("kernel", format!("`skep-agent doctor` does not start: {error}"))],
