@@ -131,12 +131,10 @@ fn kernel() -> Check {
 }
 
 fn lockdown() -> Check {
-    let mode = fs::read_to_string("/sys/kernel/security/lockdown").ok();
-    let active = mode.as_deref().and_then(|text| text.split('[').nth(1)?.split(']').next());
-    match active {
+    match crate::probe::lockdown().as_deref() {
         None => check("lockdown", true, false, "not shown (no securityfs); the probes below tell what is allowed"),
         Some("confidentiality") => {
-            check("lockdown", false, false, "confidentiality: the kernel refuses to let probes read its memory")
+            check("lockdown", false, false, "confidentiality: the kernel lets no probe copy its memory")
         }
         Some(mode) => check("lockdown", true, false, mode),
     }

@@ -66,4 +66,5 @@ pub use pin::detach;
 pub use probes::Probes;
 pub use reading::{Event, Mark, Reading};
 pub use report::{Feature, ProbeReport, probe_feature_report};
+pub use sys::lockdown;
 pub use syscall_name::syscall_name;
