@@ -14,6 +14,14 @@ use crate::run::checked;
 const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("init.sh");
 
+/// Nobody is at that address: what is counted stays in the spool.
+const SETTINGS: &str = r#"collector = "https://127.0.0.1:7443"
+ca = "/etc/skep/ca.pem"
+cert = "/etc/skep/agent.pem"
+key = "/etc/skep/agent.key"
+window = "1s"
+"#;
+
 /// Folders that mounts and tests want.
 const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "proc", "sys", "tmp", "usr/share", "var/tmp"];
 
@@ -54,7 +62,7 @@ pub(super) fn add(root: &Path, place: &Path, program: &Path) -> Result<()> {
 pub(super) fn settings(root: &Path) -> Result<()> {
     let etc = root.join("etc/skep");
     fs::create_dir_all(&etc)?;
-    fs::write(etc.join("agent.toml"), "collector = \"https://127.0.0.1:7443\"\nwindow = \"1s\"\n")?;
+    fs::write(etc.join("agent.toml"), SETTINGS)?;
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
         .args(["-subj", "/CN=machine/OU=agent", "-keyout"])

@@ -32,7 +32,7 @@ probes)
     section tests kernel_probes --test-threads=1 $skips 2>&1
     ;;
 lockdown)
-    section agent timeout 60 skep-agent --config /etc/skep/agent.toml 2>&1
+    section agent timeout 20 skep-agent --config /etc/skep/agent.toml 2>&1
     ;;
 esac
 echo "@@ end"

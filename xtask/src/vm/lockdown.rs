@@ -1,4 +1,6 @@
-//! A boot in which the kernel lets nobody read its memory: the agent says so and why it cannot work, and ends.
+//! A boot in which the kernel lets nobody copy its memory: the agent says so, and which probes it has to do without.
+//!
+//! Programs that only follow typed pointers are still accepted; those that copy are not.
 
 use std::time::Duration;
 
@@ -9,7 +11,8 @@ use super::machine::Machine;
 use super::transcript::{checks, section};
 use super::{Ground, image};
 
-const FAILED: i32 = 1;
+/// How an agent may end: asked to, or because no probe is left to it.
+const ENDS: [i32; 2] = [0, 1];
 
 pub(super) fn run(name: &str, kernel: &Kernel, ground: &mut Ground) -> Result<String> {
     let file_system = image::small(&ground.programs, &ground.folder)?;
@@ -20,25 +23,32 @@ pub(super) fn run(name: &str, kernel: &Kernel, ground: &mut Ground) -> Result<St
         arguments: "machine=lockdown lockdown=confidentiality",
         patience: Duration::from_secs(600),
     };
-    let said = machine.run(&ground.folder.join("logs").join(name))?;
-    judge(&said)?;
-    Ok("doctor and agent name the lockdown and end".to_owned())
+    judge(&machine.run(&ground.folder.join("logs").join(name))?)
 }
 
-fn judge(said: &str) -> Result<()> {
-    let doctor = section(said, "doctor")?;
-    let checks = checks(doctor.text)?;
-    let lockdown = checks.iter().find(|check| check.name == "lockdown");
+fn judge(said: &str) -> Result<String> {
+    let doctor = checks(section(said, "doctor")?.text)?;
+    let lockdown = doctor.iter().find(|check| check.name == "lockdown");
     ensure!(
         lockdown.is_some_and(|check| !check.ok && check.detail.contains("confidentiality")),
-        "doctor does not name the lockdown: {}",
-        doctor.text
+        "doctor does not name the lockdown: {lockdown:?}"
     );
-    ensure!(doctor.status == FAILED, "doctor finds the host fit (status {})", doctor.status);
+    let refused: Vec<_> = doctor.iter().filter(|check| check.detail.contains("refused the program")).collect();
+    ensure!(!refused.is_empty(), "no probe was refused: the lockdown has no effect");
     let agent = section(said, "agent")?;
-    ensure!(agent.status == FAILED, "the agent ended with {}:\n{}", agent.status, agent.text);
-    ensure!(agent.text.contains("lockdown"), "the agent does not name the lockdown:\n{}", agent.text);
-    Ok(())
+    ensure!(ENDS.contains(&agent.status), "the agent ended with {}:\n{}", agent.status, agent.text);
+    for check in &refused {
+        ensure!(
+            check.detail.contains("lockdown"),
+            "doctor does not say why {} is refused: {}",
+            check.name,
+            check.detail
+        );
+        let named = agent.text.lines().any(|line| line.contains(&check.name) && line.contains("lockdown"));
+        ensure!(named, "the agent does not say why it has no {}:\n{}", check.name, agent.text);
+    }
+    let names: Vec<&str> = refused.iter().map(|check| check.name.as_str()).collect();
+    Ok(format!("doctor and agent say why there is no {}, and go on with the rest", names.join(", ")))
 }
 
 #[cfg(test)]
@@ -46,15 +56,16 @@ mod tests {
     use super::*;
 
     fn said(ok: bool, agent: &str, status: i32) -> String {
-        let check = format!("[{{\"check\":\"lockdown\",\"ok\":{ok},\"detail\":\"confidentiality: no\"}}]");
-        format!("@@ doctor\n{check}\n@@ doctor ended 1\n@@ agent\n{agent}\n@@ agent ended {status}\n")
+        let lockdown = format!("{{\"check\":\"lockdown\",\"ok\":{ok},\"detail\":\"confidentiality: no\"}}");
+        let tcp = "{\"check\":\"tcp\",\"ok\":false,\"detail\":\"the kernel refused the program: lockdown\"}";
+        format!("@@ doctor\n[{lockdown},{tcp}]\n@@ doctor ended 0\n@@ agent\n{agent}\n@@ agent ended {status}\n")
     }
 
     #[test]
-    fn both_must_say_it_and_the_agent_must_end_by_itself() {
-        assert!(judge(&said(false, "skep-agent: kernel lockdown", 1)).is_ok());
-        assert!(judge(&said(true, "skep-agent: kernel lockdown", 1)).is_err());
-        assert!(judge(&said(false, "skep-agent: no", 1)).is_err());
-        assert!(judge(&said(false, "lockdown; killed by timeout", 143)).is_err());
+    fn both_must_say_it_and_the_agent_must_end_in_order() {
+        assert!(judge(&said(false, "not watched: tcp: lockdown", 0)).is_ok());
+        assert!(judge(&said(true, "not watched: tcp: lockdown", 0)).is_err());
+        assert!(judge(&said(false, "not watched: tcp", 0)).is_err());
+        assert!(judge(&said(false, "not watched: tcp: lockdown", 101)).is_err());
     }
 }
