@@ -34,7 +34,9 @@ pub(super) fn small(programs: &Programs, folder: &Path) -> Result<PathBuf> {
     fs::copy(BUSYBOX, root.join("bin/busybox")).with_context(|| format!("cannot copy {BUSYBOX}"))?;
     add(&root, Path::new("/bin/skep-agent"), &programs.agent)?;
     add(&root, Path::new("/bin/kernel_probes"), &programs.tests)?;
-    add(&root, &programs.generator, &programs.generator)?;
+    for program in &programs.started {
+        add(&root, program, program)?;
+    }
     compile_true(&root.join("bin/true"))?;
     settings(&root)?;
     executable(&root.join("init"), INIT)?;

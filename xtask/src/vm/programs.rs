@@ -11,14 +11,17 @@ use crate::setup;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// Programs of the tests' package that the kernel tests start.
+const STARTED: [&str; 2] = ["skep-generator", "skep-churn"];
+
 /// Where they are.
 #[derive(Debug)]
 pub(super) struct Programs {
     pub(super) agent: PathBuf,
     /// The kernel tests.
     pub(super) tests: PathBuf,
-    /// What the tests start; they know its path from when they were built.
-    pub(super) generator: PathBuf,
+    /// What the tests start; they know the paths from when they were built.
+    pub(super) started: Vec<PathBuf>,
 }
 
 /// Builds them.
@@ -27,7 +30,7 @@ pub(super) fn build() -> Result<Programs> {
     let mut command = cargo();
     command
         .args(["build", "--target", TARGET, "--package", "skep-agent", "--package", "skep-tests"])
-        .args(["--bin", "skep-agent", "--bin", "skep-generator", "--test", "kernel_probes"])
+        .args(["--bins", "--test", "kernel_probes"])
         .arg("--message-format=json-render-diagnostics")
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .stderr(Stdio::inherit());
@@ -37,8 +40,9 @@ pub(super) fn build() -> Result<Programs> {
     let output = command.output().context("cannot run cargo build")?;
     ensure!(output.status.success(), "the static build failed");
     let messages = String::from_utf8_lossy(&output.stdout);
-    let built = |name| executable(&messages, name).with_context(|| format!("cargo built no {name}"));
-    Ok(Programs { agent: built("skep-agent")?, tests: built("kernel_probes")?, generator: built("skep-generator")? })
+    let built = |name: &str| executable(&messages, name).with_context(|| format!("cargo built no {name}"));
+    let started = STARTED.iter().map(|name| built(name)).collect::<Result<_>>()?;
+    Ok(Programs { agent: built("skep-agent")?, tests: built("kernel_probes")?, started })
 }
 
 /// What cargo says it built under a name.
