@@ -8,7 +8,7 @@ use core::ptr::{read_volatile, write_volatile};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use skep_common::limit;
 
-use crate::kernel::Address;
+use crate::kernel::{self, Address};
 
 /// A place in the tree: a mount and a name on it.
 #[derive(Clone, Copy)]
@@ -35,6 +35,8 @@ pub struct Cursor {
     mount: u64,
     name: u64,
     end: u64,
+    /// For [`kernel::forget`].
+    pub cell: u64,
 }
 
 /// How a turn of the loop ended.
@@ -50,7 +52,9 @@ enum Turn {
 #[inline(always)]
 pub fn walk(cursor: *mut Cursor, text: *mut u8, begin: u64, last: u64, place: Place, root: Place) -> Walked {
     let stop = begin + (limit::PATH_BYTES - limit::NAME_BYTES) as u64;
-    let stop = if stop < last { stop } else { last };
+    // SAFETY: the cursor is in a map value of this CPU, which only this program uses.
+    let cell = unsafe { &raw mut (*cursor).cell };
+    let stop = kernel::forget(cell, if stop < last { stop } else { last });
     // SAFETY: the cursor is in a map value of this CPU, which only this program uses.
     unsafe {
         write_volatile(&raw mut (*cursor).mount, place.mount as u64);

@@ -25,6 +25,8 @@ pub struct Check {
     pub essential: bool,
     /// What was found, and what it means.
     pub detail: String,
+    /// Numbers to go with it, by name; only programs get to see them.
+    pub figures: Vec<(&'static str, u64)>,
 }
 
 /// Looks at everything, and at the settings if there are any. Cost: loads and unloads the probes.
@@ -74,15 +76,25 @@ pub fn json(checks: &[Check]) -> String {
         .iter()
         .map(|check| {
             format!(
-                "{{\"check\":{},\"ok\":{},\"essential\":{},\"detail\":{}}}",
+                "{{\"check\":{},\"ok\":{},\"essential\":{},\"detail\":{}{}}}",
                 quote(&check.name),
                 check.ok,
                 check.essential,
-                quote(&check.detail)
+                quote(&check.detail),
+                figures(&check.figures)
             )
         })
         .collect();
     format!("[{}]\n", objects.join(",\n "))
+}
+
+/// One more member of a check's object, if it has figures.
+fn figures(figures: &[(&str, u64)]) -> String {
+    if figures.is_empty() {
+        return String::new();
+    }
+    let members: Vec<String> = figures.iter().map(|(name, value)| format!("{}:{value}", quote(name))).collect();
+    format!(",\"figures\":{{{}}}", members.join(","))
 }
 
 fn quote(text: &str) -> String {
@@ -110,11 +122,12 @@ const GROUND: [&str; 4] = ["capabilities", "btf", "grace_period", "probes"];
 fn of_feature(feature: Feature, any_probe: bool) -> Check {
     let is_probe = PROBES.contains(&feature.name);
     let essential = GROUND.contains(&feature.name) || (is_probe && !any_probe);
-    Check { name: feature.name.to_owned(), ok: feature.ok, essential, detail: feature.reason }
+    let Feature { name, ok, reason, figures } = feature;
+    Check { name: name.to_owned(), ok, essential, detail: reason, figures }
 }
 
 fn check(name: &str, ok: bool, essential: bool, detail: impl Into<String>) -> Check {
-    Check { name: name.to_owned(), ok, essential, detail: detail.into() }
+    Check { name: name.to_owned(), ok, essential, detail: detail.into(), figures: Vec::new() }
 }
 
 fn kernel() -> Check {
@@ -122,12 +135,10 @@ fn kernel() -> Check {
 }
 
 fn lockdown() -> Check {
-    let mode = fs::read_to_string("/sys/kernel/security/lockdown").ok();
-    let active = mode.as_deref().and_then(|text| text.split('[').nth(1)?.split(']').next());
-    match active {
+    match crate::probe::lockdown().as_deref() {
         None => check("lockdown", true, false, "not shown (no securityfs); the probes below tell what is allowed"),
         Some("confidentiality") => {
-            check("lockdown", false, false, "confidentiality: the kernel refuses to let probes read its memory")
+            check("lockdown", false, false, "confidentiality: the kernel lets no probe copy its memory")
         }
         Some(mode) => check("lockdown", true, false, mode),
     }
@@ -230,8 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn json_carries_figures_where_there_are_some() {
+        let figures = vec![("sys_enter", 33), ("sys_exit", 1_204)];
+        assert_eq!(
+            json(&[Check { figures, ..check("verifier", true, false, "") }]),
+            "[{\"check\":\"verifier\",\"ok\":true,\"essential\":false,\"detail\":\"\",\
+             \"figures\":{\"sys_enter\":33,\"sys_exit\":1204}}]\n"
+        );
+    }
+
+    #[test]
     fn one_missing_probe_is_no_disaster_and_all_missing_is() {
-        let feature = |ok| Feature { name: "tcp", ok, reason: String::new() };
+        let feature = |ok| Feature { name: "tcp", ok, reason: String::new(), figures: Vec::new() };
         assert!(!of_feature(feature(false), true).essential);
         assert!(of_feature(feature(false), false).essential);
     }

@@ -16,7 +16,7 @@ use support::pki::{Pki, text};
 use support::script::Script;
 
 fn report() -> ProbeReport {
-    let feature = |name| Feature { name, ok: true, reason: String::new() };
+    let feature = |name| Feature { name, ok: true, reason: String::new(), figures: Vec::new() };
     ProbeReport { features: ["cpu", "syscall", "process"].map(feature).to_vec() }
 }
 

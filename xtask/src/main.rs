@@ -14,6 +14,7 @@ mod setup;
 mod tally;
 mod test;
 mod up;
+mod vm;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Tasks of the skep repository")]
@@ -34,6 +35,18 @@ enum Task {
     },
     /// Formatting, lints, unit, kernel and end-to-end tests; as root
     Test,
+    /// The agent on other kernels, in qemu: cargo xtask vm --kernel 6.1; as root
+    Vm {
+        /// Only this one of --list, which then must be possible; may be repeated
+        #[arg(long = "kernel", value_name = "NAME")]
+        names: Vec<String>,
+        /// What there is
+        #[arg(long)]
+        list: bool,
+        /// Write the verifier's instruction counts to xtask/src/vm/verified.toml rather than compare them
+        #[arg(long)]
+        record: bool,
+    },
     /// Cost of a hot path against its floor: cargo xtask bench overhead --json
     Bench {
         /// Which: overhead, agent, syscall, batch
@@ -70,6 +83,11 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(),
         Task::Up { arguments } => up::run(&arguments),
         Task::Test => test::run(),
+        Task::Vm { list: true, .. } => {
+            vm::list();
+            Ok(())
+        }
+        Task::Vm { names, record, .. } => vm::run(&vm::Choice { names, record }),
         Task::Bench { name, json, arguments } => bench::run(&name, json, &arguments),
         Task::Lint => lint::run(),
         Task::Generate { check } => generate::run(check),

@@ -39,6 +39,18 @@ const TEST_TOOLS: [(&str, &str); 14] = [
 /// What a benchmark compares with.
 const PEERS: [(&str, &str); 1] = [("bpftrace", "bench overhead compares with it")];
 
+/// What `cargo xtask vm` wants on top.
+const VM_TOOLS: [(&str, &str); 8] = [
+    ("qemu-system-x86", "machines for other kernels"),
+    ("busybox-static", "their small file system"),
+    ("binutils", "strip for what goes into it"),
+    ("cpio", "packing it"),
+    ("openssl", "certificates for the agent in it"),
+    ("mmdebstrap", "their file system with systemd"),
+    ("debian-archive-keyring", "kernels of other releases"),
+    ("apt", "fetching those"),
+];
+
 /// The compiler for the BPF target where rustup has none.
 const BPF_COMPILER: [(&str, &str); 3] = [
     ("rustc-web", "compiler"),
@@ -90,12 +102,18 @@ pub(crate) fn ensure_tests() -> Result<()> {
             "cargo {tool} is missing: run `rustup component add {component}`"
         );
     }
+    ensure_vm()?;
     interop::prepare(&target_folder()?)
 }
 
 /// Installs what the benchmarks compare with, if it lacks; `run` leaves it out, nothing else needs it.
 pub(crate) fn ensure_peers() -> Result<()> {
     install(&missing(&PEERS))
+}
+
+/// Installs what the machines of `cargo xtask vm` lack, if anything.
+pub(crate) fn ensure_vm() -> Result<()> {
+    install(&missing(&VM_TOOLS))
 }
 
 fn prepare_bpf() -> Result<()> {

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::run::{cargo, checked, succeeds};
 use crate::tally::{self, Tally};
-use crate::{generate, lint, setup};
+use crate::{generate, lint, setup, vm};
 
 /// Unit and component tests run side by side; kernel and end-to-end tests one at a time, because they share the kernel
 /// and measure time.
@@ -23,9 +23,11 @@ pub(crate) fn run() -> Result<()> {
     tally.add(tally::run(&mut side_by_side())?);
     println!("== kernel and end-to-end tests");
     tally.add(tally::run(&mut one_at_a_time())?);
+    println!("== other kernels");
+    let vm = vm::run(&vm::Choice { names: vm::IN_TESTS.map(str::to_owned).into(), record: false });
     println!("{} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored);
     ensure!(tally.is_green(), "the tests did not pass");
-    Ok(())
+    vm.context("other kernels")
 }
 
 /// Both halves select the whole workspace, and only then tests: a smaller selection would be other features of the same

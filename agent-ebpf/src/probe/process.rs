@@ -149,32 +149,33 @@ fn executed(task: Address, program: Address) {
         unsafe { (&raw mut (*scratch).record, (&raw mut (*scratch).text).cast::<u8>(), &raw mut (*scratch).cursor) };
     let file = load!(program, bprm_file as Address);
 
-    let argv = copy_argv(task, text);
-    let mut end = argv.length;
-    let filename_len = copy_filename(program, text, end);
-    end += filename_len;
+    // SAFETY: the map gave the pointer.
+    let cell = unsafe { &raw mut (*cursor).cell };
+
+    let argv = copy_argv(task, text, cell);
+    let filename_len = kernel::forget(cell, copy_filename(program, text, argv.length));
+    let argv_len = kernel::forget(cell, argv.length);
+    let end = argv_len + filename_len;
+    let mut flags = kernel::forget(cell, u64::from(argv.flags)) as u32;
 
     let fs = load!(task, task_fs as Address);
     let root = Place { mount: fetch!(fs, fs_root_mnt as Address), name: fetch!(fs, fs_root_dentry as Address) };
     let cwd = Place { mount: fetch!(fs, fs_pwd_mnt as Address), name: fetch!(fs, fs_pwd_dentry as Address) };
     let exe = Place { mount: fetch!(file, file_path_mnt as Address), name: fetch!(file, file_path_dentry as Address) };
     let exe_end = path::walk(cursor, text, end, TEXT_BYTES as u64, exe, root);
+    flags |= kernel::forget(cell, if exe_end.truncated { u64::from(flag::EXE_TRUNCATED) } else { 0 }) as u32;
     let cwd_end = path::walk(cursor, text, exe_end.end, TEXT_BYTES as u64, cwd, root);
-
-    let mut flags = argv.flags | file_flags(file) | stream_flags(task) | privilege_flags(program);
-    if exe_end.truncated {
-        flags |= flag::EXE_TRUNCATED;
-    }
-    if cwd_end.truncated {
-        flags |= flag::CWD_TRUNCATED;
-    }
+    flags |= kernel::forget(cell, if cwd_end.truncated { u64::from(flag::CWD_TRUNCATED) } else { 0 }) as u32;
+    flags |= kernel::forget(cell, u64::from(file_flags(file))) as u32;
+    flags |= stream_flags(task, cell);
+    flags |= kernel::forget(cell, u64::from(privilege_flags(program))) as u32;
     // SAFETY: the map gave the pointer; every field is written.
     unsafe {
         (*record).header = ring::header(here, kind::EXEC);
         subject::describe(&raw mut (*record).subject, task, kernel::now_ns());
         (*record).inode = fetch!(fetch!(file, file_inode as Address), inode_number as u64);
         (*record).flags = flags;
-        (*record).argv_len = argv.length as u32;
+        (*record).argv_len = argv_len as u32;
         (*record).filename_len = filename_len as u32;
         (*record).exe_len = (exe_end.end - end) as u32;
         (*record).cwd_len = (cwd_end.end - exe_end.end) as u32;
@@ -193,14 +194,15 @@ struct Argv {
 
 /// Copies the arguments to the beginning of `text`.
 #[inline(always)]
-fn copy_argv(task: Address, text: *mut u8) -> Argv {
+fn copy_argv(task: Address, text: *mut u8, cell: *mut u64) -> Argv {
     let mm = load!(task, task_mm as Address);
     let begin = fetch!(mm, mm_arg_start as u64);
-    let mut length = fetch!(mm, mm_arg_end as u64).saturating_sub(begin);
-    let mut flags = 0;
+    let given = kernel::forget(cell, fetch!(mm, mm_arg_end as u64).saturating_sub(begin));
+    let flags = if given > limit::ARGV_BYTES as u64 { flag::ARGV_TRUNCATED } else { 0 };
+    // Once more: to older verifiers what is too long for the one may be short enough for the other.
+    let mut length = kernel::forget(cell, given);
     if length > limit::ARGV_BYTES as u64 {
         length = limit::ARGV_BYTES as u64;
-        flags = flag::ARGV_TRUNCATED;
     }
     // SAFETY: `text` has room for `ARGV_BYTES`; the helper checks the source.
     let refused = unsafe { bpf_probe_read_user(text.cast(), length as u32, begin as *const _) };
@@ -263,25 +265,28 @@ fn is_memfd(file: Address) -> bool {
 
 /// Which of the standard streams are sockets.
 #[inline(always)]
-fn stream_flags(task: Address) -> u32 {
+fn stream_flags(task: Address, cell: *mut u64) -> u32 {
     let files = load!(task, task_files as Address);
     let table = load!(files, files_table as Address);
     let slots = fetch!(table, table_fd as Address);
     let mut flags = 0;
     for fd in 0..3u64 {
         let file = kernel::fetch_at::<Address>(slots, fd * 8);
-        let mode = fetch!(fetch!(file, file_inode as Address), inode_mode as u16);
-        if mode & S_IFMT != S_IFSOCK {
-            continue;
-        }
-        flags |= flag::STDIN_SOCKET << fd;
-        let socket = fetch!(file, file_private as Address);
-        let family = fetch!(fetch!(socket, socket_sk as Address), sock_family as u16);
-        if family == AF_INET || family == AF_INET6 {
-            flags |= flag::STDIN_INET << fd;
-        }
+        flags |= kernel::forget(cell, u64::from(stream_flag(file) << fd)) as u32;
     }
     flags
+}
+
+/// What the standard input would be if it were this file.
+#[inline(always)]
+fn stream_flag(file: Address) -> u32 {
+    let mode = fetch!(fetch!(file, file_inode as Address), inode_mode as u16);
+    if mode & S_IFMT != S_IFSOCK {
+        return 0;
+    }
+    let socket = fetch!(file, file_private as Address);
+    let family = fetch!(fetch!(socket, socket_sk as Address), sock_family as u16);
+    if family == AF_INET || family == AF_INET6 { flag::STDIN_SOCKET | flag::STDIN_INET } else { flag::STDIN_SOCKET }
 }
 
 /// Whether the exec gave more than the process had.

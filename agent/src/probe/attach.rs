@@ -197,8 +197,14 @@ fn why(error: &ProgramError) -> String {
     let log = verifier_log.to_string();
     tracing::debug!(verifier = %log, "a program was refused");
     let says = |line: &&str| !line.trim().is_empty() && !FIGURES.iter().any(|figure| line.starts_with(figure));
+    let locked = match sys::lockdown().as_deref() {
+        Some("confidentiality") => {
+            "; the kernel is in lockdown (confidentiality), in which no probe may copy its memory"
+        }
+        _ => "",
+    };
     match log.lines().rev().find(says) {
-        Some(line) => format!("the kernel refused the program ({io_error}): {}", line.trim()),
-        None => format!("the kernel refused the program ({io_error})"),
+        Some(line) => format!("the kernel refused the program ({io_error}): {}{locked}", line.trim()),
+        None => format!("the kernel refused the program ({io_error}){locked}"),
     }
 }

@@ -71,4 +71,5 @@ pub use pin::{Removed, detach, pin_feature};
 pub use probes::Probes;
 pub use reading::{Event, Mark, Reading};
 pub use report::{Feature, ProbeReport, probe_feature_report};
+pub use sys::lockdown;
 pub use syscall_name::syscall_name;

@@ -179,7 +179,7 @@ pub fn detach(folder: &Path) -> io::Result<Vec<Removed>> {
 
 /// Whether probes could be pinned in `folder`, and what is pinned there: for `doctor`. Changes nothing.
 pub fn pin_feature(folder: Option<&Path>) -> Feature {
-    let said = |ok, reason| Feature { name: "pinned", ok, reason };
+    let said = |ok, reason| Feature { name: "pinned", ok, reason, figures: Vec::new() };
     let Some(folder) = folder else {
         return said(false, "switched off: counting stops with the agent".to_owned());
     };

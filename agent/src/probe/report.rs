@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{error::ProbeError, options::ProbeOptions, probes::Probes, sys};
+use super::{cost::ProgramCost, error::ProbeError, options::ProbeOptions, probes::Probes, sys};
 use crate::error::chain;
 
 /// One thing the agent can or cannot do here.
@@ -14,6 +14,8 @@ pub struct Feature {
     pub ok: bool,
     /// What it gives, or why it does not work.
     pub reason: String,
+    /// Numbers to go with it, by name.
+    pub figures: Vec<(&'static str, u64)>,
 }
 
 /// What came of loading the probes: one feature a probe.
@@ -30,7 +32,7 @@ impl ProbeReport {
     }
 
     pub(super) fn add(&mut self, name: &'static str, ok: bool, reason: impl Into<String>) {
-        self.features.push(Feature { name, ok, reason: reason.into() });
+        self.features.push(Feature { name, ok, reason: reason.into(), figures: Vec::new() });
     }
 }
 
@@ -66,8 +68,24 @@ pub fn probe_feature_report() -> Vec<Feature> {
         Err(error) => report.add("grace_period", false, error.to_string()),
     }
     match Probes::load(&ProbeOptions::default()) {
-        Ok((_, loaded)) | Err(ProbeError::Nothing { report: loaded }) => report.features.extend(loaded.features),
+        Ok((probes, loaded)) => {
+            report.features.extend(loaded.features);
+            report.features.push(verified(&probes.own_cost()));
+        }
+        Err(ProbeError::Nothing { report: loaded }) => report.features.extend(loaded.features),
         Err(error) => report.add("probes", false, chain(&error)),
     }
     report.features
+}
+
+/// What the programs that were accepted cost the verifier.
+fn verified(programs: &[ProgramCost]) -> Feature {
+    let counts = programs.iter().map(|program| (program.name, u64::from(program.verified_instructions)));
+    let figures: Vec<_> = counts.filter(|(_, verified)| *verified > 0).collect();
+    let loaded = programs.len();
+    let reason = match figures.iter().map(|(_, verified)| verified).sum::<u64>() {
+        0 => format!("{loaded} programs accepted; this kernel does not say after how many instructions"),
+        sum => format!("{loaded} programs accepted after {sum} instructions"),
+    };
+    Feature { name: "verifier", ok: true, reason, figures }
 }

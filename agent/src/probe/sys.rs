@@ -76,6 +76,12 @@ pub(super) fn boot_ns() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
+/// The kernel's lockdown mode; `None` when it does not show it.
+pub fn lockdown() -> Option<String> {
+    let modes = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    Some(modes.split('[').nth(1)?.split(']').next()?.to_owned())
+}
+
 /// Which capabilities loading needs and this thread does not have.
 pub(super) fn missing_capabilities() -> Vec<&'static str> {
     const NEEDED: [(CapabilitySet, &str); 2] =

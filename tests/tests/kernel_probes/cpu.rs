@@ -88,7 +88,8 @@ fn sleeping_is_a_voluntary_switch() {
     let pid = child.id();
     watch.until_ended(&mut child);
     let voluntary: u64 = watch.cpu(pid).map(|row| row.voluntary_switches).sum();
-    assert!(voluntary >= 50, "{voluntary}");
+    // The shell need not wait for a child that is gone already.
+    assert!(voluntary >= 40, "{voluntary}");
     for row in watch.cpu(pid) {
         assert!(row.slices >= row.voluntary_switches + row.involuntary_switches);
         let delay = &row.run_queue_delay;

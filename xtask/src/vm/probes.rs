@@ -1,0 +1,89 @@
+//! A boot with the small file system: doctor finds everything in order, the kernel tests pass, and the verifier has no
+//! more to do than it had.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+use super::debian::Kernel;
+use super::machine::Machine;
+use super::transcript::{Check, checks, section};
+use super::{Ground, image};
+
+/// Tests that start a Python, which the machine does not have.
+const NEED_PYTHON: [&str; 4] = [
+    "errors_are_counted",
+    "a_process_with_threads_ends_once",
+    "an_exec_from_a_thread_keeps_the_process",
+    "only_whole_processes_join",
+];
+
+/// What doctor may find wanting: the machine's disk is its memory.
+const EXPECTED: [&str; 1] = ["disk"];
+
+/// A root that is no tmpfs: the probes tell programs on one from others.
+const ROOT: &str = "rootfstype=ramfs";
+
+pub(super) fn run(name: &str, kernel: &Kernel, ground: &mut Ground) -> Result<String> {
+    let file_system = image::small(&ground.programs, &ground.folder)?;
+    let machine = Machine {
+        kernel,
+        file_system: &file_system,
+        memory_mib: 1024,
+        arguments: &format!("{ROOT} machine=probes left_out={}", NEED_PYTHON.join(",")),
+        patience: Duration::from_secs(900),
+    };
+    let said = machine.run(&ground.folder.join("logs").join(name))?;
+    let doctor = checks(section(&said, "doctor")?.text)?;
+    all_in_order(&doctor)?;
+    let programs = ground.verified.compare(name, &doctor)?;
+    let passed = passed(&said)?;
+    Ok(format!("{programs}, {passed} kernel tests ({} need python)", NEED_PYTHON.len()))
+}
+
+/// Fails with everything doctor found wanting.
+pub(super) fn all_in_order(doctor: &[Check]) -> Result<()> {
+    let wanting = doctor.iter().filter(|check| !check.ok && !EXPECTED.contains(&check.name.as_str()));
+    let wanting: Vec<String> = wanting.map(|check| format!("{}: {}", check.name, check.detail)).collect();
+    ensure!(wanting.is_empty(), "doctor finds wanting: {}", wanting.join("; "));
+    ensure!(doctor.iter().any(|check| check.name == "verifier"), "doctor did not load the probes");
+    Ok(())
+}
+
+/// How many tests passed; fails when one did not, or none ran.
+fn passed(said: &str) -> Result<u64> {
+    let tests = section(said, "tests")?;
+    let failed: Vec<&str> = tests.text.lines().filter_map(|line| line.strip_suffix("FAILED")).collect();
+    if tests.status != 0 {
+        bail!("{} kernel tests failed (status {}):\n{}", failed.len(), tests.status, tests.text);
+    }
+    let result = tests.text.lines().find_map(|line| line.strip_prefix("test result: ok. "));
+    let passed = result.and_then(|rest| rest.split(' ').next()).and_then(|count| count.parse().ok()).unwrap_or(0);
+    ensure!(passed > 0, "no kernel test ran:\n{}", tests.text);
+    Ok(passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, ok: bool) -> Check {
+        Check { name: name.to_owned(), ok, detail: "because".to_owned(), figures: Vec::new() }
+    }
+
+    #[test]
+    fn one_probe_that_is_missing_is_enough_to_fail() {
+        assert!(all_in_order(&[check("disk", false), check("verifier", true)]).is_ok());
+        let error = all_in_order(&[check("tcp", false), check("verifier", true)]).unwrap_err();
+        assert_eq!(error.to_string(), "doctor finds wanting: tcp: because");
+        assert!(all_in_order(&[check("kernel", true)]).is_err(), "no probes were loaded");
+    }
+
+    #[test]
+    fn tests_count_only_when_some_ran_and_all_passed() {
+        let said = |text, status| format!("@@ tests\n{text}\n@@ tests ended {status}\n@@ end\n");
+        assert_eq!(passed(&said("test result: ok. 30 passed; 0 failed", 0)).unwrap(), 30);
+        assert!(passed(&said("test result: ok. 0 passed; 0 failed", 0)).is_err());
+        assert!(passed(&said("test a ... FAILED", 101)).unwrap_err().to_string().starts_with("1 kernel tests failed"));
+    }
+}
