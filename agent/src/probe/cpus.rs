@@ -4,7 +4,7 @@ use std::{mem::offset_of, os::fd::AsFd, ptr};
 
 use aya::maps::MapData;
 use skep_common::{
-    aggregate::{Line, UsageLine, WaitLine},
+    aggregate::{Line, TrafficLine, UsageLine, WaitLine},
     ledger::{Counters, price},
     limit,
     plain::Plain,
@@ -224,6 +224,11 @@ impl<'a> Quiet<'a> {
     /// Lines of time on the CPU in use.
     pub(super) fn usage(self) -> impl Iterator<Item = &'a UsageLine> {
         self.side.usage.iter().filter(|line| line.tgid != 0)
+    }
+
+    /// Lines of sends and receives in use.
+    pub(super) fn traffic(self) -> impl Iterator<Item = &'a TrafficLine> {
+        self.side.traffic.iter().filter(|line| line.tgid != 0)
     }
 
     /// The ledger.

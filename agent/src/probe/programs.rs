@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use skep_common::ledger::probe;
+use skep_common::{ledger::probe, offset::need};
 
 use super::{error::ProbeError, kernel::PROGRAMS, pin, sys};
 
@@ -51,7 +51,12 @@ impl Standing {
     /// `set` is the folder of pins, where there is one: a link that is pinned is not gone with its descriptor.
     pub(super) fn switch(&mut self, able: u32, off: u32, set: Option<&Path>) -> io::Result<()> {
         for program in &mut self.programs {
-            let wanted = needed_by(program.hook) & able & !off != 0;
+            let groups = match needed_by(program.hook) & able {
+                // It is there to find the owners of connections.
+                0 => need::TCP & able,
+                groups => groups,
+            };
+            let wanted = groups & !off != 0;
             let pin = set.map(|set| pin::link(set, program.hook));
             match (&program.link, wanted) {
                 (Some(_), false) => {
@@ -120,6 +125,9 @@ fn probe_of(hook: &str) -> Option<usize> {
         "sched_switch" => probe::CPU,
         "sys_exit" => probe::SYSCALL,
         "inet_sock_set_state" => probe::TCP,
+        "tcp_retransmit_skb" => probe::RETRANSMIT,
+        "tcp_send_reset" | "tcp_receive_reset" => probe::RESET,
+        "sock_send_length" | "sock_recv_length" => probe::SOCKET,
         "sched_process_fork" => probe::FORK,
         "sched_process_exec" => probe::EXEC,
         "sched_process_exit" => probe::EXIT,
