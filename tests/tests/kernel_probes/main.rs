@@ -10,9 +10,15 @@ mod hard;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod mishap;
+#[cfg(test)]
 mod privilege;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod socket;
+#[cfg(test)]
+mod socket_option;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
