@@ -15,14 +15,7 @@ use skep_common::{
 };
 
 use super::tcp;
-use crate::{
-    here::Here,
-    hook::Arguments,
-    kernel,
-    line::Refused,
-    price::Meter,
-    traffic,
-};
+use crate::{here::Here, hook::Arguments, kernel, line::Refused, price::Meter, traffic};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
