@@ -144,6 +144,16 @@ pub fn cpu() -> u32 {
 /// `counter` is valid.
 #[inline(always)]
 pub unsafe fn atomic_increment(counter: *mut u64) {
+    // SAFETY: the caller's.
+    unsafe { atomic_add(counter, 1) };
+}
+
+/// Adds a number, which wraps, all CPUs agreeing on the order.
+///
+/// # Safety
+/// `counter` is valid.
+#[inline(always)]
+pub unsafe fn atomic_add(counter: *mut u64, change: u64) {
     // SAFETY: the caller's. The instruction without a result is older than 5.12, which brought those with one.
-    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64) };
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) change) };
 }

@@ -25,7 +25,7 @@ static USAGE_EVEN: HashMap<UsageKey, Usage> = HashMap::with_max_entries(limit::U
 static USAGE_ODD: HashMap<UsageKey, Usage> = HashMap::with_max_entries(limit::USAGE_ENTRIES, 0);
 
 /// Spreads the bits of a key (Knuth's multiplicative hashing); the top ones are the index.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+pub const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// One observation.
 #[derive(Clone, Copy)]

@@ -3,11 +3,13 @@
 //! * [`probe::cpu`]: `sched_switch`, `sched_wakeup`, `sched_wakeup_new`: time on a CPU, waits for one.
 //! * [`probe::syscall`]: `sys_enter`, `sys_exit`: count, errors and latency of system calls.
 //! * [`probe::tcp`]: `inet_sock_set_state`: connections.
+//! * [`probe::mishap`]: `tcp_retransmit_skb`, `tcp_send_reset`, `tcp_receive_reset`: what goes wrong with them.
+//! * [`probe::socket`]: `sock_send_length`, `sock_recv_length`: what processes send and receive.
 //! * [`probe::process`]: `sched_process_fork`, `_exec`, `_exit`.
 //! * [`probe::cgroup`]: `cgroup_mkdir`, `cgroup_rmdir`, `cgroup_attach_task`: names of workloads.
 //!
 //! Measurements are counted in what each CPU keeps for itself ([`here`]): caches of lines, and maps behind them for what
-//! the caches have no room for ([`line`]). Both are there twice, once for each parity of the epoch. What is remembered of
+//! the caches have no room for ([`line`], [`traffic`]). Both are there twice, once for each parity of the epoch. What is remembered of
 //! a thread has its own place ([`thread`]). Discrete events go to one ring buffer that wakes nobody. What is not kept is
 //! counted in the ledger. Fields of the kernel's structs are found through [`kernel`]. Everything a program hands on is
 //! defined in `skep_common`.
@@ -34,6 +36,7 @@ mod price;
 mod ring;
 mod subject;
 mod thread;
+mod traffic;
 
 mod probe;
 

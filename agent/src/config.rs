@@ -220,6 +220,7 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         ("off_cpu", &mut probes.off_cpu),
         ("syscall", &mut probes.syscall),
         ("tcp", &mut probes.tcp),
+        ("socket", &mut probes.socket),
         ("process", &mut probes.process),
         ("cgroup", &mut probes.cgroup),
     ] {
@@ -229,6 +230,7 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         ("call_entries", &mut probes.call_entries),
         ("wait_entries", &mut probes.wait_entries),
         ("usage_entries", &mut probes.usage_entries),
+        ("traffic_entries", &mut probes.traffic_entries),
         ("crowded_entries", &mut probes.crowded_entries),
         ("connection_entries", &mut probes.connection_entries),
     ] {

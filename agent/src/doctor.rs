@@ -114,7 +114,7 @@ fn quote(text: &str) -> String {
 }
 
 /// Features that are probes; the agent is of use with any of them.
-const PROBES: [&str; 4] = ["cpu", "syscall", "tcp", "process"];
+const PROBES: [&str; 5] = ["cpu", "syscall", "tcp", "socket", "process"];
 
 /// Without these nothing can be loaded.
 const GROUND: [&str; 4] = ["capabilities", "btf", "grace_period", "probes"];

@@ -203,6 +203,106 @@ pub struct UsageKey {
 
 const _: () = assert!(size_of::<UsageKey>() == 16 && offset_of!(UsageKey, cpu) == 12);
 
+/// Protocols whose messages are counted, as the kernel numbers them.
+pub mod protocol {
+    /// `IPPROTO_TCP`.
+    pub const TCP: u16 = 6;
+    /// `IPPROTO_UDP`.
+    pub const UDP: u16 = 17;
+}
+
+/// A line of what a process sent and received through one protocol on a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct TrafficLine {
+    /// Start of the thread group leader, nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_ns: u64,
+    /// Thread group; 0 in a line that is free.
+    pub tgid: u32,
+    /// One of [`protocol`].
+    pub protocol: u16,
+    /// Zero.
+    pub pad: u16,
+    /// What was counted.
+    pub traffic: Traffic,
+}
+
+const _: () = assert!(size_of::<TrafficLine>() == 64 && offset_of!(TrafficLine, traffic) == 16);
+
+/// Calls that moved something, and how much. Value of the maps `TRAFFIC_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Traffic {
+    /// Sum of what the sends returned.
+    pub sent_bytes: u64,
+    /// Sum of what the receives returned.
+    pub received_bytes: u64,
+    /// Sends.
+    pub sent_messages: u64,
+    /// Receives.
+    pub received_messages: u64,
+    /// Task name when the line was begun.
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Traffic>() == 48 && offset_of!(Traffic, comm) == 32);
+
+/// Key of the maps `TRAFFIC_*`: one process, protocol and CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct TrafficKey {
+    /// As in [`TrafficLine`].
+    pub start_ns: u64,
+    /// Thread group.
+    pub tgid: u32,
+    /// CPU.
+    pub cpu: u16,
+    /// One of [`protocol`].
+    pub protocol: u16,
+}
+
+const _: () = assert!(size_of::<TrafficKey>() == 16 && offset_of!(TrafficKey, protocol) == 14);
+
+/// What can go wrong with a TCP connection and is counted. Each kind is counted by one program.
+pub mod mishap {
+    /// Segments sent again.
+    pub const RETRANSMIT: u32 = 1;
+    /// RST sent.
+    pub const RESET_SENT: u32 = 2;
+    /// RST received.
+    pub const RESET_RECEIVED: u32 = 3;
+}
+
+/// Key of the maps `MISHAPS_*`: the owner of the connections, a kind and a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct MishapKey {
+    /// Start of the thread group leader; 0 when the owner is not known.
+    pub start_ns: u64,
+    /// Thread group; 0 when the owner is not known.
+    pub tgid: u32,
+    /// CPU.
+    pub cpu: u32,
+    /// One of [`mishap`].
+    pub kind: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<MishapKey>() == 24 && offset_of!(MishapKey, kind) == 16);
+
+/// How often. Value of the maps `MISHAPS_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Mishaps {
+    /// How often.
+    pub count: u64,
+    /// Task name of the owner.
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Mishaps>() == 24 && offset_of!(Mishaps, comm) == 8);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -124,6 +124,20 @@ pub mod connection {
     pub const FAIL: u32 = 2;
     /// Closed after having been established.
     pub const CLOSE: u32 = 3;
+    /// A socket listens.
+    pub const LISTEN: u32 = 4;
+    /// It listens no more.
+    pub const UNLISTEN: u32 = 5;
+}
+
+/// Who broke a connection off with an RST.
+pub mod reset {
+    /// Nobody.
+    pub const NONE: u32 = 0;
+    /// This end.
+    pub const SENT: u32 = 1;
+    /// The other end.
+    pub const RECEIVED: u32 = 2;
 }
 
 /// Who asked for a connection.
@@ -134,12 +148,14 @@ pub mod direction {
     pub const CONNECT: u32 = 1;
     /// This host was called.
     pub const ACCEPT: u32 = 2;
+    /// This host waits to be called.
+    pub const LISTEN: u32 = 3;
 }
 
 /// A duration that is not known.
 pub const NO_DURATION: u64 = u64::MAX;
 
-/// A TCP connection opened, failed or closed.
+/// A TCP connection opened, failed or closed, or a socket began or ceased to listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct ConnectionRecord {
@@ -170,14 +186,28 @@ pub struct ConnectionRecord {
     /// Host byte order.
     pub remote_port: u16,
     /// Zero.
-    pub pad: [u16; 3],
+    pub pad: u16,
+    /// The socket's error, positive; 0 for none.
+    pub error: u32,
+    /// One of [`reset`].
+    pub reset: u32,
+    /// Segments sent, all of them.
+    pub segments_sent: u32,
+    /// Segments received.
+    pub segments_received: u32,
+    /// Smoothed round trip in eighths of a microsecond; 0 before the first.
+    pub srtt_eighths_us: u32,
+    /// Shortest round trip of the last minutes, microseconds; all ones before the first.
+    pub rtt_min_us: u32,
+    /// Zero.
+    pub filler: u32,
     /// Network byte order; an IPv4 address is in the first four bytes.
     pub local: [u8; 16],
     /// The same.
     pub remote: [u8; 16],
 }
 
-const _: () = assert!(size_of::<ConnectionRecord>() == 176 && offset_of!(ConnectionRecord, local) == 144);
+const _: () = assert!(size_of::<ConnectionRecord>() == 200 && offset_of!(ConnectionRecord, local) == 168);
 
 /// What happened to a cgroup.
 pub mod cgroup {

@@ -22,17 +22,42 @@ pub mod probe {
     pub const EXIT: usize = 7;
     /// Cgroups made, removed and joined.
     pub const CGROUP: usize = 8;
+    /// Sends and receives that moved something.
+    pub const SOCKET: usize = 9;
+    /// TCP segments sent again.
+    pub const RETRANSMIT: usize = 10;
+    /// TCP resets, sent and received.
+    pub const RESET: usize = 11;
     /// How many.
-    pub const LEN: usize = 9;
+    pub const LEN: usize = 12;
 
     /// Row of [`super::Counters`] for connection events that another program than [`TCP`]'s own sends: the one may
-    /// interrupt the other, so they must not share counters. User space adds it to [`TCP`].
+    /// interrupt the other, so they must not share counters.
     pub const TCP_ACCEPTED: usize = 30;
+    /// The same for those that the programs of [`SOCKET`] send.
+    pub const TCP_USED: usize = 29;
+    /// The same for resets sent; [`RESET`]'s own row counts those received.
+    pub const RESET_SENT: usize = 28;
+    /// Which row belongs to which probe besides its own. User space adds it.
+    pub const SHARES: [(usize, usize); 3] = [(TCP_ACCEPTED, TCP), (TCP_USED, TCP), (RESET_SENT, RESET)];
     /// Rows of [`super::Counters`]: the probes, and what else sends for them.
     pub const ROWS: usize = 32;
 
     /// Names, by index.
-    pub const NAMES: [&str; LEN] = ["cpu", "run_queue", "off_cpu", "syscall", "tcp", "fork", "exec", "exit", "cgroup"];
+    pub const NAMES: [&str; LEN] = [
+        "cpu",
+        "run_queue",
+        "off_cpu",
+        "syscall",
+        "tcp",
+        "fork",
+        "exec",
+        "exit",
+        "cgroup",
+        "socket",
+        "retransmit",
+        "reset",
+    ];
 }
 
 /// Columns of [`Counters`]: what was attempted, then the reasons for loss.
@@ -75,17 +100,19 @@ pub mod price {
     pub const CPU: usize = 0;
     /// Programs at entry and return of system calls.
     pub const SYSCALL: usize = 1;
-    /// Connections and sockets.
+    /// Connections.
     pub const NETWORK: usize = 2;
     /// Processes and what is suspicious of them.
     pub const PROCESS: usize = 3;
     /// Block devices.
     pub const BLOCK: usize = 4;
+    /// Sends and receives.
+    pub const SOCKET: usize = 5;
     /// How many; padded to whole cache lines.
     pub const LEN: usize = 8;
 
     /// Names, by index.
-    pub const NAMES: [&str; 5] = ["cpu", "syscall", "network", "process", "block"];
+    pub const NAMES: [&str; 6] = ["cpu", "syscall", "network", "process", "block", "socket"];
 }
 
 /// One CPU's counters of one parity of the epoch. Each row is written by one program only, which the kernel does not let

@@ -4,13 +4,15 @@
 //!
 //! | map | entries | bytes each | memory |
 //! |---|---|---|---|
-//! | `CPUS` | one a CPU | 250,176 | 0.5 MB |
+//! | `CPUS` | one a CPU | 267,008 | 0.5 MB |
 //! | `CALLS_*` | 2 x 65,536 | 112 | 14.7 MB |
 //! | `WAITS_*` | 2 x 32,768 | 112 | 7.3 MB |
 //! | `USAGE_*` | 2 x 16,384 | 144 | 4.7 MB |
+//! | `TRAFFIC_*` | 2 x 16,384 | 112 | 3.7 MB |
+//! | `MISHAPS_*` | 2 x 8,192 | 96 | 1.6 MB |
 //! | `THREADS` | 32,768 | 64 | 2.1 MB |
 //! | `CROWDED` | 8,192 | 120 | 1.0 MB |
-//! | `CONNECTIONS` | 32,768 | 160 | 5.2 MB |
+//! | `CONNECTIONS` | 32,768 | 176 | 5.8 MB |
 //! | `EVENTS` | | | 8.4 MB |
 //! | `EXEC_SCRATCH` | one a CPU | 29,064 | 0.1 MB |
 //! | `CGROUP_SCRATCH` | one a CPU | 1,072 | 2 KB |
@@ -19,7 +21,7 @@
 
 /// Version of what the maps hold. To be raised when their meaning changes and no size does: an agent adopts the maps of
 /// an earlier one only if both are the same.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Programs whose refused runs are noted.
 pub const PROGRAMS: usize = 32;
@@ -33,6 +35,9 @@ pub const WAIT_LINES: usize = 512;
 /// Processes whose time on it a CPU keeps on each side. A power of two.
 pub const USAGE_LINES: usize = 256;
 
+/// Process x protocol whose traffic a CPU keeps on each side. A power of two.
+pub const TRAFFIC_LINES: usize = 256;
+
 /// Process x system call x class x CPU x latency bucket in one epoch, beyond what the CPUs keep.
 pub const CALL_ENTRIES: u32 = 65_536;
 
@@ -42,13 +47,19 @@ pub const WAIT_ENTRIES: u32 = 32_768;
 /// Process x CPU in one epoch, beyond what the CPUs keep.
 pub const USAGE_ENTRIES: u32 = 16_384;
 
+/// Process x protocol x CPU in one epoch, beyond what the CPUs keep.
+pub const TRAFFIC_ENTRIES: u32 = 16_384;
+
+/// Owner of connections x kind of mishap x CPU in one epoch.
+pub const MISHAP_ENTRIES: u32 = 8_192;
+
 /// Places of threads, found by their number. A power of two; threads whose numbers differ by a multiple of it share one.
 pub const THREAD_PLACES: u32 = 32_768;
 
 /// Threads that found their place taken.
 pub const CROWDED_ENTRIES: u32 = 8_192;
 
-/// TCP sockets open at once.
+/// TCP sockets open at once, those that listen included.
 pub const CONNECTION_ENTRIES: u32 = 32_768;
 
 /// Ring buffer for events, bytes; a power of two and a multiple of the page size. Eight MiB hold the largest exec

@@ -18,10 +18,12 @@ pub mod need {
     pub const PROCESS: u32 = 1 << 3;
     /// Cgroups made, removed and joined.
     pub const CGROUP: u32 = 1 << 4;
+    /// Sends and receives.
+    pub const SOCKET: u32 = 1 << 5;
     /// No probe: what stands on the field is left out when it is missing.
     pub const NOBODY: u32 = 0;
     /// Whoever names a process.
-    pub const ALL: u32 = CPU | SYSCALL | TCP | PROCESS | CGROUP;
+    pub const ALL: u32 = CPU | SYSCALL | TCP | PROCESS | CGROUP | SOCKET;
     /// Whoever remembers something of threads.
     pub const THREADS: u32 = CPU | SYSCALL;
 }
@@ -140,8 +142,9 @@ offsets! {
     table_max: "fdtable", "max_fds", need::TCP | need::PROCESS;
     socket_sk: "socket", "sk", need::TCP | need::PROCESS;
 
-    sock_family: "sock", "__sk_common.skc_family", need::TCP | need::PROCESS;
-    sock_protocol: "sock", "sk_protocol", need::TCP;
+    sock_family: "sock", "__sk_common.skc_family", need::TCP | need::PROCESS | need::SOCKET;
+    sock_protocol: "sock", "sk_protocol", need::TCP | need::SOCKET;
+    sock_error: "sock", "sk_err", need::TCP;
     sock_flags: "sock", "__sk_common.skc_flags", need::TCP;
     sock_local: "sock", "__sk_common.skc_rcv_saddr", need::TCP;
     sock_remote: "sock", "__sk_common.skc_daddr", need::TCP;
@@ -153,6 +156,12 @@ offsets! {
     tcp_sent: "tcp_sock", "bytes_sent", need::TCP;
     tcp_resent: "tcp_sock", "bytes_retrans", need::TCP;
     tcp_retransmits: "tcp_sock", "total_retrans", need::TCP;
+    tcp_segments_out: "tcp_sock", "segs_out", need::TCP;
+    tcp_segments_in: "tcp_sock", "segs_in", need::TCP;
+    tcp_srtt: "tcp_sock", "srtt_us", need::TCP;
+    tcp_rtt_min: "tcp_sock", "rtt_min.s", need::NOBODY;
+    packet_control: "sk_buff", "cb", need::NOBODY;
+    control_segments: "tcp_skb_cb", "tcp_gso_segs", need::NOBODY;
 }
 
 macro_rules! facts {
@@ -188,8 +197,14 @@ facts! {
     syscall,
     /// Tell of forks, execs and exits.
     process,
-    /// Name the owners of accepted connections.
+    /// Count sends and receives.
+    socket,
+    /// Name the owners of accepted connections when `accept` returns.
     accept,
+    /// Name those that are still unnamed when they are first used.
+    first_use,
+    /// `tcp_retransmit_skb` says whether it came to that.
+    retransmit_has_error,
     /// `sched_switch` says the state of the task that leaves.
     switch_has_state,
     /// `sched_process_exit` says whether it is the last thread.
@@ -212,6 +227,8 @@ facts! {
     nr_vfork,
     /// Bit of `sk_flags` that says the peer's FIN was taken in.
     sock_done_bit,
+    /// Bit of `sk_flags` that says that no process has the socket any more.
+    sock_dead_bit,
     /// One less than the places for threads.
     thread_mask,
 }

@@ -6,7 +6,7 @@
 use core::mem::{offset_of, size_of};
 
 use crate::{
-    aggregate::{Line, UsageLine, WaitLine},
+    aggregate::{Line, TrafficLine, UsageLine, WaitLine},
     ledger::Counters,
     limit,
 };
@@ -141,6 +141,9 @@ pub struct Side {
     pub waits: [WaitLine; limit::WAIT_LINES],
     /// Time on the CPU; likewise.
     pub usage: [UsageLine; limit::USAGE_LINES],
+    /// Sends and receives; only the two programs behind them write them, in the context of a task, where neither can
+    /// interrupt the other. What counts in soft interrupts has no lines.
+    pub traffic: [TrafficLine; limit::TRAFFIC_LINES],
 }
 
 const _: () = assert!(offset_of!(Side, calls).is_multiple_of(64) && size_of::<Side>().is_multiple_of(64));

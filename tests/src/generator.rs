@@ -3,7 +3,7 @@
 //! It runs as a process of its own (`skep-generator`), so that everything under its pid is known.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub struct Plan {
     pub getppid: u64,
     /// Loopback connections; connection `i` carries [`request_bytes`] there and [`response_bytes`] back.
     pub connects: u64,
+    /// Datagrams over loopback; datagram `i` carries [`datagram_bytes`].
+    pub datagrams: u64,
     /// Executions of `/bin/true` with [`argv`].
     pub execs: u64,
     /// Sleeps of one millisecond.
@@ -23,7 +25,7 @@ pub struct Plan {
 }
 
 /// The whole of the plan the tests use.
-pub const FULL: Plan = Plan { getppid: 1_000_000, connects: 500, execs: 200, sleeps: 2_000 };
+pub const FULL: Plan = Plan { getppid: 1_000_000, connects: 500, datagrams: 3_000, execs: 200, sleeps: 2_000 };
 
 /// Payload of connection `i` from the caller.
 pub fn request_bytes(i: u64) -> u64 {
@@ -33,6 +35,11 @@ pub fn request_bytes(i: u64) -> u64 {
 /// Payload of connection `i` back to the caller.
 pub fn response_bytes(i: u64) -> u64 {
     20_000 + 13 * i
+}
+
+/// Payload of datagram `i`; every 500th is empty.
+pub fn datagram_bytes(i: u64) -> u64 {
+    i % 500
 }
 
 /// Argument vector of exec `i`; every third has an empty argument in the middle and every fifth a long one.
@@ -57,6 +64,7 @@ pub fn run(plan: Plan) -> std::io::Result<Value> {
         std::hint::black_box(rustix::process::getppid());
     }
     let (sent, received) = connections(plan.connects)?;
+    let datagram_bytes = datagrams(plan.datagrams)?;
     for i in 0..plan.execs {
         let argv = argv(i);
         let status = Command::new(&argv[0]).args(&argv[1..]).stdin(Stdio::null()).status()?;
@@ -73,11 +81,25 @@ pub fn run(plan: Plan) -> std::io::Result<Value> {
         "connects": plan.connects,
         "sent_bytes": sent,
         "received_bytes": received,
+        "datagrams": plan.datagrams,
+        "datagram_bytes": datagram_bytes,
         "execs": plan.execs,
         "sleeps": plan.sleeps,
         "sleep_p50_ns": quantile(0.5),
         "sleep_p99_ns": quantile(0.99),
     }))
+}
+
+/// Each is received before the next is sent, so that none has to be dropped.
+fn datagrams(count: u64) -> std::io::Result<u64> {
+    let (here, there) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    let address = there.local_addr()?;
+    let mut room = vec![0; 1_000];
+    for i in 0..count {
+        here.send_to(&room[..datagram_bytes(i) as usize], address)?;
+        there.recv(&mut room)?;
+    }
+    Ok((0..count).map(datagram_bytes).sum())
 }
 
 fn one_sleep() -> u64 {

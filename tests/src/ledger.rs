@@ -12,6 +12,7 @@ pub fn assert_ledger(ask: &dyn Fn(&str) -> i64) {
         ("fork", "SELECT count(*) FROM processes WHERE event = 'fork'"),
         ("tcp", "SELECT count(*) FROM connections"),
         ("cpu", "SELECT CAST(sum(slices) AS BIGINT) FROM cpu"),
+        ("socket", "SELECT CAST(sum(sent_messages) + sum(received_messages) AS BIGINT) FROM sockets"),
         ("run_queue", "SELECT CAST(sum(run_queue_delay_count) AS BIGINT) FROM cpu"),
         ("off_cpu", "SELECT CAST(sum(off_cpu_count) AS BIGINT) FROM cpu"),
     ] {

@@ -88,11 +88,32 @@ pub fn assert_exact(generator: &Generator, ask: &dyn Fn(&str) -> i64) {
         );
         assert_eq!(ask(&format!("SELECT count(DISTINCT socket_id) {closed}")), generator.truth("connects"));
     }
+    assert_traffic(generator, ask);
     assert_eq!(
         ask(&format!("SELECT count(*) FROM processes WHERE parent_pid = {pid} AND event = 'exec'")),
         generator.truth("execs"),
         "execs"
     );
+}
+
+/// Both ends of everything are the generator's.
+fn assert_traffic(generator: &Generator, ask: &dyn Fn(&str) -> i64) {
+    let sum = |column: &str, protocol: &str| {
+        let pid = generator.pid();
+        ask(&format!("SELECT CAST(sum({column}) AS BIGINT) FROM sockets WHERE pid = {pid} AND protocol = '{protocol}'"))
+    };
+    for (column, truth) in [
+        ("sent_messages", "datagrams"),
+        ("received_messages", "datagrams"),
+        ("sent_bytes", "datagram_bytes"),
+        ("received_bytes", "datagram_bytes"),
+    ] {
+        assert_eq!(sum(column, "udp"), generator.truth(truth), "udp {column}");
+    }
+    let carried = generator.truth("sent_bytes") + generator.truth("received_bytes");
+    for column in ["sent_bytes", "received_bytes"] {
+        assert_eq!(sum(column, "tcp"), carried, "tcp {column}");
+    }
 }
 
 /// The argument vectors are the ones the generator used.

@@ -19,7 +19,7 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 /// What the tests want on top.
-const TEST_TOOLS: [(&str, &str); 14] = [
+const TEST_TOOLS: [(&str, &str); 15] = [
     ("gdb", "a test takes a probe out of the running agent"),
     ("python3-venv", "interop tests read the Parquet files with DuckDB"),
     ("util-linux", "tests drop capabilities with setpriv"),
@@ -34,6 +34,7 @@ const TEST_TOOLS: [(&str, &str); 14] = [
     ("busybox-static", "what the containers run"),
     ("systemd-container", "tests run a systemd in a box"),
     ("systemd", "which is this one"),
+    ("iproute2", "tests make networks of their own"),
 ];
 
 /// What a benchmark compares with.

@@ -5,4 +5,8 @@ pub mod cpu;
 pub mod process;
 pub mod syscall;
 
+pub mod mishap;
+
+pub mod socket;
+
 pub mod tcp;

@@ -10,10 +10,12 @@ use super::account::{Account, Statement, coverage};
 use super::gauges::{Gauge, Gauges, OwnState};
 use super::identity::Identities;
 use super::pods::{Pods, Wanted};
-use super::rows::{self, Family, Who};
+use super::rows::{self, Family, SocketCoverage, Who};
 use super::window::{Span, Windows};
 use crate::ledger::{self, LossRow};
-use crate::probe::reading::{Connection, CpuReading, Event, Exec, Exit, Fork, ProcessKey, Reading, SyscallReading};
+use crate::probe::reading::{
+    Connection, CpuReading, Event, Exec, Exit, Fork, ProcessKey, Reading, SocketReading, SyscallReading,
+};
 
 /// Looks into `/proc` for the events of one drain: some 5 ms at worst.
 const LOOKS_PER_DRAIN: u32 = 256;
@@ -204,9 +206,12 @@ impl Aggregator {
     fn on_connection(&mut self, seen: &Connection) -> Result<(), ChunkError> {
         let subject = &seen.subject;
         let time_us = self.clock.wall_us_at(subject.at_ns);
-        let owned = subject.process.pid != 0;
-        let process = if owned { self.identities.meet(subject) } else { None };
-        let who = who(process, subject.process, &subject.comm, owned.then_some(subject.uid));
+        let who = if subject.process.pid == 0 {
+            Who::nobody()
+        } else {
+            let process = self.identities.meet(subject);
+            who(process, subject.process, &subject.comm, Some(subject.uid))
+        };
         rows::connection(&mut self.connections, time_us, &who, seen)
     }
 
@@ -242,10 +247,12 @@ impl Aggregator {
         self.identities.refill(LOOKS_PER_WINDOW);
         let cpu = self.cpu_chunk(span, reading)?;
         let syscalls = self.syscalls_chunk(span, reading)?;
+        let sockets = self.sockets_chunk(span, reading)?;
         let host = self.host_chunk(span)?;
         self.introduce(until_us)?;
         let statement = self.account.state_window((span.from_us, span.until_us), &reading.ledger);
-        let sealed = self.seal([cpu, syscalls, host].into_iter().flatten().collect(), statement, Some(until_us))?;
+        let chunks = [cpu, syscalls, sockets, host].into_iter().flatten().collect();
+        let sealed = self.seal(chunks, statement, Some(until_us))?;
         self.identities.end_window();
         self.from_us = span.until_us;
         Ok(sealed)
@@ -320,6 +327,26 @@ impl Aggregator {
             let SyscallReading { process, comm, .. } = seen;
             let known = self.identities.resolve(*process, Some(comm));
             rows::syscall(&mut builder, span, &who(known, *process, comm, None), seen, coverage)?;
+        }
+        Ok(builder.finish())
+    }
+
+    fn sockets_chunk(&mut self, span: Span, reading: &Reading) -> Result<Option<v1::Chunk>, ChunkError> {
+        let watched = |probe: &str| {
+            let is_there = reading.ledger.iter().any(|row| row.probe == probe);
+            is_there.then(|| coverage(&reading.ledger, probe))
+        };
+        let mishaps = watched("retransmit").zip(watched("reset")).map(|(one, other)| one.min(other));
+        let coverage = SocketCoverage { traffic: watched("socket"), mishaps };
+        let mut builder = Builder::new(&tables::SOCKETS);
+        for seen in &reading.sockets {
+            let SocketReading { process, comm, .. } = seen;
+            let who = if process.pid == 0 {
+                Who::nobody()
+            } else {
+                who(self.identities.resolve(*process, Some(comm)), *process, comm, None)
+            };
+            rows::socket(&mut builder, span, &who, seen, coverage)?;
         }
         Ok(builder.finish())
     }

@@ -1,6 +1,6 @@
 //! Readings and events as rows of the tables.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use skep_common::{errno, exec_flag};
 use skep_wire::chunk::{Builder, ChunkError};
@@ -9,7 +9,8 @@ use super::cgroup::Cgroup;
 use super::identity::{Attribution, Process, text};
 use super::window::Span;
 use crate::probe::reading::{
-    Connection, ConnectionEvent, CpuReading, Direction, Exec, Exit, Latency, ProcessKey, Subject, SyscallReading,
+    Connection, ConnectionEvent, CpuReading, Direction, Exec, Exit, Failure, Latency, ProcessKey, Protocol, Reset,
+    SocketReading, Subject, SyscallReading,
 };
 use crate::probe::syscall_name;
 
@@ -35,6 +36,13 @@ impl<'a> Who<'a> {
             cgroup: process.cgroup.as_deref(),
             attribution: process.attribution,
         }
+    }
+
+    /// Nobody: what is counted belongs to no process, or to one that was never seen.
+    pub fn nobody() -> Self {
+        let key = ProcessKey { pid: 0, start_ns: 0 };
+        let attribution = Attribution::Unknown;
+        Self { key, comm: String::new(), exe: None, uid: None, cgroup: None, attribution }
     }
 
     /// A process nobody knows. The idle task is the host's own and needs no looking up.
@@ -161,17 +169,21 @@ pub fn connection(row: &mut Builder, time_us: i64, who: &Who<'_>, seen: &Connect
         ConnectionEvent::Open => "open",
         ConnectionEvent::Fail => "fail",
         ConnectionEvent::Close => "close",
+        ConnectionEvent::Listen => "listen",
+        ConnectionEvent::Unlisten => "unlisten",
     };
     let direction = match seen.direction {
         Direction::Connect => "connect",
         Direction::Accept => "accept",
+        Direction::Listen => "listen",
         Direction::Unknown => "unknown",
     };
     // A kernel address does not fit a signed integer; its bits do, and they tell connections apart just as well.
     row.int("time", time_us).text("event", event).text("direction", direction);
     row.int("socket_id", seen.socket_id.cast_signed());
     who.write(row);
-    let counted = |value: u64| (seen.event != ConnectionEvent::Open).then(|| signed(value));
+    let is_end = matches!(seen.event, ConnectionEvent::Close | ConnectionEvent::Fail);
+    let counted = |value: u64| is_end.then(|| signed(value));
     row.text("local_address", &address(seen.local))
         .int("local_port", i64::from(seen.local.port()))
         .text("remote_address", &address(seen.remote))
@@ -181,6 +193,67 @@ pub fn connection(row: &mut Builder, time_us: i64, who: &Who<'_>, seen: &Connect
         .maybe_int("sent_bytes", counted(seen.sent_bytes))
         .maybe_int("received_bytes", counted(seen.received_bytes))
         .maybe_int("retransmits", counted(seen.retransmits))
+        .maybe_int("segments_sent", counted(seen.segments_sent))
+        .maybe_int("segments_received", counted(seen.segments_received))
+        .maybe_int("srtt_ns", seen.srtt_ns.filter(|_| is_end).map(signed))
+        .maybe_int("rtt_min_ns", seen.rtt_min_ns.filter(|_| is_end).map(signed))
+        .maybe_text("reset", seen.reset.map(reset_name))
+        .maybe_text("failure", seen.failure.map(failure_name).as_deref())
+        .end_row()
+}
+
+fn reset_name(reset: Reset) -> &'static str {
+    match reset {
+        Reset::Sent => "sent",
+        Reset::Received => "received",
+    }
+}
+
+fn failure_name(failure: Failure) -> Cow<'static, str> {
+    Cow::Borrowed(match failure {
+        Failure::Refused => "refused",
+        Failure::TimedOut => "timed_out",
+        Failure::Unreachable => "unreachable",
+        Failure::Reset => "reset",
+        Failure::Abandoned => "abandoned",
+        Failure::Errno(number) => return Cow::Owned(format!("errno_{number}")),
+    })
+}
+
+/// How much of what a row of `sockets` speaks of arrived; `None` for a part that is not watched.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketCoverage {
+    /// Sends and receives.
+    pub traffic: Option<f64>,
+    /// Retransmissions and resets.
+    pub mishaps: Option<f64>,
+}
+
+/// A row of `sockets`.
+///
+/// # Errors
+/// As [`cpu`].
+pub fn socket(
+    row: &mut Builder,
+    span: Span,
+    who: &Who<'_>,
+    seen: &SocketReading,
+    coverage: SocketCoverage,
+) -> Result<(), ChunkError> {
+    window(row, span);
+    who.write(row);
+    let is_tcp = seen.protocol == Protocol::Tcp;
+    let moved = |value: u64| coverage.traffic.map(|_| signed(value));
+    let wrong = |value: u64| coverage.mishaps.filter(|_| is_tcp).map(|_| signed(value));
+    row.text("protocol", if is_tcp { "tcp" } else { "udp" })
+        .maybe_int("sent_bytes", moved(seen.sent_bytes))
+        .maybe_int("received_bytes", moved(seen.received_bytes))
+        .maybe_int("sent_messages", moved(seen.sent_messages))
+        .maybe_int("received_messages", moved(seen.received_messages))
+        .maybe_int("retransmits", wrong(seen.retransmits))
+        .maybe_int("resets_sent", wrong(seen.resets_sent))
+        .maybe_int("resets_received", wrong(seen.resets_received))
+        .float("coverage", coverage.traffic.unwrap_or(1.0).min(coverage.mishaps.filter(|_| is_tcp).unwrap_or(1.0)))
         .end_row()
 }
 

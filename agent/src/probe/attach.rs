@@ -119,6 +119,8 @@ fn create(options: &ProbeOptions, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, Pr
         .map_max_entries("WAITS_ODD", options.wait_entries)
         .map_max_entries("USAGE_EVEN", options.usage_entries)
         .map_max_entries("USAGE_ODD", options.usage_entries)
+        .map_max_entries("TRAFFIC_EVEN", options.traffic_entries)
+        .map_max_entries("TRAFFIC_ODD", options.traffic_entries)
         .map_max_entries("THREADS", options.thread_places)
         .map_max_entries("CROWDED", options.crowded_entries)
         .map_max_entries("CONNECTIONS", options.connection_entries)
@@ -171,12 +173,11 @@ fn data(map: Map) -> Option<MapData> {
 }
 
 /// Names in `report` what goes with a program the kernel refused.
-fn leave_out(mut kernel: Kernel, rejected: &Rejected, report: &mut ProbeReport) -> Kernel {
+fn leave_out(kernel: Kernel, rejected: &Rejected, report: &mut ProbeReport) -> Kernel {
     let Rejected { program, reason } = rejected;
     if program.needed_by & kernel.able == 0 {
         report.add("tcp_accept_owner", false, format!("{}: {reason}", program.hook));
-        kernel.facts.accept = 0;
-        return kernel;
+        return kernel.without_finder(program.hook);
     }
     let first = program.first & kernel.able;
     let gone = if first != 0 { first } else { program.needed_by & kernel.able };

@@ -15,7 +15,7 @@ use super::{cpus::Cpus, programs::Standing, sys};
 const CALLING_NS: u64 = 50;
 
 /// Programs that run for one that is counted: the entry of a system call goes with its return.
-const PROGRAMS_A_RUN: [u64; price::NAMES.len()] = [1, 2, 1, 1, 1];
+const PROGRAMS_A_RUN: [u64; price::NAMES.len()] = [1, 2, 1, 1, 1, 1];
 
 /// What a domain's programs cost, by their own measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

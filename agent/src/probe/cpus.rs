@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::MapData;
 use skep_common::{
-    aggregate::{Line, UsageLine, WaitLine},
+    aggregate::{Line, TrafficLine, UsageLine, WaitLine},
     ledger::{Counters, price},
     limit,
     plain::Plain,
@@ -248,6 +248,11 @@ impl<'a> Quiet<'a> {
     /// Lines of time on the CPU in use.
     pub(super) fn usage(self) -> impl Iterator<Item = &'a UsageLine> {
         self.side.usage.iter().filter(|line| line.tgid != 0)
+    }
+
+    /// Lines of sends and receives in use.
+    pub(super) fn traffic(self) -> impl Iterator<Item = &'a TrafficLine> {
+        self.side.traffic.iter().filter(|line| line.tgid != 0)
     }
 
     /// The ledger.

@@ -6,12 +6,17 @@ use super::{btf::KernelBtf, options::ProbeOptions, report::ProbeReport};
 
 /// A hook of the kernel and the program for it. The order is the order of attachment: what makes room for a thread comes
 /// before what begins a call of it, and that before what ends one.
-pub(super) const PROGRAMS: [Program; 10] = [
+pub(super) const PROGRAMS: [Program; 15] = [
     Program { hook: "sched_process_fork", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
     Program { hook: "sched_process_exec", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
     Program { hook: "sched_process_exit", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
     Program { hook: "sched_switch", needed_by: need::CPU, first: need::CPU },
     Program { hook: "inet_sock_set_state", needed_by: need::TCP, first: need::TCP },
+    Program { hook: "tcp_retransmit_skb", needed_by: need::TCP, first: need::TCP },
+    Program { hook: "tcp_send_reset", needed_by: need::TCP, first: need::TCP },
+    Program { hook: "tcp_receive_reset", needed_by: need::TCP, first: need::TCP },
+    Program { hook: "sock_send_length", needed_by: need::SOCKET, first: need::SOCKET },
+    Program { hook: "sock_recv_length", needed_by: need::SOCKET, first: need::SOCKET },
     Program { hook: "sys_enter", needed_by: need::SYSCALL, first: need::SYSCALL },
     Program { hook: "sys_exit", needed_by: need::SYSCALL, first: need::SYSCALL },
     Program { hook: "cgroup_mkdir", needed_by: need::CGROUP, first: need::CGROUP },
@@ -30,11 +35,15 @@ pub(super) struct Program {
     pub(super) first: u32,
 }
 
+/// Hooks where a connection is seen in use.
+const USERS: [&str; 2] = ["sock_send_length", "sock_recv_length"];
+
 /// The groups of probes that are switched on and off together.
-pub(super) const GROUPS: [(u32, &str, &str); 5] = [
+pub(super) const GROUPS: [(u32, &str, &str); 6] = [
     (need::CPU, "cpu", "time on a CPU, switches, run-queue delay, time away"),
     (need::SYSCALL, "syscall", "count, errors and latency of system calls"),
-    (need::TCP, "tcp", "connections"),
+    (need::TCP, "tcp", "connections, retransmissions, resets"),
+    (need::SOCKET, "socket", "bytes and messages of TCP and UDP by process"),
     (need::PROCESS, "process", "forks, execs and exits"),
     (need::CGROUP, "cgroup", "names of cgroups however short they live"),
 ];
@@ -46,6 +55,18 @@ pub(super) struct Kernel {
     pub(super) facts: Facts,
     /// Bits of [`need`]: the groups that have all they need.
     pub(super) able: u32,
+    /// Ways to find who accepts a connection that this kernel allows.
+    pub(super) finders: Finders,
+}
+
+/// Ways to find who accepts a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finders {
+    /// When the system call returns. Costs every system call, so it is used where system calls are watched anyway, or
+    /// where there is no other way.
+    pub(super) accept: bool,
+    /// When the connection is first used.
+    pub(super) first_use: bool,
 }
 
 impl Kernel {
@@ -67,30 +88,56 @@ impl Kernel {
                 Some(reason) => report.add(name, false, reason),
             }
         }
+        let finders = Finders {
+            accept: offsets.regs_syscall != MISSING && btf.hook_arguments("sys_exit").is_some(),
+            first_use: USERS.iter().all(|hook| btf.hook_arguments(hook).is_some()),
+        };
         let facts = facts(btf, &offsets, able, options);
+        let kernel = Self { offsets, facts, able, finders }.settle();
         if able & need::CPU != 0 && facts.run_queue == 0 {
             report.add("run_queue", false, "this kernel keeps no account of waits (CONFIG_SCHED_INFO)");
         }
-        if able & need::TCP != 0 && facts.accept == 0 {
+        if able & need::TCP != 0 && !finders.accept && !finders.first_use {
             report.add("tcp_accept_owner", false, "this kernel does not say which system call returns");
         }
-        Self { offsets, facts, able }
+        kernel
     }
 
     /// The same with fewer groups.
     pub(super) fn without(mut self, bits: u32) -> Self {
         self.able &= !bits;
+        self.settle()
+    }
+
+    /// The same with one way less to find who accepts.
+    pub(super) fn without_finder(mut self, hook: &str) -> Self {
+        if USERS.contains(&hook) {
+            self.finders.first_use = false;
+        } else {
+            self.finders.accept = false;
+        }
+        self.settle()
+    }
+
+    /// Tells the programs what is there.
+    fn settle(mut self) -> Self {
         let able = |bit: u32| u64::from(self.able & bit != 0);
         self.facts.cpu = able(need::CPU);
         self.facts.syscall = able(need::SYSCALL);
         self.facts.process = able(need::PROCESS);
-        self.facts.accept &= able(need::TCP);
+        self.facts.socket = able(need::SOCKET);
+        let Finders { accept, first_use } = self.finders;
+        self.facts.first_use = able(need::TCP) & u64::from(first_use);
+        let wanted = accept && (self.facts.syscall != 0 || !first_use);
+        self.facts.accept = able(need::TCP) & u64::from(wanted);
         self
     }
 
     /// Whether a program has anything to do.
     pub(super) fn wants(&self, program: &Program) -> bool {
-        program.needed_by & self.able != 0 || (program.hook == "sys_exit" && self.facts.accept != 0)
+        program.needed_by & self.able != 0
+            || (program.hook == "sys_exit" && self.facts.accept != 0)
+            || (USERS.contains(&program.hook) && self.facts.first_use != 0)
     }
 
     /// Whether the programs' arguments have types.
@@ -99,12 +146,14 @@ impl Kernel {
     }
 }
 
-fn wanted(options: &ProbeOptions, bit: u32) -> bool {
+/// Whether a group is switched on.
+pub(super) fn wanted(options: &ProbeOptions, bit: u32) -> bool {
     match bit {
         need::CPU => options.cpu,
         need::SYSCALL => options.syscall,
         need::TCP => options.tcp,
         need::CGROUP => options.cgroup,
+        need::SOCKET => options.socket,
         _ => options.process,
     }
 }
@@ -133,7 +182,6 @@ fn offset_of(btf: &KernelBtf, field: &Field) -> Option<u64> {
 fn facts(btf: &KernelBtf, offsets: &Offsets, able: u32, options: &ProbeOptions) -> Facts {
     let at_least = |hook, arguments| u64::from(btf.hook_arguments(hook).is_some_and(|count| count >= arguments));
     let (compat_bit, compat_in_status) = compat(offsets);
-    let accept = able & need::TCP != 0 && offsets.regs_syscall != MISSING && btf.hook_arguments("sys_exit").is_some();
     // Without it nobody knows the type of the task that runs.
     let current = btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf").is_some();
     let (fork, vfork) = births();
@@ -144,7 +192,11 @@ fn facts(btf: &KernelBtf, offsets: &Offsets, able: u32, options: &ProbeOptions) 
         off_cpu: u64::from(able & need::CPU != 0 && options.off_cpu),
         syscall: u64::from(able & need::SYSCALL != 0),
         process: u64::from(able & need::PROCESS != 0),
-        accept: u64::from(accept),
+        socket: u64::from(able & need::SOCKET != 0),
+        // These two are settled afterwards.
+        accept: 0,
+        first_use: 0,
+        retransmit_has_error: at_least("tcp_retransmit_skb", 3),
         switch_has_state: at_least("sched_switch", 4),
         exit_has_last: at_least("sched_process_exit", 2),
         compat_bit,
@@ -157,6 +209,8 @@ fn facts(btf: &KernelBtf, offsets: &Offsets, able: u32, options: &ProbeOptions) 
         nr_vfork: vfork,
         // The second of `enum sock_flags` since the beginning.
         sock_done_bit: btf.enumerator("sock_flags", "SOCK_DONE").unwrap_or(1),
+        // The first.
+        sock_dead_bit: btf.enumerator("sock_flags", "SOCK_DEAD").unwrap_or(0),
         thread_mask: u64::from(options.thread_places) - 1,
     }
 }

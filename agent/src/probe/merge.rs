@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use skep_common::{
-    aggregate::{Cell, Count, UNTIMED, Usage, Wait, series},
+    aggregate::{Cell, Count, Mishaps, Traffic, UNTIMED, Usage, Wait, mishap, protocol, series},
     errno,
     ledger::probe,
 };
 
 use super::{
-    reading::{CpuReading, Latency, ProcessKey, SyscallReading},
+    reading::{CpuReading, Latency, ProcessKey, Protocol, SocketReading, SyscallReading},
     slices::Head,
 };
 
@@ -19,6 +19,7 @@ pub(super) struct Merge {
     /// With the time at which name and cgroup were read.
     cpu: HashMap<ProcessKey, (u64, CpuReading)>,
     syscalls: HashMap<(ProcessKey, u16), SyscallReading>,
+    sockets: HashMap<(ProcessKey, Protocol), SocketReading>,
     /// What is in the rows, by probe and CPU.
     delivered: BTreeMap<(usize, u32), u64>,
     /// Of the slices, parts of such that were still running, by CPU.
@@ -106,8 +107,39 @@ impl Merge {
         }
     }
 
+    /// Adds what a process moved through a protocol. What no protocol is known for stays undelivered.
+    pub(super) fn add_traffic(&mut self, cpu: u32, process: ProcessKey, number: u16, seen: &Traffic) {
+        let protocol = match number {
+            protocol::TCP => Protocol::Tcp,
+            protocol::UDP => Protocol::Udp,
+            _ => return,
+        };
+        self.deliver(probe::SOCKET, cpu, seen.sent_messages + seen.received_messages);
+        let row = self.socket_row(process, protocol, seen.comm);
+        row.sent_bytes += seen.sent_bytes;
+        row.received_bytes += seen.received_bytes;
+        row.sent_messages += seen.sent_messages;
+        row.received_messages += seen.received_messages;
+    }
+
+    /// Adds what went wrong with a process's connections. What no kind is known for stays undelivered.
+    pub(super) fn add_mishaps(&mut self, cpu: u32, process: ProcessKey, kind: u32, seen: &Mishaps) {
+        let probe = match kind {
+            mishap::RETRANSMIT => probe::RETRANSMIT,
+            mishap::RESET_SENT | mishap::RESET_RECEIVED => probe::RESET,
+            _ => return,
+        };
+        self.deliver(probe, cpu, seen.count);
+        let row = self.socket_row(process, Protocol::Tcp, seen.comm);
+        match kind {
+            mishap::RETRANSMIT => row.retransmits += seen.count,
+            mishap::RESET_SENT => row.resets_sent += seen.count,
+            _ => row.resets_received += seen.count,
+        }
+    }
+
     /// The rows, sorted by process. A call's row takes the task name of its process's.
-    pub(super) fn into_rows(self) -> (Vec<CpuReading>, Vec<SyscallReading>) {
+    pub(super) fn into_rows(self) -> (Vec<CpuReading>, Vec<SyscallReading>, Vec<SocketReading>) {
         let mut syscalls: Vec<_> = self.syscalls.into_values().collect();
         for row in &mut syscalls {
             row.latency.scale_to(row.count);
@@ -118,11 +150,28 @@ impl Merge {
         let mut cpu: Vec<_> = self.cpu.into_values().map(|(_, row)| row).collect();
         cpu.sort_unstable_by_key(|row| row.process);
         syscalls.sort_unstable_by_key(|row| (row.process, row.nr));
-        (cpu, syscalls)
+        let mut sockets: Vec<_> = self.sockets.into_values().collect();
+        sockets.sort_unstable_by_key(|row| (row.process, row.protocol));
+        (cpu, syscalls, sockets)
     }
 
     fn deliver(&mut self, probe: usize, cpu: u32, count: u64) {
         *self.delivered.entry((probe, cpu)).or_default() += count;
+    }
+
+    fn socket_row(&mut self, process: ProcessKey, protocol: Protocol, comm: [u8; 16]) -> &mut SocketReading {
+        self.sockets.entry((process, protocol)).or_insert_with(|| SocketReading {
+            process,
+            comm,
+            protocol,
+            sent_bytes: 0,
+            received_bytes: 0,
+            sent_messages: 0,
+            received_messages: 0,
+            retransmits: 0,
+            resets_sent: 0,
+            resets_received: 0,
+        })
     }
 
     fn cpu_row(&mut self, process: ProcessKey) -> &mut (u64, CpuReading) {
@@ -189,7 +238,7 @@ mod tests {
             merge.add_call(cpu, word, 7, &count);
         }
         assert_eq!((merge.delivered(probe::SYSCALL, 0), merge.delivered(probe::SYSCALL, 1)), (10, 6));
-        let (_, rows) = merge.into_rows();
+        let (_, rows, _) = merge.into_rows();
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_eq!((row.count, row.by_class[0], row.by_class[3], row.latency.count()), (16, 11, 5, 16));
         assert_eq!((row.latency.min_ns, row.latency.max_ns), (200, 9_000));
@@ -203,7 +252,7 @@ mod tests {
         let (word, count) = call(200, 0, 2);
         merge.add_call(0, word, 7, &Count { count: 16, weight: 16, ..count });
         assert_eq!(merge.delivered(probe::SYSCALL, 0), 2);
-        let (_, rows) = merge.into_rows();
+        let (_, rows, _) = merge.into_rows();
         assert_eq!((rows[0].count, rows[0].timed, rows[0].latency.count()), (16, 2, 16));
     }
 
@@ -218,7 +267,7 @@ mod tests {
         let (_, counted) = call(0, 0, 19);
         merge.add_call(0, untimed, 7, &Count { weight: 0, ..counted });
         assert_eq!(merge.delivered(probe::SYSCALL, 0), 23);
-        let (_, rows) = merge.into_rows();
+        let (_, rows, _) = merge.into_rows();
         let row = &rows[0];
         assert_eq!((row.count, row.timed, row.latency.count()), (23, 4, 23));
         assert_eq!(row.latency.buckets, [(bucket::index(200), 22), (bucket::index(1_000_000), 1)]);
@@ -233,7 +282,7 @@ mod tests {
             merge.add_wait(2, word, 1, &Wait { count: 1, sum_ns: value_ns, min_ns: value_ns, max_ns: value_ns });
         }
         assert_eq!((merge.delivered(probe::RUN_QUEUE, 2), merge.delivered(probe::OFF_CPU, 2)), (1, 1));
-        let (rows, _) = merge.into_rows();
+        let (rows, ..) = merge.into_rows();
         assert_eq!((rows[0].run_queue_delay.sum_ns, rows[0].off_cpu.sum_ns), (50, 7_000));
     }
 
@@ -243,7 +292,7 @@ mod tests {
         let head = Head { process: PROCESS, cgroup_id: 2, on_cpu_ns: 500, comm: None };
         merge.add_head(1, &head, |_| *b"busy\0\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!((merge.heads(0), merge.heads(1)), (0, 1));
-        let (rows, _) = merge.into_rows();
+        let (rows, ..) = merge.into_rows();
         assert_eq!((rows[0].on_cpu_ns, rows[0].slices, &rows[0].comm[..4]), (500, 1, &b"busy"[..]));
     }
 
@@ -252,7 +301,27 @@ mod tests {
         let mut merge = Merge::default();
         merge.add_usage(0, PROCESS, &usage(200, [b'n'; 16]));
         merge.add_usage(1, PROCESS, &usage(100, [b'o'; 16]));
-        let (rows, _) = merge.into_rows();
+        let (rows, ..) = merge.into_rows();
         assert_eq!((rows[0].on_cpu_ns, rows[0].cgroup_id, rows[0].comm), (20, 200, [b'n'; 16]));
+    }
+    #[test]
+    fn traffic_and_mishaps_of_a_protocol_become_one_row() {
+        let mut merge = Merge::default();
+        let moved =
+            Traffic { sent_bytes: 5, received_bytes: 7, sent_messages: 1, received_messages: 2, comm: [b'c'; 16] };
+        for (cpu, number) in [(0, protocol::TCP), (1, protocol::TCP), (1, protocol::UDP), (1, 1)] {
+            merge.add_traffic(cpu, PROCESS, number, &moved);
+        }
+        for kind in [mishap::RETRANSMIT, mishap::RESET_SENT, mishap::RESET_RECEIVED, 9] {
+            merge.add_mishaps(1, PROCESS, kind, &Mishaps { count: u64::from(kind), comm: [b'c'; 16] });
+        }
+        assert_eq!((merge.delivered(probe::SOCKET, 0), merge.delivered(probe::SOCKET, 1)), (3, 6));
+        assert_eq!((merge.delivered(probe::RETRANSMIT, 1), merge.delivered(probe::RESET, 1)), (1, 5));
+        let (.., rows) = merge.into_rows();
+        let [tcp, udp] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!((tcp.protocol, tcp.sent_bytes, tcp.received_bytes), (Protocol::Tcp, 10, 14));
+        assert_eq!((tcp.sent_messages, tcp.received_messages), (2, 4));
+        assert_eq!((tcp.retransmits, tcp.resets_sent, tcp.resets_received), (1, 2, 3));
+        assert_eq!((udp.protocol, udp.sent_messages, udp.retransmits), (Protocol::Udp, 1, 0));
     }
 }

@@ -13,6 +13,8 @@ pub struct ProbeOptions {
     pub syscall: bool,
     /// TCP connections.
     pub tcp: bool,
+    /// Bytes and messages of TCP and UDP by process.
+    pub socket: bool,
     /// Forks, execs and exits.
     pub process: bool,
     /// Cgroups made, removed and joined.
@@ -25,6 +27,8 @@ pub struct ProbeOptions {
     pub wait_entries: u32,
     /// Entries of each side's map of process x CPU.
     pub usage_entries: u32,
+    /// Entries of each side's map of process x protocol x CPU.
+    pub traffic_entries: u32,
     /// Places for threads: a power of two.
     pub thread_places: u32,
     /// Threads remembered that found their place taken.
@@ -54,12 +58,14 @@ impl Default for ProbeOptions {
             off_cpu: true,
             syscall: true,
             tcp: true,
+            socket: true,
             process: true,
             cgroup: true,
             ring_bytes: limit::RING_BYTES,
             call_entries: limit::CALL_ENTRIES,
             wait_entries: limit::WAIT_ENTRIES,
             usage_entries: limit::USAGE_ENTRIES,
+            traffic_entries: limit::TRAFFIC_ENTRIES,
             thread_places: limit::THREAD_PLACES,
             crowded_entries: limit::CROWDED_ENTRIES,
             connection_entries: limit::CONNECTION_ENTRIES,

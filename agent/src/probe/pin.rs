@@ -271,6 +271,8 @@ fn layout(kernel: &Kernel, options: &ProbeOptions) -> String {
         size_of::<aggregate::CellKey>() + size_of::<aggregate::Count>(),
         size_of::<aggregate::Wait>(),
         size_of::<aggregate::UsageKey>() + size_of::<aggregate::Usage>(),
+        size_of::<aggregate::TrafficKey>() + size_of::<aggregate::Traffic>(),
+        size_of::<aggregate::MishapKey>() + size_of::<aggregate::Mishaps>(),
         size_of::<event::ExecRecord>() + size_of::<event::ConnectionRecord>(),
         ledger::probe::LEN,
         ledger::column::LEN,

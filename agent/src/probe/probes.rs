@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
+    os::fd::BorrowedFd,
     time::{Duration, Instant},
 };
 
 use skep_common::{
-    aggregate::{CellKey, Count, Usage, UsageKey, Wait},
+    aggregate::{CellKey, Count, MishapKey, Mishaps, Traffic, TrafficKey, Usage, UsageKey, Wait},
     ledger::{Counters, column, price, probe},
     offset::need,
     state::Price,
@@ -49,6 +50,9 @@ const LEDGER_GROUPS: [u32; probe::LEN] = [
     need::PROCESS,
     need::PROCESS,
     need::CGROUP,
+    need::SOCKET,
+    need::TCP,
+    need::TCP,
 ];
 
 /// The probes, attached. Dropping this detaches them unless they are pinned.
@@ -87,6 +91,8 @@ pub(super) struct Side {
     pub(super) calls: Table<CellKey, Count>,
     pub(super) waits: Table<CellKey, Wait>,
     pub(super) usage: Table<UsageKey, Usage>,
+    pub(super) traffic: Table<TrafficKey, Traffic>,
+    pub(super) mishaps: Table<MishapKey, Mishaps>,
 }
 
 impl fmt::Debug for Probes {
@@ -139,8 +145,8 @@ impl Probes {
         let cpus = Cpus::new(standing.take("CPUS")?, attach::cpus())?;
         let ring = RingBuffer::new(standing.take("EVENTS")?, options.ring_bytes)?;
         let sides = [
-            Side::take(&mut standing, "CALLS_EVEN", "WAITS_EVEN", "USAGE_EVEN")?,
-            Side::take(&mut standing, "CALLS_ODD", "WAITS_ODD", "USAGE_ODD")?,
+            Side::take(&mut standing, ["CALLS_EVEN", "WAITS_EVEN", "USAGE_EVEN", "TRAFFIC_EVEN", "MISHAPS_EVEN"])?,
+            Side::take(&mut standing, ["CALLS_ODD", "WAITS_ODD", "USAGE_ODD", "TRAFFIC_ODD", "MISHAPS_ODD"])?,
         ];
         let (epoch, from_ns) = cpus.epoch();
         Ok(Self {
@@ -292,8 +298,10 @@ impl Probes {
 
     /// Memory the kernel holds for the maps, in bytes, by its own account.
     pub fn map_bytes(&self) -> u64 {
-        let side = |side: &Side| side.calls.bytes() + side.waits.bytes() + side.usage.bytes();
-        self.sides.iter().map(side).sum::<u64>() + self.cpus.bytes() + self.ring.map_bytes() + self.standing.map_bytes()
+        self.sides.iter().map(Side::bytes).sum::<u64>()
+            + self.cpus.bytes()
+            + self.ring.map_bytes()
+            + self.standing.map_bytes()
     }
 
     /// Reads an epoch that is closed and quiet.
@@ -306,18 +314,15 @@ impl Probes {
         if self.pins.is_none() {
             self.clear(closed)?;
         }
-        let (cpu, syscalls) = merge.into_rows();
-        Ok(Reading { from_ns: span.from_ns, until_ns: span.until_ns, cpu, syscalls, ledger })
+        let (cpu, syscalls, sockets) = merge.into_rows();
+        Ok(Reading { from_ns: span.from_ns, until_ns: span.until_ns, cpu, syscalls, sockets, ledger })
     }
 
     /// Empties the side of a closed epoch.
     pub(super) fn clear(&mut self, closed: u64) -> Result<(), ProbeError> {
         let quiet = (closed & 1) as usize;
-        let side = &self.sides[quiet];
         self.cpus.begin_to_empty(closed);
-        side.calls.clear()?;
-        side.waits.clear()?;
-        side.usage.clear()?;
+        self.sides[quiet].clear()?;
         self.cpus.clear(quiet);
         self.unsafe_epoch = None;
         Ok(())
@@ -345,6 +350,13 @@ impl Probes {
             merge.add_usage(key.cpu, ProcessKey { pid: key.tgid, start_ns: key.start_ns }, &usage);
         })?;
         side.waits.read(|key, wait| merge.add_wait(key.cpu, key.word, key.start_ns, &wait))?;
+        side.traffic.read(|key, seen| {
+            let process = ProcessKey { pid: key.tgid, start_ns: key.start_ns };
+            merge.add_traffic(u32::from(key.cpu), process, key.protocol, &seen);
+        })?;
+        side.mishaps.read(|key, seen| {
+            merge.add_mishaps(key.cpu, ProcessKey { pid: key.tgid, start_ns: key.start_ns }, key.kind, &seen);
+        })?;
         side.calls.read(|key, count| merge.add_call(key.cpu, key.word, key.start_ns, &count))?;
         if self.able & need::CPU & !self.off != 0 {
             for cpu in 0..self.cpus.count() {
@@ -381,9 +393,8 @@ impl Probes {
 
     fn tally(&self, closed: u64, (index, cpu): (usize, u32), counters: &Counters, merge: &Merge) -> Tally {
         let mut counted = counters.counts[index];
-        if index == probe::TCP {
-            let accepted = &counters.counts[probe::TCP_ACCEPTED];
-            counted.iter_mut().zip(accepted).for_each(|(sum, one)| *sum += one);
+        for (row, _) in probe::SHARES.iter().filter(|(_, probe)| *probe == index) {
+            counted.iter_mut().zip(&counters.counts[*row]).for_each(|(sum, one)| *sum += one);
         }
         let delivered = if is_event(index) { self.handed.of(closed, index, cpu) } else { merge.delivered(index, cpu) };
         if is_event(index) && closed <= self.adopted_epoch {
@@ -403,6 +414,10 @@ fn add_caches(merge: &mut Merge, side: Quiet<'_>) -> Counters {
     for line in side.waits() {
         merge.add_wait(side.cpu, line.word, line.start_ns, &line.wait);
     }
+    for line in side.traffic() {
+        let process = ProcessKey { pid: line.tgid, start_ns: line.start_ns };
+        merge.add_traffic(side.cpu, process, line.protocol, &line.traffic);
+    }
     for line in side.calls() {
         merge.add_call(side.cpu, line.word, line.start_ns, &line.count);
     }
@@ -410,17 +425,33 @@ fn add_caches(merge: &mut Merge, side: Quiet<'_>) -> Counters {
 }
 
 impl Side {
-    fn take(
-        standing: &mut Standing,
-        calls: &'static str,
-        waits: &'static str,
-        usage: &'static str,
-    ) -> Result<Self, ProbeError> {
+    fn take(standing: &mut Standing, names: [&'static str; 5]) -> Result<Self, ProbeError> {
+        let [calls, waits, usage, traffic, mishaps] = names;
         Ok(Self {
             calls: Table::new(calls, standing.take(calls)?),
             waits: Table::new(waits, standing.take(waits)?),
             usage: Table::new(usage, standing.take(usage)?),
+            traffic: Table::new(traffic, standing.take(traffic)?),
+            mishaps: Table::new(mishaps, standing.take(mishaps)?),
         })
+    }
+
+    /// Every map of it, by name.
+    pub(super) fn maps(&self) -> [(&str, BorrowedFd<'_>); 5] {
+        [self.calls.map(), self.waits.map(), self.usage.map(), self.traffic.map(), self.mishaps.map()]
+    }
+
+    fn bytes(&self) -> u64 {
+        let traffic = self.traffic.bytes() + self.mishaps.bytes();
+        self.calls.bytes() + self.waits.bytes() + self.usage.bytes() + traffic
+    }
+
+    fn clear(&self) -> Result<(), ProbeError> {
+        self.calls.clear()?;
+        self.waits.clear()?;
+        self.usage.clear()?;
+        self.traffic.clear()?;
+        self.mishaps.clear()
     }
 }
 
@@ -430,6 +461,7 @@ fn domain_groups(domain: &str) -> u32 {
         "cpu" => need::CPU,
         "syscall" => need::SYSCALL,
         "tcp" => need::TCP,
+        "socket" => need::SOCKET,
         _ => 0,
     }
 }

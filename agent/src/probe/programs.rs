@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use skep_common::ledger::probe;
+use skep_common::{ledger::probe, offset::need};
 
 use super::{error::ProbeError, kernel::PROGRAMS, sys};
 
@@ -50,7 +50,12 @@ impl Standing {
     pub(super) fn switch(&mut self, able: u32, off: u32) -> io::Result<bool> {
         let mut switched = false;
         for program in &mut self.programs {
-            let wanted = needed_by(program.hook) & able & !off != 0;
+            let groups = match needed_by(program.hook) & able {
+                // It is there to find the owners of connections.
+                0 => need::TCP & able,
+                groups => groups,
+            };
+            let wanted = groups & !off != 0;
             if wanted && program.link.is_none() {
                 let untyped = sys::program_info(program.program.as_fd())?.type_ == RAW_TRACEPOINT;
                 program.link = Some(sys::attach(program.program.as_fd(), untyped.then_some(program.hook))?);
@@ -112,6 +117,9 @@ fn probe_of(hook: &str) -> Option<usize> {
         "sched_switch" => probe::CPU,
         "sys_exit" => probe::SYSCALL,
         "inet_sock_set_state" => probe::TCP,
+        "tcp_retransmit_skb" => probe::RETRANSMIT,
+        "tcp_send_reset" | "tcp_receive_reset" => probe::RESET,
+        "sock_send_length" | "sock_recv_length" => probe::SOCKET,
         "sched_process_fork" => probe::FORK,
         "sched_process_exec" => probe::EXEC,
         "sched_process_exit" => probe::EXIT,

@@ -97,6 +97,8 @@ pub struct Reading {
     pub cpu: Vec<CpuReading>,
     /// A row a process and system call.
     pub syscalls: Vec<SyscallReading>,
+    /// A row a process and protocol.
+    pub sockets: Vec<SocketReading>,
     /// Every attached probe by CPU, and once without a CPU if it saw nothing anywhere.
     pub ledger: Vec<ProbeLedger>,
 }
@@ -146,6 +148,40 @@ pub struct SyscallReading {
     pub latency: Latency,
 }
 
+/// What a process did through one protocol in one epoch.
+#[derive(Debug)]
+pub struct SocketReading {
+    /// Who; process 0 for what is nobody's.
+    pub process: ProcessKey,
+    /// Task name, as above.
+    pub comm: [u8; 16],
+    /// Which.
+    pub protocol: Protocol,
+    /// Sum of what its sends returned.
+    pub sent_bytes: u64,
+    /// Sum of what its receives returned.
+    pub received_bytes: u64,
+    /// Sends that moved something.
+    pub sent_messages: u64,
+    /// Receives that moved something.
+    pub received_messages: u64,
+    /// Segments of its connections that were sent again.
+    pub retransmits: u64,
+    /// Resets of its connections sent.
+    pub resets_sent: u64,
+    /// Resets of its connections received.
+    pub resets_received: u64,
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Streams.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
 /// A probe's account of one epoch on one CPU: `attempted = delivered + sum(lost)`, exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeLedger {
@@ -170,7 +206,7 @@ pub enum Event {
     Exec(Box<Exec>),
     /// The last thread of a process ended.
     Exit(Exit),
-    /// A TCP connection opened, failed or closed.
+    /// A TCP connection opened, failed or closed, or a socket began or ceased to listen.
     Connection(Connection),
     /// A cgroup was made, removed or joined.
     Cgroup(CgroupEvent),
@@ -247,6 +283,36 @@ pub enum ConnectionEvent {
     Fail,
     /// Closed after having been established.
     Close,
+    /// A socket listens.
+    Listen,
+    /// It listens no more.
+    Unlisten,
+}
+
+/// Who broke a connection off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// This end.
+    Sent,
+    /// The other end.
+    Received,
+}
+
+/// Why a connection was not made or did not last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The other end refused it.
+    Refused,
+    /// Nobody answered in time.
+    TimedOut,
+    /// There was no way to the other end, or no more.
+    Unreachable,
+    /// The other end broke it off.
+    Reset,
+    /// This end gave it up before there was an answer.
+    Abandoned,
+    /// Any other error, by its number.
+    Errno(u32),
 }
 
 /// Who asked for a connection.
@@ -256,6 +322,8 @@ pub enum Direction {
     Connect,
     /// This host was called.
     Accept,
+    /// This host waits to be called.
+    Listen,
     /// It was there before the probes.
     Unknown,
 }
@@ -285,6 +353,18 @@ pub struct Connection {
     pub received_bytes: u64,
     /// Segments sent again.
     pub retransmits: u64,
+    /// Segments sent, all of them.
+    pub segments_sent: u64,
+    /// Segments received.
+    pub segments_received: u64,
+    /// Smoothed round trip; `None` before the first.
+    pub srtt_ns: Option<u64>,
+    /// Shortest round trip of the last minutes; `None` before the first.
+    pub rtt_min_ns: Option<u64>,
+    /// Who broke it off, if it was.
+    pub reset: Option<Reset>,
+    /// Why it was not made or did not last.
+    pub failure: Option<Failure>,
 }
 
 /// What happened to a cgroup.

@@ -8,7 +8,7 @@ use std::{
 use skep_common::{
     event::{
         CgroupRecord, ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, SubjectRecord, cgroup,
-        connection, direction, kind,
+        connection, direction, kind, reset,
     },
     exec_flag,
     ledger::probe,
@@ -16,7 +16,8 @@ use skep_common::{
 };
 
 use super::reading::{
-    CgroupChange, CgroupEvent, Connection, ConnectionEvent, Direction, Event, Exec, Exit, Fork, ProcessKey, Subject,
+    CgroupChange, CgroupEvent, Connection, ConnectionEvent, Direction, Event, Exec, Exit, Failure, Fork, ProcessKey,
+    Reset, Subject,
 };
 
 const AF_INET: u16 = 2;
@@ -111,11 +112,14 @@ fn connection(bytes: &[u8]) -> Option<Connection> {
             connection::OPEN => ConnectionEvent::Open,
             connection::FAIL => ConnectionEvent::Fail,
             connection::CLOSE => ConnectionEvent::Close,
+            connection::LISTEN => ConnectionEvent::Listen,
+            connection::UNLISTEN => ConnectionEvent::Unlisten,
             _ => return None,
         },
         direction: match record.direction {
             direction::CONNECT => Direction::Connect,
             direction::ACCEPT => Direction::Accept,
+            direction::LISTEN => Direction::Listen,
             _ => Direction::Unknown,
         },
         socket_id: record.socket_id,
@@ -126,6 +130,16 @@ fn connection(bytes: &[u8]) -> Option<Connection> {
         sent_bytes: record.sent_bytes,
         received_bytes: record.received_bytes,
         retransmits: u64::from(record.retransmits),
+        segments_sent: u64::from(record.segments_sent),
+        segments_received: u64::from(record.segments_received),
+        srtt_ns: (record.srtt_eighths_us != 0).then(|| u64::from(record.srtt_eighths_us) * 1_000 / 8),
+        rtt_min_ns: (record.rtt_min_us != u32::MAX).then(|| u64::from(record.rtt_min_us) * 1_000),
+        reset: match record.reset {
+            reset::SENT => Some(Reset::Sent),
+            reset::RECEIVED => Some(Reset::Received),
+            _ => None,
+        },
+        failure: failure(&record),
     })
 }
 
@@ -145,6 +159,24 @@ fn cgroup_event(bytes: &[u8]) -> Option<CgroupEvent> {
         id: record.id,
         path: path.strip_suffix(&[0]).unwrap_or(path).to_vec(),
     })
+}
+
+/// What the socket's error says of its end.
+fn failure(record: &ConnectionRecord) -> Option<Failure> {
+    let error = record.error.cast_signed();
+    match (record.event, error) {
+        (connection::FAIL, 0) => Some(Failure::Abandoned),
+        (connection::FAIL | connection::CLOSE, 1..) => Some(match error {
+            libc::ECONNREFUSED => Failure::Refused,
+            libc::ETIMEDOUT => Failure::TimedOut,
+            libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN => Failure::Unreachable,
+            libc::ECONNRESET => Failure::Reset,
+            // What is sent to an end that closed and then broke off.
+            libc::EPIPE if record.reset == reset::RECEIVED => Failure::Reset,
+            _ => Failure::Errno(record.error),
+        }),
+        _ => None,
+    }
 }
 
 /// An IPv4 address in an IPv6 socket is an IPv4 address.

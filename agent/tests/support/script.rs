@@ -99,6 +99,7 @@ impl Source for Script {
             until_ns: self.from_ns,
             cpu: vec![idle(slices)],
             syscalls: Vec::new(),
+            sockets: Vec::new(),
             ledger: vec![
                 ProbeLedger { probe: "cpu", cpu: Some(0), attempted: slices, delivered: slices, lost: Vec::new() },
                 ProbeLedger { probe: "exec", cpu: Some(0), attempted, delivered, lost },

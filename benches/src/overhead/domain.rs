@@ -16,7 +16,7 @@ pub(crate) struct Domain {
 }
 
 /// All of them.
-pub(crate) const DOMAINS: [Domain; 6] = [
+pub(crate) const DOMAINS: [Domain; 7] = [
     Domain {
         name: "cpu",
         switch: Some(|options, on| options.cpu = on),
@@ -33,6 +33,11 @@ pub(crate) const DOMAINS: [Domain; 6] = [
     },
     Domain { name: "syscall", switch: Some(|options, on| options.syscall = on), floor: &["sys_enter", "sys_exit"] },
     Domain { name: "tcp", switch: Some(|options, on| options.tcp = on), floor: &["inet_sock_set_state"] },
+    Domain {
+        name: "socket",
+        switch: Some(|options, on| options.socket = on),
+        floor: &["sock_send_length", "sock_recv_length"],
+    },
     Domain {
         name: "process",
         switch: Some(|options, on| options.process = on),

@@ -99,7 +99,7 @@ const MOMENT: &[Column] = &[column("time", Time, "when it happened")];
 
 /// Who: a process is (boot, pid, start_ns), a workload one key for unit, pod, container or session.
 const IDENTITY: &[Column] = &[
-    column("pid", Int, "process id in the host's pid namespace; 0 is the kernel's idle task"),
+    column("pid", Int, "process id in the host's pid namespace; 0 is the kernel's idle task, or nobody known"),
     column("start_ns", Int, "process start, nanoseconds since boot; 0 when unknown"),
     column("comm", Text, "task name of the process leader"),
     maybe("exe", Text, "resolved executable"),
@@ -191,12 +191,12 @@ pub const SYSCALLS: Table = Table {
 /// TCP connections.
 pub const CONNECTIONS: Table = Table {
     name: "connections",
-    doc: "TCP connections: a row when one opens, fails or closes",
+    doc: "TCP connections: a row when one opens, fails or closes, and when a socket begins or ceases to listen",
     groups: &[
         MOMENT,
         &[
-            column("event", Text, "open, fail or close"),
-            column("direction", Text, "connect, accept or unknown (it was open before the agent)"),
+            column("event", Text, "open, fail, close, listen or unlisten"),
+            column("direction", Text, "connect, accept, listen or unknown (it was open before the agent)"),
             column("socket_id", Int, "ties the rows of one connection together; unique within a boot"),
         ],
         IDENTITY,
@@ -206,13 +206,49 @@ pub const CONNECTIONS: Table = Table {
             column("remote_address", Text, "IPv4 or IPv6"),
             column("remote_port", Int, "host byte order"),
             maybe("connect_latency_ns", Int, "first SYN to established; null for accept"),
-            maybe("duration_ns", Int, "established to closed; null on open and fail, and when the start was not seen"),
-            maybe("sent_bytes", Int, "payload sent, without retransmissions; null on open"),
-            maybe("received_bytes", Int, "payload received; null on open"),
-            maybe("retransmits", Int, "segments sent again; null on open"),
+            maybe(
+                "duration_ns",
+                Int,
+                "established to closed, or listening; null on open, fail, listen, and when the start was not seen",
+            ),
+            maybe("sent_bytes", Int, "payload sent, without retransmissions; null but on close and fail"),
+            maybe("received_bytes", Int, "payload received; null but on close and fail"),
+            maybe("retransmits", Int, "segments sent again; null but on close and fail"),
+            maybe("segments_sent", Int, "segments sent, all of them; null but on close and fail"),
+            maybe("segments_received", Int, "segments received; null but on close and fail"),
+            maybe("srtt_ns", Int, "smoothed round trip at the end; null when none was measured"),
+            maybe("rtt_min_ns", Int, "shortest round trip of the last minutes; null when none was measured"),
+            maybe("reset", Text, "sent or received: which end broke it off with an RST; null when none did"),
+            maybe(
+                "failure",
+                Text,
+                "why it failed or broke: refused, timed_out, unreachable, reset, abandoned (before an answer) or errno_N",
+            ),
         ],
     ],
     sort: &["node", "workload", "pid", "time"],
+};
+
+/// Per process, protocol and window.
+pub const SOCKETS: Table = Table {
+    name: "sockets",
+    doc: "TCP and UDP traffic, a row for each process, protocol and window",
+    groups: &[
+        WINDOW,
+        IDENTITY,
+        &[
+            column("protocol", Text, "tcp or udp"),
+            maybe("sent_bytes", Int, "what its sends returned; null where this kernel does not tell (before 6.3)"),
+            maybe("received_bytes", Int, "what its receives returned, peeks not counted; null likewise"),
+            maybe("sent_messages", Int, "sends that moved something; failed ones are none; null likewise"),
+            maybe("received_messages", Int, "receives that moved something; null likewise"),
+            maybe("retransmits", Int, "segments of its connections sent again; null for udp"),
+            maybe("resets_sent", Int, "RSTs sent; those of no known connection are pid 0's; null for udp"),
+            maybe("resets_received", Int, "RSTs received for its connections; null for udp"),
+        ],
+        COVERAGE,
+    ],
+    sort: &["node", "workload", "pid", "start_ns", "protocol", "time"],
 };
 
 /// Process life.
@@ -271,7 +307,11 @@ pub const LOSS: Table = Table {
     groups: &[&[
         column("time", Time, "start of the span the row speaks of"),
         column("until", Time, "end of that span"),
-        column("probe", Text, "cpu, run_queue, off_cpu, syscall, tcp, fork, exec, exit, or agent for the whole of it"),
+        column(
+            "probe",
+            Text,
+            "cpu, run_queue, syscall, tcp, socket, retransmit, reset, fork, exec, ..., or agent for the whole of it",
+        ),
         maybe("cpu", Int, "CPU the row counts; null for what is not counted by CPU"),
         column("reason", Text, "none for what was delivered, else why it was lost"),
         maybe("attempted", Int, "observations the kernel offered; null when nobody was there to count"),
@@ -395,8 +435,20 @@ pub const AUDIT: Table = Table {
 };
 
 /// All tables, in the order people read them.
-pub const TABLES: &[&Table] =
-    &[&CPU, &SYSCALLS, &CONNECTIONS, &PROCESSES, &HOST, &LOSS, &CANARIES, &SCORES, &FINDINGS, &ACTIONS, &AUDIT];
+pub const TABLES: &[&Table] = &[
+    &CPU,
+    &SYSCALLS,
+    &CONNECTIONS,
+    &SOCKETS,
+    &PROCESSES,
+    &HOST,
+    &LOSS,
+    &CANARIES,
+    &SCORES,
+    &FINDINGS,
+    &ACTIONS,
+    &AUDIT,
+];
 
 #[cfg(test)]
 mod tests {

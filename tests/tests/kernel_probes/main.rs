@@ -10,11 +10,17 @@ mod hard;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod mishap;
+#[cfg(test)]
 mod pin;
 #[cfg(test)]
 mod privilege;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod socket;
+#[cfg(test)]
+mod socket_option;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

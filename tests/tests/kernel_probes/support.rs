@@ -8,7 +8,7 @@ use std::{
 
 use skep_agent::probe::{
     Event, ProbeOptions, Probes, Reading,
-    reading::{Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, SyscallReading},
+    reading::{Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, Protocol, SocketReading, SyscallReading},
     syscall_name,
 };
 
@@ -95,6 +95,18 @@ impl Watch {
         self.readings.iter().flat_map(|reading| &reading.cpu).filter(move |row| row.process.pid == pid)
     }
 
+    /// What a process moved through a protocol, all epochs.
+    pub(crate) fn traffic(&self, pid: u32, protocol: Protocol) -> Traffic {
+        let rows = self.readings.iter().flat_map(|reading| &reading.sockets);
+        let of_it = rows.filter(|row| row.process.pid == pid && row.protocol == protocol);
+        of_it.fold(Traffic::default(), Traffic::plus)
+    }
+
+    /// Hooks that have a program.
+    pub(crate) fn hooks(&self) -> Vec<&'static str> {
+        self.probes.own_cost().iter().map(|cost| cost.name).collect()
+    }
+
     /// Execs of a process.
     pub(crate) fn execs(&self, pid: u32) -> Vec<&Exec> {
         let matching = self.events.iter().filter_map(|event| match event {
@@ -168,6 +180,32 @@ impl Watch {
     pub(crate) fn account(&self, probe: &str) -> (u64, u64) {
         let rows = self.ledger().filter(|row| row.probe == probe);
         rows.fold((0, 0), |sum, row| (sum.0 + row.attempted, sum.1 + row.delivered))
+    }
+}
+
+/// Sums of rows of sockets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_messages: u64,
+    pub(crate) received_messages: u64,
+    pub(crate) retransmits: u64,
+    pub(crate) resets_sent: u64,
+    pub(crate) resets_received: u64,
+}
+
+impl Traffic {
+    fn plus(self, row: &SocketReading) -> Self {
+        Self {
+            sent_bytes: self.sent_bytes + row.sent_bytes,
+            received_bytes: self.received_bytes + row.received_bytes,
+            sent_messages: self.sent_messages + row.sent_messages,
+            received_messages: self.received_messages + row.received_messages,
+            retransmits: self.retransmits + row.retransmits,
+            resets_sent: self.resets_sent + row.resets_sent,
+            resets_received: self.resets_received + row.resets_received,
+        }
     }
 }
 

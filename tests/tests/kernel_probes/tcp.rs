@@ -12,12 +12,12 @@ use skep_agent::probe::{
 
 use crate::support::Watch;
 
-fn closes(events: &[Event], port: u16) -> usize {
+pub(crate) fn closes(events: &[Event], port: u16) -> usize {
     let of_port = |event: &&Event| matches!(event, Event::Connection(connection) if connection.event == ConnectionEvent::Close && touches(connection, port));
     events.iter().filter(of_port).count()
 }
 
-fn touches(connection: &Connection, port: u16) -> bool {
+pub(crate) fn touches(connection: &Connection, port: u16) -> bool {
     connection.local.port() == port || connection.remote.port() == port
 }
 
@@ -44,8 +44,7 @@ fn exchange(listener: &TcpListener, there: usize, back: usize, caller_first: boo
     });
 }
 
-fn check_both_ends(address: &str) {
-    let mut watch = Watch::start(&ProbeOptions::default());
+fn check_both_ends(address: &str, mut watch: Watch) {
     let listener = TcpListener::bind(address).expect("bound");
     let bound = listener.local_addr().expect("bound");
     const ROUNDS: usize = 40;
@@ -88,12 +87,21 @@ fn check_both_ends(address: &str) {
 
 #[test]
 fn both_ends_of_ipv4_connections_count_every_byte() {
-    check_both_ends("127.0.0.1:0");
+    check_both_ends("127.0.0.1:0", Watch::start(&ProbeOptions::default()));
 }
 
 #[test]
 fn both_ends_of_ipv6_connections_count_every_byte() {
-    check_both_ends("[::1]:0");
+    check_both_ends("[::1]:0", Watch::start(&ProbeOptions::default()));
+}
+
+/// Without system calls who accepts is known when the connection is used: no program runs at system calls.
+#[test]
+fn connections_alone_are_as_exact_and_cost_no_system_call() {
+    let only = ProbeOptions { cpu: false, syscall: false, socket: false, process: false, ..ProbeOptions::default() };
+    let watch = Watch::of_some(&only);
+    assert!(watch.hooks().iter().all(|hook| !hook.starts_with("sys_")), "{:?}", watch.hooks());
+    check_both_ends("127.0.0.1:0", watch);
 }
 
 #[test]
@@ -106,7 +114,7 @@ fn a_refused_connection_fails() {
     let failed = |event: &Event| matches!(event, Event::Connection(c) if c.event == ConnectionEvent::Fail && c.remote == address);
     watch.until(|events| events.iter().any(failed));
     watch.flip();
-    let seen = watch.connections(|c| touches(c, address.port()));
+    let seen = watch.connections(|c| touches(c, address.port()) && c.direction != Direction::Listen);
     assert_eq!(seen.len(), 1);
     assert_eq!((seen[0].direction, seen[0].subject.process.pid), (Direction::Connect, std::process::id()));
     watch.assert_balanced();
@@ -145,5 +153,40 @@ fn a_connection_nobody_accepts_is_still_seen() {
     let accepted = watch.connections(|c| touches(c, address.port()) && c.direction == Direction::Accept);
     let events: Vec<_> = accepted.iter().map(|c| c.event).collect();
     assert_eq!(events, [ConnectionEvent::Open, ConnectionEvent::Close]);
+    watch.assert_balanced();
+}
+
+#[test]
+fn a_socket_that_listens_is_told_of_with_its_end() {
+    let mut watch = Watch::start(&ProbeOptions::default());
+    let listener = TcpListener::bind("[::1]:0").expect("bound");
+    let address = listener.local_addr().expect("bound");
+    drop(listener);
+    let is_end = |event: &Event| matches!(event, Event::Connection(c) if c.event == ConnectionEvent::Unlisten && c.local == address);
+    watch.until(|events| events.iter().any(is_end));
+    let seen = watch.connections(|c| c.local == address);
+    let events: Vec<_> = seen.iter().map(|c| c.event).collect();
+    assert_eq!(events, [ConnectionEvent::Listen, ConnectionEvent::Unlisten]);
+    for c in &seen {
+        assert_eq!((c.direction, c.subject.process.pid), (Direction::Listen, std::process::id()));
+        assert_eq!(c.socket_id, seen[0].socket_id);
+    }
+    assert_eq!((seen[0].duration_ns, seen[1].duration_ns.is_some()), (None, true));
+    watch.flip();
+    watch.assert_balanced();
+}
+
+/// Its end is told of all the same.
+#[test]
+fn a_socket_that_listened_before_has_no_beginning() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let mut watch = Watch::start(&ProbeOptions::default());
+    drop(listener);
+    watch.until(|events| events.iter().any(|event| matches!(event, Event::Connection(c) if c.local == address)));
+    let seen = watch.connections(|c| c.local == address);
+    assert_eq!((seen.len(), seen[0].event, seen[0].duration_ns), (1, ConnectionEvent::Unlisten, None));
+    assert_eq!(seen[0].subject.process.pid, std::process::id());
+    watch.flip();
     watch.assert_balanced();
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::aggregate::cgroup::Cgroups;
 use crate::aggregate::hierarchy::Hierarchies;
 use crate::aggregate::lookup::{Found, Lookup};
-use crate::probe::reading::{ConnectionEvent, Direction, Latency, ProbeLedger, Subject};
+use crate::probe::reading::{ConnectionEvent, Direction, Failure, Latency, ProbeLedger, Protocol, Reset, Subject};
 
 /// A host where nothing runs.
 #[derive(Debug)]
@@ -92,7 +92,23 @@ fn reading(from_s: u64, until_s: u64, ledger: Vec<ProbeLedger>) -> Reading {
             by_class: [1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
             latency: latency(&[100, 300]),
         }],
+        sockets: vec![sockets(42, Protocol::Tcp), sockets(42, Protocol::Udp), sockets(0, Protocol::Tcp)],
         ledger,
+    }
+}
+
+fn sockets(pid: u32, protocol: Protocol) -> SocketReading {
+    SocketReading {
+        process: ProcessKey { pid, start_ns: if pid == 0 { 0 } else { 5 } },
+        comm: *b"worker\0\0\0\0\0\0\0\0\0\0",
+        protocol,
+        sent_bytes: 10,
+        received_bytes: 20,
+        sent_messages: 1,
+        received_messages: 2,
+        retransmits: 3,
+        resets_sent: 4,
+        resets_received: 5,
     }
 }
 
@@ -170,6 +186,12 @@ fn events_are_batches_of_their_own_with_their_own_ledger() {
         sent_bytes: 9,
         received_bytes: 9,
         retransmits: 9,
+        segments_sent: 9,
+        segments_received: 9,
+        srtt_ns: Some(9),
+        rtt_min_ns: Some(9),
+        reset: None,
+        failure: None,
     };
     aggregator.on_event(&Event::Connection(connection)).unwrap();
     let sealed = aggregator.seal_events().unwrap().unwrap();
@@ -246,4 +268,77 @@ fn a_start_just_before_a_boundary_gives_two_windows_two_stamps() {
         times.push(rows(&sealed.batch, "cpu")[0].int("time").unwrap());
     }
     assert_eq!(times, [START_US + 6_700_000, START_US + 7_000_000]);
+}
+
+#[test]
+fn a_row_of_sockets_says_only_what_is_watched() {
+    let (_, mut aggregator) = start(None);
+    let mishaps = || vec![ledger("tcp", 0, 0), ledger("retransmit", 6, 0), ledger("reset", 9, 9)];
+    let whole = [mishaps(), vec![ledger("socket", 9, 3)]].concat();
+    let sealed = aggregator.seal_window(&reading(100, 107, whole)).unwrap();
+    let seen = rows(&sealed.batch, "sockets");
+    let [tcp, udp, nobody] = seen.as_slice() else { panic!("{} rows", seen.len()) };
+    assert_eq!((tcp.text("protocol"), tcp.int("sent_bytes"), tcp.int("retransmits")), (Some("tcp"), Some(10), Some(3)));
+    assert_eq!((tcp.int("resets_sent"), tcp.int("resets_received")), (Some(4), Some(5)));
+    assert_eq!(tcp.float("coverage"), Some(0.5));
+    assert_eq!(
+        (udp.text("protocol"), udp.int("received_messages"), udp.int("retransmits")),
+        (Some("udp"), Some(2), None)
+    );
+    assert_eq!(udp.float("coverage"), Some(0.75));
+    assert_eq!(
+        (nobody.int("pid"), nobody.text("comm"), nobody.text("attribution")),
+        (Some(0), Some(""), Some("unknown"))
+    );
+
+    let sealed = aggregator.seal_window(&reading(107, 110, mishaps())).unwrap();
+    let tcp = &rows(&sealed.batch, "sockets")[0];
+    assert_eq!((tcp.int("sent_bytes"), tcp.int("resets_sent")), (None, Some(4)), "a kernel before 6.3");
+
+    let sealed = aggregator.seal_window(&reading(110, 120, vec![ledger("socket", 9, 0)])).unwrap();
+    let tcp = &rows(&sealed.batch, "sockets")[0];
+    assert_eq!((tcp.int("sent_bytes"), tcp.int("resets_sent"), tcp.float("coverage")), (Some(10), None, Some(1.0)));
+}
+
+#[test]
+fn the_end_of_a_connection_says_why() {
+    let (_, mut aggregator) = start(None);
+    let ends = [
+        (ConnectionEvent::Close, Some(Reset::Received), Some(Failure::Reset), (Some("received"), Some("reset"))),
+        (ConnectionEvent::Close, Some(Reset::Sent), None, (Some("sent"), None)),
+        (ConnectionEvent::Fail, None, Some(Failure::TimedOut), (None, Some("timed_out"))),
+        (ConnectionEvent::Fail, None, Some(Failure::Errno(13)), (None, Some("errno_13"))),
+        (ConnectionEvent::Listen, None, None, (None, None)),
+    ];
+    for (event, reset, failure, _) in ends {
+        let connection = Connection {
+            subject: subject(0, 101 * S_NS),
+            event,
+            direction: Direction::Unknown,
+            socket_id: 1,
+            local: "127.0.0.1:1000".parse().unwrap(),
+            remote: "10.0.0.1:443".parse().unwrap(),
+            connect_latency_ns: None,
+            duration_ns: None,
+            sent_bytes: 9,
+            received_bytes: 9,
+            retransmits: 9,
+            segments_sent: 7,
+            segments_received: 8,
+            srtt_ns: Some(50_000),
+            rtt_min_ns: None,
+            reset,
+            failure,
+        };
+        aggregator.on_event(&Event::Connection(connection)).unwrap();
+    }
+    let sealed = aggregator.seal_events().unwrap().unwrap();
+    let seen = rows(&sealed.batch, "connections");
+    for (row, (event, .., expected)) in seen.iter().zip(ends) {
+        assert_eq!((row.text("reset"), row.text("failure")), expected);
+        let is_end = event != ConnectionEvent::Listen;
+        assert_eq!((row.int("segments_sent"), row.int("srtt_ns")), (is_end.then_some(7), is_end.then_some(50_000)));
+        assert_eq!((row.int("rtt_min_ns"), row.text("attribution")), (None, Some("unknown")));
+    }
+    assert_eq!(seen[4].text("event"), Some("listen"));
 }

@@ -107,6 +107,7 @@ impl Pinned {
             from_ns: kernel.began_ns[parity],
             until_ns: kernel.began_ns[1 - parity],
             cpu: vec![idle(slices)],
+            sockets: Vec::new(),
             syscalls: Vec::new(),
             ledger: vec![
                 ProbeLedger { probe: "cpu", cpu: Some(0), attempted: slices, delivered: slices, lost: Vec::new() },
