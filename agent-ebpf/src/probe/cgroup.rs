@@ -67,8 +67,11 @@ fn tell(arguments: Arguments, change: u32, task: Option<Address>) {
     let copied = unsafe {
         bpf_probe_read_kernel_str((&raw mut (*scratch).path).cast(), limit::CGROUP_PATH_BYTES as u32, path.cast())
     };
-    // One that fills the room has lost its end and would be another's.
-    let length = if copied > 0 && copied < limit::CGROUP_PATH_BYTES as i64 { copied as u64 } else { 0 };
+    // One that fills the room has lost its end and would be another's. Unsigned and compared once, which older verifiers
+    // understand: a failure is a huge number.
+    // SAFETY: as above; the field is written below.
+    let copied = kernel::forget(unsafe { &raw mut (*scratch).record.at_ns }, copied as u64);
+    let length = if copied < limit::CGROUP_PATH_BYTES as u64 { copied } else { 0 };
     let (tgid, start_ns) = match task {
         Some(task) => (load!(task, task_tgid as u32), subject::start_ns(task)),
         None => (0, 0),
