@@ -3,7 +3,7 @@
 //! * [`probe::cpu`]: `sched_switch`, `sched_wakeup`, `sched_wakeup_new`: time on a CPU, waits for one.
 //! * [`probe::syscall`]: `sys_enter`, `sys_exit`: count, errors and latency of system calls.
 //! * [`probe::tcp`]: `inet_sock_set_state`: connections.
-//! * [`probe::process`]: `sched_process_fork`, `_exec`, `_exit`.
+//! * [`probe::process`], [`probe::exec`]: `sched_process_fork`, `_exec`, `_exit`.
 //! * [`probe::cgroup`]: `cgroup_mkdir`, `cgroup_rmdir`, `cgroup_attach_task`: names of workloads.
 //!
 //! Measurements are counted in what each CPU keeps for itself ([`here`]): caches of lines, and maps behind them for what
@@ -32,6 +32,7 @@ mod line;
 mod path;
 mod price;
 mod ring;
+mod scratch;
 mod subject;
 mod thread;
 

@@ -70,9 +70,14 @@ pub struct ForkRecord {
     pub header: Header,
     /// The child.
     pub subject: SubjectRecord,
+    /// Its effective capabilities: bit n is number n of linux/capability.h.
+    pub capabilities: u64,
 }
 
-const _: () = assert!(size_of::<ForkRecord>() == 80);
+const _: () = assert!(size_of::<ForkRecord>() == 88 && offset_of!(ForkRecord, capabilities) == 80);
+
+/// A user or session that is not set, or that this kernel does not tell.
+pub const NO_ID: u32 = u32::MAX;
 
 /// A process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,21 +105,31 @@ pub struct ExecRecord {
     pub subject: SubjectRecord,
     /// Inode of the executable.
     pub inode: u64,
+    /// Effective capabilities after it, as in [`ForkRecord`].
+    pub capabilities: u64,
+    /// Inodes of descriptors 0, 1 and 2 where they are sockets or pipes, else 0.
+    pub stream_inodes: [u64; 3],
+    /// Name of the controlling terminal, ends with a zero byte; empty when there is none.
+    pub terminal: [u8; 16],
+    /// User who logged in, or [`NO_ID`].
+    pub login_uid: u32,
+    /// Audit session, or [`NO_ID`].
+    pub session: u32,
     /// Bits of [`crate::exec_flag`].
     pub flags: u32,
     /// First text: arguments, each ended by a zero byte, up to [`crate::limit::ARGV_BYTES`].
     pub argv_len: u32,
     /// Second text: the path given to execve, with its zero byte.
     pub filename_len: u32,
-    /// Third text: names on the way from the executable up to the root, the last first, each ended by a zero byte.
+    /// Third text: the interpreter the script asks for, with its zero byte; none when it is no script.
+    pub interpreter_len: u32,
+    /// Fourth text: names on the way from the executable up to the root, the last first, each ended by a zero byte.
     pub exe_len: u32,
-    /// Fourth text: the same for the working directory.
+    /// Fifth text: the same for the working directory.
     pub cwd_len: u32,
-    /// Zero.
-    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<ExecRecord>() == 112 && offset_of!(ExecRecord, argv_len) == 92);
+const _: () = assert!(size_of::<ExecRecord>() == 168 && offset_of!(ExecRecord, argv_len) == 148);
 
 /// What happened to a connection.
 pub mod connection {

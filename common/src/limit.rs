@@ -12,7 +12,7 @@
 //! | `CROWDED` | 8,192 | 120 | 1.0 MB |
 //! | `CONNECTIONS` | 32,768 | 160 | 5.2 MB |
 //! | `EVENTS` | | | 8.4 MB |
-//! | `EXEC_SCRATCH` | one a CPU | 29,064 | 0.1 MB |
+//! | `EXEC_SCRATCH` | one a CPU | 29,416 | 0.1 MB |
 //! | `CGROUP_SCRATCH` | one a CPU | 1,072 | 2 KB |
 //!
 //! `Probes::map_bytes` says what the kernel itself makes of it.
@@ -60,6 +60,9 @@ pub const ARGV_BYTES: usize = 16_384;
 
 /// Path given to execve, with its zero byte: the kernel's own bound.
 pub const FILENAME_BYTES: usize = 4_096;
+
+/// Path of the interpreter a script asks for, with its zero byte: the kernel's own bound for scripts.
+pub const INTERPRETER_BYTES: usize = 256;
 
 /// Resolved path of the executable or the working directory.
 pub const PATH_BYTES: usize = 4_096;

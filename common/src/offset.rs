@@ -79,6 +79,7 @@ offsets! {
     cred_uid: "cred", "uid.val", need::TCP | need::PROCESS;
     cred_gid: "cred", "gid.val", need::TCP | need::PROCESS;
     cred_euid: "cred", "euid.val", need::TCP | need::PROCESS;
+    cred_capabilities: "cred", "cap_effective", need::NOBODY;
 
     task_state: "task_struct", "__state|state", need::CPU;
     thread_flags: "task_struct", "thread_info.flags", need::NOBODY;
@@ -106,6 +107,13 @@ offsets! {
     bprm_file: "linux_binprm", "file", need::PROCESS;
     bprm_filename: "linux_binprm", "filename", need::PROCESS;
     bprm_secureexec: "linux_binprm", "secureexec", need::NOBODY;
+
+    bprm_interp: "linux_binprm", "interp", need::NOBODY;
+
+    task_login: "task_struct", "loginuid.val", need::NOBODY;
+    task_session: "task_struct", "sessionid", need::NOBODY;
+    signal_tty: "signal_struct", "tty", need::NOBODY;
+    tty_name: "tty_struct", "name", need::NOBODY;
 
     task_signal: "task_struct", "signal", need::PROCESS;
     task_exit_code: "task_struct", "exit_code", need::PROCESS;

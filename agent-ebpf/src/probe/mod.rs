@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod cpu;
+pub mod exec;
 pub mod process;
 pub mod syscall;
 

@@ -177,6 +177,7 @@ impl Aggregator {
     fn on_fork(&mut self, fork: &Fork) -> Result<(), ChunkError> {
         let subject = &fork.subject;
         self.identities.on_fork(subject);
+        self.identities.set_capabilities(subject.process, fork.capabilities);
         let family = self.family(subject.parent);
         let time_us = self.clock.wall_us_at(subject.at_ns);
         let who = who(self.identities.get(subject.process), subject.process, &subject.comm, Some(subject.uid));
@@ -185,11 +186,12 @@ impl Aggregator {
 
     fn on_exec(&mut self, exec: &Exec) -> Result<(), ChunkError> {
         let subject = &exec.subject;
+        let before = self.identities.get(subject.process).and_then(|process| process.capabilities);
         self.identities.on_exec(exec);
         let family = self.family(subject.parent);
         let time_us = self.clock.wall_us_at(subject.at_ns);
         let who = who(self.identities.get(subject.process), subject.process, &subject.comm, Some(subject.uid));
-        rows::exec(&mut self.processes, time_us, &who, &family, exec)
+        rows::exec(&mut self.processes, time_us, &who, &family, exec, before)
     }
 
     fn on_exit(&mut self, exit: &Exit) -> Result<(), ChunkError> {

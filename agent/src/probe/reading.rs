@@ -204,6 +204,8 @@ pub struct Subject {
 pub struct Fork {
     /// The child; its parent is the process that forked.
     pub subject: Subject,
+    /// Its effective capabilities: bit n is number n of linux/capability.h.
+    pub capabilities: u64,
 }
 
 /// An execve that succeeded.
@@ -223,6 +225,18 @@ pub struct Exec {
     pub argv_truncated: bool,
     /// Working directory; empty when unknown.
     pub cwd: Vec<u8>,
+    /// Interpreter a script asks for; empty when it is no script.
+    pub interpreter: Vec<u8>,
+    /// Effective capabilities after it, as in [`Fork`].
+    pub capabilities: u64,
+    /// Controlling terminal, as in `pts/0`; empty when there is none.
+    pub terminal: Vec<u8>,
+    /// User who logged in, if anybody did.
+    pub login_uid: Option<u32>,
+    /// Audit session, if there is one.
+    pub session: Option<u32>,
+    /// Inodes of the standard streams, where they are sockets or pipes.
+    pub stream_inodes: [Option<u64>; 3],
     /// Bits of `skep_common`'s exec flags (memfd, deleted, tmpfs, setuid, ...).
     pub flags: u32,
 }

@@ -7,8 +7,8 @@ use std::{
 
 use skep_common::{
     event::{
-        CgroupRecord, ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, SubjectRecord, cgroup,
-        connection, direction, kind,
+        CgroupRecord, ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, NO_ID, SubjectRecord,
+        cgroup, connection, direction, kind,
     },
     exec_flag,
     ledger::probe,
@@ -49,7 +49,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
 
 fn fork(bytes: &[u8]) -> Option<Fork> {
     let record: ForkRecord = plain::read(bytes)?;
-    Some(Fork { subject: subject(record.header, &record.subject) })
+    Some(Fork { subject: subject(record.header, &record.subject), capabilities: record.capabilities })
 }
 
 fn exit(bytes: &[u8]) -> Option<Exit> {
@@ -70,17 +70,36 @@ fn exec(bytes: &[u8]) -> Option<Exec> {
         Some(text)
     };
     let (argv, filename) = (text(record.argv_len)?, text(record.filename_len)?);
+    let interpreter = text(record.interpreter_len)?;
     let (exe, cwd) = (text(record.exe_len)?, text(record.cwd_len)?);
     Some(Exec {
         subject: subject(record.header, &record.subject),
-        filename: filename.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+        filename: until_zero(filename).to_vec(),
         exe: path(exe, record.flags & exec_flag::EXE_TRUNCATED != 0),
         exe_inode: record.inode,
         argv: arguments(argv),
         argv_truncated: record.flags & exec_flag::ARGV_TRUNCATED != 0,
         cwd: path(cwd, record.flags & exec_flag::CWD_TRUNCATED != 0),
+        interpreter: until_zero(interpreter).to_vec(),
+        capabilities: record.capabilities,
+        terminal: terminal(until_zero(&record.terminal)),
+        login_uid: (record.login_uid != NO_ID).then_some(record.login_uid),
+        session: (record.session != NO_ID).then_some(record.session),
+        stream_inodes: record.stream_inodes.map(|inode| (inode != 0).then_some(inode)),
         flags: record.flags,
     })
+}
+
+fn until_zero(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// The kernel calls a terminal `pts0` whose file is `pts/0`.
+fn terminal(name: &[u8]) -> Vec<u8> {
+    match name.strip_prefix(b"pts") {
+        Some(number) if number.iter().all(u8::is_ascii_digit) && !number.is_empty() => [b"pts/", number].concat(),
+        _ => name.to_vec(),
+    }
 }
 
 /// Arguments, each ended by a zero byte; an empty one counts. The last may have been cut short.
@@ -196,6 +215,13 @@ mod tests {
         assert_eq!(path(b"sh\0bin\0", false), b"/bin/sh");
         assert_eq!(path(b"", false), b"/");
         assert_eq!(path(b"c\0b\0", true), b".../b/c");
+    }
+
+    #[test]
+    fn terminals_are_called_as_their_files() {
+        assert_eq!(terminal(b"pts12"), b"pts/12");
+        assert_eq!(terminal(b"ttyS0"), b"ttyS0");
+        assert_eq!(terminal(b""), b"");
     }
 
     #[test]

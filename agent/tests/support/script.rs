@@ -58,6 +58,12 @@ impl Script {
             argv: vec![b"scripted".to_vec(), argument.as_bytes().to_vec()],
             argv_truncated: false,
             cwd: b"/".to_vec(),
+            interpreter: Vec::new(),
+            capabilities: 0,
+            terminal: Vec::new(),
+            login_uid: None,
+            session: None,
+            stream_inodes: [None; 3],
             flags: 0,
         };
         let mut stage = self.stage.lock().unwrap();

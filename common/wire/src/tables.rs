@@ -238,9 +238,18 @@ pub const PROCESSES: Table = Table {
             maybe(
                 "flags",
                 TextList,
-                "exec: memfd, deleted, tmpfs, setuid, privilege_gain, stdin_socket, stdout_socket, stderr_socket, \
-                 stdin_inet, stdout_inet, stderr_inet",
+                "exec: memfd, deleted, tmpfs, setuid, setgid, privilege_gain, script, and of stdin, stdout and stderr \
+                 stdin_socket, stdin_inet, stdin_pipe and so on",
             ),
+            maybe("interpreter", Text, "exec: of a script, the interpreter it asks for; exe is what runs"),
+            maybe("tty", Text, "exec: controlling terminal, as in pts/0"),
+            maybe("login_uid", Int, "exec: user who logged in, whatever the process became since; null for services"),
+            maybe("login_session", Int, "exec: audit session; null for services"),
+            maybe("capabilities_effective", Int, "exec: bit n is capability n of linux/capability.h"),
+            maybe("capabilities_gained", TextList, "exec: effective now and not at its birth or its exec before"),
+            maybe("stdin_inode", Int, "exec: inode of standard input where it is a pipe or a socket"),
+            maybe("stdout_inode", Int, "exec: likewise; two processes with one number are ends of one pipe"),
+            maybe("stderr_inode", Int, "exec: likewise"),
             maybe("exit_code", Int, "exit: status given to exit"),
             maybe("exit_signal", Int, "exit: signal that ended it, 0 for none"),
             maybe("run_time_ns", Int, "exit: time since the process started"),

@@ -21,3 +21,5 @@ mod support;
 mod syscall;
 #[cfg(test)]
 mod tcp;
+#[cfg(test)]
+mod verifier;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use skep_agent::probe::{
-    Event, ProbeOptions, Probes, Reading,
+    Event, ProbeOptions, Probes, ProgramCost, Reading,
     reading::{Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, SyscallReading},
     syscall_name,
 };
@@ -157,6 +157,11 @@ impl Watch {
     /// Memory the kernel holds for the maps.
     pub(crate) fn map_bytes(&self) -> u64 {
         self.probes.map_bytes()
+    }
+
+    /// The programs.
+    pub(crate) fn cost(&self) -> Vec<ProgramCost> {
+        self.probes.own_cost()
     }
 
     /// Every row of every ledger.
