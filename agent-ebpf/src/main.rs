@@ -3,6 +3,8 @@
 //! * [`probe::cpu`]: `sched_switch`, `sched_wakeup`, `sched_wakeup_new`: time on a CPU, waits for one.
 //! * [`probe::syscall`]: `sys_enter`, `sys_exit`: count, errors and latency of system calls.
 //! * [`probe::tcp`]: `inet_sock_set_state`: connections.
+//! * [`probe::block`]: `block_rq_issue`, `block_rq_complete`: requests to block devices.
+//! * [`probe::security`]: `mark_victim`, `module_load`, and calls that deserve a look.
 //! * [`probe::process`], [`probe::exec`]: `sched_process_fork`, `_exec`, `_exit`.
 //! * [`probe::cgroup`]: `cgroup_mkdir`, `cgroup_rmdir`, `cgroup_attach_task`: names of workloads.
 //!

@@ -9,7 +9,8 @@ use skep_common::{event::ExecRecord, limit};
 use crate::path::Cursor;
 
 /// Bytes of text behind an [`ExecRecord`].
-pub const TEXT_BYTES: usize = limit::ARGV_BYTES + limit::FILENAME_BYTES + limit::INTERPRETER_BYTES + 2 * limit::PATH_BYTES;
+pub const TEXT_BYTES: usize =
+    limit::ARGV_BYTES + limit::FILENAME_BYTES + limit::INTERPRETER_BYTES + 2 * limit::PATH_BYTES;
 
 /// The record, and how far it is.
 #[repr(C)]

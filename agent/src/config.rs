@@ -222,6 +222,8 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         ("tcp", &mut probes.tcp),
         ("process", &mut probes.process),
         ("cgroup", &mut probes.cgroup),
+        ("security", &mut probes.security),
+        ("block", &mut probes.block),
     ] {
         *wanted = section.truth(key).unwrap_or(*wanted);
     }
@@ -230,6 +232,8 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         ("wait_entries", &mut probes.wait_entries),
         ("usage_entries", &mut probes.usage_entries),
         ("crowded_entries", &mut probes.crowded_entries),
+        ("block_entries", &mut probes.block_entries),
+        ("request_entries", &mut probes.request_entries),
         ("connection_entries", &mut probes.connection_entries),
     ] {
         if let Some(value) = section.integer(key, 64..=16_777_216) {

@@ -10,6 +10,8 @@ pub mod kind {
     pub const EXEC: u16 = 2;
     /// [`super::ExitRecord`].
     pub const EXIT: u16 = 3;
+    /// [`super::SecurityRecord`].
+    pub const SECURITY: u16 = 4;
 
     /// [`super::ConnectionRecord`].
     pub const CONNECTION: u16 = 10;
@@ -130,6 +132,45 @@ pub struct ExecRecord {
 }
 
 const _: () = assert!(size_of::<ExecRecord>() == 168 && offset_of!(ExecRecord, argv_len) == 148);
+
+/// What a [`SecurityRecord`] tells of.
+pub mod security {
+    /// A process was chosen to be killed for want of memory. Target: the process that wanted it, text: its name.
+    pub const OOM_KILL: u32 = 1;
+    /// A module was loaded. Values: its taints; text: its name.
+    pub const MODULE_LOAD: u32 = 2;
+    /// A thread changed its credentials. Target: number of the call; values: uid, euid, gid, egid, each with what it was
+    /// in the high half, then the effective capabilities before and after.
+    pub const CREDENTIALS: u32 = 3;
+    /// Another process was traced or written to. Target: it, as the caller calls it; values: the request.
+    pub const PTRACE: u32 = 4;
+    /// A BPF program, map or link was made. Values: command, type; text: its name.
+    pub const BPF: u32 = 5;
+    /// A ring for asynchronous calls was made. Values: entries, flags.
+    pub const IO_URING_SETUP: u32 = 6;
+}
+
+/// A process did something that deserves a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct SecurityRecord {
+    /// Kind and epoch.
+    pub header: Header,
+    /// Who did it, or was killed.
+    pub subject: SubjectRecord,
+    /// One of [`security`], which also says what the rest means.
+    pub event: u32,
+    /// See [`security`].
+    pub target: u32,
+    /// What the system call returned.
+    pub result: i64,
+    /// See [`security`].
+    pub values: [u64; 6],
+    /// See [`security`]; ends with a zero byte.
+    pub text: [u8; 64],
+}
+
+const _: () = assert!(size_of::<SecurityRecord>() == 208 && offset_of!(SecurityRecord, text) == 144);
 
 /// What happened to a connection.
 pub mod connection {

@@ -22,8 +22,12 @@ pub mod probe {
     pub const EXIT: usize = 7;
     /// Cgroups made, removed and joined.
     pub const CGROUP: usize = 8;
+    /// What deserves a look.
+    pub const SECURITY: usize = 9;
+    /// Requests to block devices that are done.
+    pub const BLOCK: usize = 10;
     /// How many.
-    pub const LEN: usize = 9;
+    pub const LEN: usize = 11;
 
     /// Row of [`super::Counters`] for connection events that another program than [`TCP`]'s own sends: the one may
     /// interrupt the other, so they must not share counters. User space adds it to [`TCP`].
@@ -32,7 +36,8 @@ pub mod probe {
     pub const ROWS: usize = 32;
 
     /// Names, by index.
-    pub const NAMES: [&str; LEN] = ["cpu", "run_queue", "off_cpu", "syscall", "tcp", "fork", "exec", "exit", "cgroup"];
+    pub const NAMES: [&str; LEN] =
+        ["cpu", "run_queue", "off_cpu", "syscall", "tcp", "fork", "exec", "exit", "cgroup", "security", "block"];
 }
 
 /// Columns of [`Counters`]: what was attempted, then the reasons for loss.

@@ -10,6 +10,9 @@
 //! | `USAGE_*` | 2 x 16,384 | 144 | 4.7 MB |
 //! | `THREADS` | 32,768 | 64 | 2.1 MB |
 //! | `CROWDED` | 8,192 | 120 | 1.0 MB |
+//! | `CREDENTIALS` | 2,048 | 84 | 0.2 MB |
+//! | `INFLIGHT` | 8,192 | 88 | 0.7 MB |
+//! | `BLOCK_*` | 2 x 16,384 | 104 | 3.4 MB |
 //! | `CONNECTIONS` | 32,768 | 160 | 5.2 MB |
 //! | `EVENTS` | | | 8.4 MB |
 //! | `EXEC_SCRATCH` | one a CPU | 29,416 | 0.1 MB |
@@ -47,6 +50,15 @@ pub const THREAD_PLACES: u32 = 32_768;
 
 /// Threads that found their place taken.
 pub const CROWDED_ENTRIES: u32 = 8_192;
+
+/// Threads within a call that may change their credentials.
+pub const CREDENTIAL_ENTRIES: u32 = 2_048;
+
+/// Requests that block devices have at once.
+pub const REQUEST_ENTRIES: u32 = 8_192;
+
+/// Process x device x operation x latency or size bucket x CPU in one epoch.
+pub const BLOCK_ENTRIES: u32 = 16_384;
 
 /// TCP sockets open at once.
 pub const CONNECTION_ENTRIES: u32 = 32_768;

@@ -120,8 +120,7 @@ pub extern "C" fn exec_arguments() -> u64 {
         raise(scratch, flag::ARGV_TRUNCATED);
     }
     // SAFETY: the map gave the pointer; there is room for `ARGV_BYTES` and the helper checks the source.
-    let refused =
-        unsafe { bpf_probe_read_user((&raw mut (*scratch).text).cast(), length as u32, begin as *const _) };
+    let refused = unsafe { bpf_probe_read_user((&raw mut (*scratch).text).cast(), length as u32, begin as *const _) };
     if refused != 0 {
         raise(scratch, flag::ARGV_UNREADABLE);
         length = 0;

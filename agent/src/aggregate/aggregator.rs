@@ -7,13 +7,17 @@ use skep_wire::chunk::{Builder, ChunkError};
 use skep_wire::{tables, v1};
 
 use super::account::{Account, Statement, coverage};
+use super::block::{self, Devices};
 use super::gauges::{Gauge, Gauges, OwnState};
 use super::identity::Identities;
 use super::pods::{Pods, Wanted};
 use super::rows::{self, Family, Who};
+use super::security;
 use super::window::{Span, Windows};
 use crate::ledger::{self, LossRow};
-use crate::probe::reading::{Connection, CpuReading, Event, Exec, Exit, Fork, ProcessKey, Reading, SyscallReading};
+use crate::probe::reading::{
+    Connection, CpuReading, Event, Exec, Exit, Fork, ProcessKey, Reading, Security, SyscallReading,
+};
 
 /// Looks into `/proc` for the events of one drain: some 5 ms at worst.
 const LOOKS_PER_DRAIN: u32 = 256;
@@ -44,6 +48,8 @@ pub struct Aggregator {
     gauges: Gauges,
     processes: Builder,
     connections: Builder,
+    security: Builder,
+    devices: Devices,
     /// Start of the window under way, wall clock in microseconds.
     from_us: i64,
     /// Rows of `loss` for the next batch.
@@ -89,6 +95,8 @@ impl Aggregator {
             gauges: Gauges::start(),
             processes: Builder::new(&tables::PROCESSES),
             connections: Builder::new(&tables::CONNECTIONS),
+            security: Builder::new(&tables::SECURITY),
+            devices: Devices::default(),
             from_us,
             notes,
             told_until_us,
@@ -152,7 +160,11 @@ impl Aggregator {
 
     /// Whether so many event rows are waiting that they should be sealed now.
     pub fn is_full(&self) -> bool {
-        self.processes.rows() + self.connections.rows() >= FULL_BATCH_ROWS
+        self.event_rows() >= FULL_BATCH_ROWS
+    }
+
+    fn event_rows(&self) -> usize {
+        self.processes.rows() + self.connections.rows() + self.security.rows()
     }
 
     /// Takes an event in.
@@ -165,6 +177,7 @@ impl Aggregator {
             Event::Exec(exec) => self.on_exec(exec).map(|()| ("exec", exec.subject.cpu)),
             Event::Exit(exit) => self.on_exit(exit).map(|()| ("exit", exit.subject.cpu)),
             Event::Connection(seen) => self.on_connection(seen).map(|()| ("tcp", seen.subject.cpu)),
+            Event::Security(seen) => self.on_security(seen).map(|()| ("security", seen.subject.cpu)),
             Event::Cgroup(cgroup) => {
                 self.identities.on_cgroup(cgroup);
                 Ok(("cgroup", cgroup.cpu))
@@ -203,6 +216,19 @@ impl Aggregator {
         rows::exit(&mut self.processes, time_us, &who, &family, exit)
     }
 
+    fn on_security(&mut self, seen: &Security) -> Result<(), ChunkError> {
+        let subject = &seen.subject;
+        let time_us = self.clock.wall_us_at(subject.at_ns);
+        // Where the kernel tells a number only, the newest process of that number is meant.
+        let only_number = subject.process.start_ns == 0;
+        let comm = (!only_number).then_some(&subject.comm);
+        self.identities.resolve(subject.process, comm);
+        let process = self.identities.any_start(subject.process);
+        let key = process.filter(|_| only_number).map_or(subject.process, |process| process.key);
+        let who = who(process, key, &subject.comm, (!only_number).then_some(subject.uid));
+        security::row(&mut self.security, time_us, &who, seen)
+    }
+
     fn on_connection(&mut self, seen: &Connection) -> Result<(), ChunkError> {
         let subject = &seen.subject;
         let time_us = self.clock.wall_us_at(subject.at_ns);
@@ -227,7 +253,7 @@ impl Aggregator {
     /// # Errors
     /// As [`Aggregator::on_event`].
     pub fn seal_events(&mut self) -> Result<Option<Sealed>, ChunkError> {
-        if self.processes.rows() + self.connections.rows() == 0 && self.notes.is_empty() {
+        if self.event_rows() == 0 && self.notes.is_empty() {
             return Ok(None);
         }
         let statement = self.account.state_events((self.from_us, self.boundary_us()));
@@ -244,10 +270,12 @@ impl Aggregator {
         self.identities.refill(LOOKS_PER_WINDOW);
         let cpu = self.cpu_chunk(span, reading)?;
         let syscalls = self.syscalls_chunk(span, reading)?;
+        let blocks = self.block_chunk(span, reading)?;
         let host = self.host_chunk(span)?;
         self.introduce(until_us)?;
         let statement = self.account.state_window((span.from_us, span.until_us), &reading.ledger);
-        let sealed = self.seal([cpu, syscalls, host].into_iter().flatten().collect(), statement, Some(until_us))?;
+        let sealed =
+            self.seal([cpu, syscalls, blocks, host].into_iter().flatten().collect(), statement, Some(until_us))?;
         self.identities.end_window();
         self.from_us = span.until_us;
         Ok(sealed)
@@ -293,9 +321,12 @@ impl Aggregator {
     ) -> Result<Sealed, ChunkError> {
         let processes = std::mem::replace(&mut self.processes, Builder::new(&tables::PROCESSES));
         let connections = std::mem::replace(&mut self.connections, Builder::new(&tables::CONNECTIONS));
+        let security = std::mem::replace(&mut self.security, Builder::new(&tables::SECURITY));
         let mut loss = std::mem::take(&mut self.notes);
         loss.extend(statement.rows);
-        chunks.extend([processes.finish(), connections.finish(), ledger::chunk(&loss)?].into_iter().flatten());
+        let events = [processes.finish(), connections.finish(), security.finish()];
+        chunks.extend(events.into_iter().flatten());
+        chunks.extend(ledger::chunk(&loss)?);
         let batch = v1::Batch { sealed_us: self.clock.wall_us(), chunks, deliveries: statement.deliveries };
         let told_until_us = self.told_until_us.take();
         Ok(Sealed { batch, watched_until_us: watched_until_us.or(told_until_us) })
@@ -322,6 +353,17 @@ impl Aggregator {
             let SyscallReading { process, comm, .. } = seen;
             let known = self.identities.resolve(*process, Some(comm));
             rows::syscall(&mut builder, span, &who(known, *process, comm, None), seen, coverage)?;
+        }
+        Ok(builder.finish())
+    }
+
+    fn block_chunk(&mut self, span: Span, reading: &Reading) -> Result<Option<v1::Chunk>, ChunkError> {
+        let coverage = coverage(&reading.ledger, "block");
+        let mut builder = Builder::new(&tables::BLOCK_IO);
+        for seen in &reading.blocks {
+            let known = self.identities.resolve(seen.process, None);
+            let who = who(known, seen.process, &[0; 16], None);
+            block::row(&mut builder, span, &who, self.devices.name(seen.major, seen.minor), seen, coverage)?;
         }
         Ok(builder.finish())
     }

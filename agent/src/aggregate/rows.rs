@@ -44,7 +44,7 @@ impl<'a> Who<'a> {
         Self { key, comm: text(comm), exe: None, uid, cgroup: None, attribution }
     }
 
-    fn write(&self, row: &mut Builder) {
+    pub(super) fn write(&self, row: &mut Builder) {
         let workload = self.cgroup.map(|cgroup| &cgroup.workload);
         row.count("pid", u64::from(self.key.pid))
             .count("start_ns", self.key.start_ns)
@@ -74,7 +74,7 @@ pub struct Family {
     pub ancestors: Vec<String>,
 }
 
-fn window(row: &mut Builder, span: Span) {
+pub(super) fn window(row: &mut Builder, span: Span) {
     row.int("time", span.from_us).float("window_s", span.length_s);
 }
 
@@ -301,11 +301,11 @@ fn flag_names(flags: u32) -> Vec<&'static str> {
 }
 
 /// Shortest and longest of a distribution, if there is anything in it.
-fn ends(latency: &Latency) -> Option<(i64, i64)> {
+pub(super) fn ends(latency: &Latency) -> Option<(i64, i64)> {
     (!latency.is_empty()).then(|| (signed(latency.min_ns), signed(latency.max_ns)))
 }
 
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

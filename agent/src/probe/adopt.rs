@@ -8,7 +8,7 @@ use std::{
 use super::{
     attach,
     error::ProbeError,
-    kernel::{GROUPS, PROGRAMS},
+    kernel::{GROUPS, OPTIONAL, PROGRAMS},
     log::ProbeLog,
     options::{LogLevel, ProbeOptions},
     pin::Pins,
@@ -68,7 +68,9 @@ impl Probes {
             tracing::warn!("the pinned probes write no messages; `skep-agent detach` first for probes that do");
         }
         let stands = |hook: &str| standing.programs.iter().any(|program| program.hook == hook);
-        let whole = |bit: u32| PROGRAMS.iter().filter(|program| program.needed_by & bit != 0).all(|p| stands(p.hook));
+        let whole = |bit: u32| {
+            PROGRAMS.iter().filter(|program| program.needed_by & bit != 0).all(|p| p.hook == OPTIONAL || stands(p.hook))
+        };
         let able = GROUPS.iter().map(|(bit, ..)| *bit).filter(|bit| whole(*bit)).sum();
         attach::report_groups(able, report);
         let mut probes = Self::over(options, standing, (able, ProbeLog::none()))?;
@@ -149,7 +151,11 @@ impl Probes {
     /// Every map there is.
     fn maps(&self) -> Vec<(&str, BorrowedFd<'_>)> {
         let mut maps = vec![("CPUS", self.cpus.map()), ("EVENTS", self.ring.map())];
-        maps.extend(self.sides.iter().flat_map(|side| [side.calls.map(), side.waits.map(), side.usage.map()]));
+        maps.extend(
+            self.sides
+                .iter()
+                .flat_map(|side| [side.calls.map(), side.waits.map(), side.usage.map(), side.blocks.map()]),
+        );
         maps.extend(self.standing.maps.iter().map(|(name, map)| (name.as_str(), map.fd().as_fd())));
         maps
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use skep_common::{
-    aggregate::{CellKey, Count, Usage, UsageKey, Wait},
+    aggregate::{Amount, BlockKey, CellKey, Count, Usage, UsageKey, Wait},
     ledger::{Counters, column, price, probe},
     offset::need,
     state::Price,
@@ -49,6 +49,8 @@ const LEDGER_GROUPS: [u32; probe::LEN] = [
     need::PROCESS,
     need::PROCESS,
     need::CGROUP,
+    need::SECURITY,
+    need::BLOCK,
 ];
 
 /// The probes, attached. Dropping this detaches them unless they are pinned.
@@ -87,6 +89,7 @@ pub(super) struct Side {
     pub(super) calls: Table<CellKey, Count>,
     pub(super) waits: Table<CellKey, Wait>,
     pub(super) usage: Table<UsageKey, Usage>,
+    pub(super) blocks: Table<BlockKey, Amount>,
 }
 
 impl fmt::Debug for Probes {
@@ -119,6 +122,7 @@ impl Probes {
         // Before anything runs there must be an epoch. The mapping is dropped again: the probes make their own.
         let cpus = Cpus::new(unattached.standing.take("CPUS")?, attach::cpus())?;
         cpus.name(incarnation());
+        cpus.own(std::process::id());
         cpus.announce(1, sys::boot_ns());
         unattached.standing.maps.push(("CPUS".to_owned(), cpus.into_map()));
         let standing = unattached.attach(report)?;
@@ -139,9 +143,10 @@ impl Probes {
         let cpus = Cpus::new(standing.take("CPUS")?, attach::cpus())?;
         let ring = RingBuffer::new(standing.take("EVENTS")?, options.ring_bytes)?;
         let sides = [
-            Side::take(&mut standing, "CALLS_EVEN", "WAITS_EVEN", "USAGE_EVEN")?,
-            Side::take(&mut standing, "CALLS_ODD", "WAITS_ODD", "USAGE_ODD")?,
+            Side::take(&mut standing, "CALLS_EVEN", "WAITS_EVEN", "USAGE_EVEN", "BLOCK_EVEN")?,
+            Side::take(&mut standing, "CALLS_ODD", "WAITS_ODD", "USAGE_ODD", "BLOCK_ODD")?,
         ];
+        cpus.own(std::process::id());
         let (epoch, from_ns) = cpus.epoch();
         Ok(Self {
             standing,
@@ -292,22 +297,23 @@ impl Probes {
 
     /// Memory the kernel holds for the maps, in bytes, by its own account.
     pub fn map_bytes(&self) -> u64 {
-        let side = |side: &Side| side.calls.bytes() + side.waits.bytes() + side.usage.bytes();
+        let side = |side: &Side| side.calls.bytes() + side.waits.bytes() + side.usage.bytes() + side.blocks.bytes();
         self.sides.iter().map(side).sum::<u64>() + self.cpus.bytes() + self.ring.map_bytes() + self.standing.map_bytes()
     }
 
     /// Reads an epoch that is closed and quiet.
     fn read(&mut self, closed: u64, span: Span, events: &mut dyn FnMut(Event, u64)) -> Result<Reading, ProbeError> {
         self.drain_all(events);
-        let (merge, counters) = self.merge((closed & 1) as usize, span)?;
+        let (mut merge, counters) = self.merge((closed & 1) as usize, span)?;
         let ledger = self.close_ledger(closed, &counters, &merge);
         self.cpus.note(closed, &self.standing.misses());
         self.unsafe_epoch = Some(closed);
         if self.pins.is_none() {
             self.clear(closed)?;
         }
+        let blocks = std::mem::take(&mut merge.requests).into_rows();
         let (cpu, syscalls) = merge.into_rows();
-        Ok(Reading { from_ns: span.from_ns, until_ns: span.until_ns, cpu, syscalls, ledger })
+        Ok(Reading { from_ns: span.from_ns, until_ns: span.until_ns, cpu, syscalls, blocks, ledger })
     }
 
     /// Empties the side of a closed epoch.
@@ -318,6 +324,7 @@ impl Probes {
         side.calls.clear()?;
         side.waits.clear()?;
         side.usage.clear()?;
+        side.blocks.clear()?;
         self.cpus.clear(quiet);
         self.unsafe_epoch = None;
         Ok(())
@@ -346,6 +353,7 @@ impl Probes {
         })?;
         side.waits.read(|key, wait| merge.add_wait(key.cpu, key.word, key.start_ns, &wait))?;
         side.calls.read(|key, count| merge.add_call(key.cpu, key.word, key.start_ns, &count))?;
+        side.blocks.read(|key, seen| merge.requests.add(&key, &seen))?;
         if self.able & need::CPU & !self.off != 0 {
             for cpu in 0..self.cpus.count() {
                 let (running, tail) = self.cpus.running(cpu);
@@ -415,11 +423,13 @@ impl Side {
         calls: &'static str,
         waits: &'static str,
         usage: &'static str,
+        blocks: &'static str,
     ) -> Result<Self, ProbeError> {
         Ok(Self {
             calls: Table::new(calls, standing.take(calls)?),
             waits: Table::new(waits, standing.take(waits)?),
             usage: Table::new(usage, standing.take(usage)?),
+            blocks: Table::new(blocks, standing.take(blocks)?),
         })
     }
 }
@@ -428,7 +438,8 @@ impl Side {
 fn domain_groups(domain: &str) -> u32 {
     match domain {
         "cpu" => need::CPU,
-        "syscall" => need::SYSCALL,
+        // What deserves a look stands on the same programs: left alone it would cost as much.
+        "syscall" => need::SYSCALL | need::SECURITY,
         "tcp" => need::TCP,
         _ => 0,
     }

@@ -112,6 +112,8 @@ fn probe_of(hook: &str) -> Option<usize> {
         "sched_switch" => probe::CPU,
         "sys_exit" => probe::SYSCALL,
         "inet_sock_set_state" => probe::TCP,
+        "mark_victim" | "module_load" => probe::SECURITY,
+        "block_rq_complete" => probe::BLOCK,
         "sched_process_fork" => probe::FORK,
         "sched_process_exec" => probe::EXEC,
         "sched_process_exit" => probe::EXIT,

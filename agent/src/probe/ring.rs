@@ -7,8 +7,8 @@ use std::{
 
 use skep_common::{
     event::{
-        CgroupRecord, ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, NO_ID, SubjectRecord,
-        cgroup, connection, direction, kind,
+        CgroupRecord, ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, NO_ID, SecurityRecord,
+        SubjectRecord, cgroup, connection, direction, kind, security,
     },
     exec_flag,
     ledger::probe,
@@ -16,7 +16,8 @@ use skep_common::{
 };
 
 use super::reading::{
-    CgroupChange, CgroupEvent, Connection, ConnectionEvent, Direction, Event, Exec, Exit, Fork, ProcessKey, Subject,
+    CgroupChange, CgroupEvent, Connection, ConnectionEvent, Direction, Event, Exec, Exit, Fork, ProcessKey, Security,
+    SecurityEvent, Subject,
 };
 
 const AF_INET: u16 = 2;
@@ -40,6 +41,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
         kind::FORK => (Event::Fork(fork(bytes)?), probe::FORK),
         kind::EXEC => (Event::Exec(Box::new(exec(bytes)?)), probe::EXEC),
         kind::EXIT => (Event::Exit(exit(bytes)?), probe::EXIT),
+        kind::SECURITY => (Event::Security(Box::new(security(bytes)?)), probe::SECURITY),
         kind::CONNECTION => (Event::Connection(connection(bytes)?), probe::TCP),
         kind::CGROUP => (Event::Cgroup(cgroup_event(bytes)?), probe::CGROUP),
         _ => return None,
@@ -120,6 +122,29 @@ fn path(names: &[u8], truncated: bool) -> Vec<u8> {
         path.extend_from_slice(name);
     }
     path
+}
+
+fn security(bytes: &[u8]) -> Option<Security> {
+    let record: SecurityRecord = plain::read(bytes)?;
+    let text = until_zero(&record.text).to_vec();
+    let [first, second, ..] = record.values;
+    let pair = |value: u64| ((value >> 32) as u32, value as u32);
+    let [uid, euid, gid, egid, before, after] = record.values;
+    let event = match record.event {
+        security::OOM_KILL => SecurityEvent::OomKill { wanted_by: record.target, comm: text },
+        security::MODULE_LOAD => SecurityEvent::ModuleLoad { name: text, taints: first },
+        security::CREDENTIALS => SecurityEvent::Credentials {
+            nr: record.target,
+            ids: [pair(uid), pair(euid), pair(gid), pair(egid)],
+            capabilities: (before, after),
+        },
+        security::PTRACE => SecurityEvent::Ptrace { target: record.target, request: first },
+        security::BPF => SecurityEvent::Bpf { command: first, kind: second, name: text },
+        security::IO_URING_SETUP => SecurityEvent::IoUringSetup { entries: first, flags: second },
+        _ => return None,
+    };
+    let is_call = !matches!(record.event, security::OOM_KILL | security::MODULE_LOAD);
+    Some(Security { subject: subject(record.header, &record.subject), event, result: is_call.then_some(record.result) })
 }
 
 fn connection(bytes: &[u8]) -> Option<Connection> {

@@ -101,6 +101,7 @@ impl Source for Script {
         let slices = std::mem::take(&mut stage.slices);
         let lost = if lost == 0 { Vec::new() } else { vec![("ring_full", lost)] };
         Ok(Reading {
+            blocks: Vec::new(),
             from_ns,
             until_ns: self.from_ns,
             cpu: vec![idle(slices)],

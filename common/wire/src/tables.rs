@@ -258,6 +258,58 @@ pub const PROCESSES: Table = Table {
     sort: &["node", "time"],
 };
 
+/// What deserves a look.
+pub const SECURITY: Table = Table {
+    name: "security",
+    doc: "what deserves a look whatever it is for: a row for each OOM kill, module, credential change, ptrace, bpf, io_uring",
+    groups: &[
+        MOMENT,
+        &[column("event", Text, "oom_kill, module_load, credentials, ptrace, bpf or io_uring_setup")],
+        IDENTITY,
+        &[
+            column("parent_pid", Int, "parent when it happened; 0 when unknown"),
+            maybe("target_pid", Int, "ptrace: whom, as the caller calls it in its own pid namespace"),
+            maybe("result", Int, "what the system call returned, a negative number is an error; null for other events"),
+            column(
+                "detail",
+                TextList,
+                "name=value: oom_kill wanted_by_pid, wanted_by (the row is the victim's); module_load name, taints; \
+                 credentials syscall, uid, euid, gid, egid as before->after, gained, dropped; ptrace request; bpf \
+                 command, type, name (the agent's own are left out); io_uring_setup entries, flags",
+            ),
+        ],
+    ],
+    sort: &["node", "time"],
+};
+
+/// Block devices.
+pub const BLOCK_IO: Table = Table {
+    name: "block_io",
+    doc: "requests to block devices, a row for each process that handed them over, device, operation and window: who asked, \
+          but a worker of the kernel for what was written to the page cache or had to wait for a busy device",
+    groups: &[
+        WINDOW,
+        IDENTITY,
+        &[
+            column("device", Text, "disk, as in /sys/block"),
+            column("device_number", Text, "MAJOR:MINOR of the disk"),
+            column("operation", Text, "read, write, flush, discard or other"),
+            column("count", Int, "requests that were done in the window"),
+            column("errors", Int, "of count, how many with an error"),
+            column("bytes", Int, "what these requests were to move"),
+            column("latency_sum_ns", Int, "time from the moment the device got the request until it was done"),
+            maybe("latency_min_ns", Int, "shortest"),
+            maybe("latency_max_ns", Int, "longest"),
+            column("latency", Histogram, "distribution of that time"),
+            maybe("size_min_bytes", Int, "smallest request"),
+            maybe("size_max_bytes", Int, "largest request"),
+            column("size", Histogram, "distribution of the sizes; value_ns holds bytes"),
+        ],
+        COVERAGE,
+    ],
+    sort: &["node", "workload", "pid", "start_ns", "device", "operation", "time"],
+};
+
 /// Host gauges.
 pub const HOST: Table = Table {
     name: "host",
@@ -280,7 +332,11 @@ pub const LOSS: Table = Table {
     groups: &[&[
         column("time", Time, "start of the span the row speaks of"),
         column("until", Time, "end of that span"),
-        column("probe", Text, "cpu, run_queue, off_cpu, syscall, tcp, fork, exec, exit, or agent for the whole of it"),
+        column(
+            "probe",
+            Text,
+            "cpu, run_queue, off_cpu, syscall, tcp, fork, exec, exit, security, block, or agent for the whole of it",
+        ),
         maybe("cpu", Int, "CPU the row counts; null for what is not counted by CPU"),
         column("reason", Text, "none for what was delivered, else why it was lost"),
         maybe("attempted", Int, "observations the kernel offered; null when nobody was there to count"),
@@ -404,8 +460,21 @@ pub const AUDIT: Table = Table {
 };
 
 /// All tables, in the order people read them.
-pub const TABLES: &[&Table] =
-    &[&CPU, &SYSCALLS, &CONNECTIONS, &PROCESSES, &HOST, &LOSS, &CANARIES, &SCORES, &FINDINGS, &ACTIONS, &AUDIT];
+pub const TABLES: &[&Table] = &[
+    &CPU,
+    &SYSCALLS,
+    &CONNECTIONS,
+    &PROCESSES,
+    &SECURITY,
+    &BLOCK_IO,
+    &HOST,
+    &LOSS,
+    &CANARIES,
+    &SCORES,
+    &FINDINGS,
+    &ACTIONS,
+    &AUDIT,
+];
 
 #[cfg(test)]
 mod tests {

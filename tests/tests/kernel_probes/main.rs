@@ -3,6 +3,8 @@
 //! Every test loads its own probes and does something known in processes of its own; one runs at a time.
 
 #[cfg(test)]
+mod block;
+#[cfg(test)]
 mod cgroup;
 #[cfg(test)]
 mod cpu;
@@ -15,6 +17,8 @@ mod pin;
 mod privilege;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod security;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

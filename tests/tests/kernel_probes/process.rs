@@ -196,7 +196,10 @@ fn pipes_as_standard_streams_are_told_apart() {
     watch.until_ended(&mut from);
     watch.until_ended(&mut to);
     let of = |pid| watch.execs(pid)[0];
-    assert_eq!((of(from.id()).flags & flag::STDOUT_PIPE, of(from.id()).stream_inodes[1]), (flag::STDOUT_PIPE, Some(inode)));
+    assert_eq!(
+        (of(from.id()).flags & flag::STDOUT_PIPE, of(from.id()).stream_inodes[1]),
+        (flag::STDOUT_PIPE, Some(inode))
+    );
     assert_eq!((of(to.id()).flags & flag::STDIN_PIPE, of(to.id()).stream_inodes[0]), (flag::STDIN_PIPE, Some(inode)));
     assert_eq!(of(to.id()).stream_inodes[1], None);
 }
@@ -268,7 +271,7 @@ fn a_process_that_renames_itself_keeps_its_identity() {
     watch.until_ended(&mut child);
     let exits = watch.exits(pid);
     assert_eq!(exits.len(), 1);
-    assert_eq!(&exits[0].subject.comm[..12], b"\x1b[2J\xff\n evil");
+    assert_eq!(&exits[0].subject.comm[..12], b"\x1b[2J\xff\n evil\0");
     assert_eq!(exits[0].subject.process, watch.execs(pid)[0].subject.process);
     watch.assert_balanced();
 }
@@ -279,8 +282,12 @@ fn sockets_as_standard_streams_are_seen() {
     let stream = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
     let (pair, _other) = std::os::unix::net::UnixStream::pair().expect("made");
     let mut watch = Watch::start(&ProbeOptions::default());
-    let mut child =
-        Command::new("/bin/true").stdin(OwnedFd::from(stream)).stdout(OwnedFd::from(pair)).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut child = Command::new("/bin/true")
+        .stdin(OwnedFd::from(stream))
+        .stdout(OwnedFd::from(pair))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
     let pid = child.id();
     watch.until_ended(&mut child);
     let exec = watch.execs(pid)[0];

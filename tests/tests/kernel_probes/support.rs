@@ -8,7 +8,7 @@ use std::{
 
 use skep_agent::probe::{
     Event, ProbeOptions, Probes, ProgramCost, Reading,
-    reading::{Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, SyscallReading},
+    reading::{BlockReading, Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, Security, SyscallReading},
     syscall_name,
 };
 
@@ -129,6 +129,21 @@ impl Watch {
             _ => None,
         });
         matching.collect()
+    }
+
+    /// What a process did that deserves a look.
+    pub(crate) fn security(&self, pid: u32) -> Vec<&Security> {
+        let matching = self.events.iter().filter_map(|event| match event {
+            Event::Security(seen) if seen.subject.process.pid == pid => Some(&**seen),
+            _ => None,
+        });
+        matching.collect()
+    }
+
+    /// Every row of a process's requests to block devices.
+    pub(crate) fn blocks(&self, pid: u32, operation: &'static str) -> impl Iterator<Item = &BlockReading> {
+        let rows = self.readings.iter().flat_map(|reading| &reading.blocks);
+        rows.filter(move |row| row.process.pid == pid && row.operation == operation)
     }
 
     /// Connection events that match.

@@ -69,6 +69,7 @@ fn reading(from_s: u64, until_s: u64, ledger: Vec<ProbeLedger>) -> Reading {
     let process = ProcessKey { pid: 42, start_ns: 5 };
     let comm = *b"worker\0\0\0\0\0\0\0\0\0\0";
     Reading {
+        blocks: Vec::new(),
         from_ns: from_s * S_NS,
         until_ns: until_s * S_NS,
         cpu: vec![CpuReading {
