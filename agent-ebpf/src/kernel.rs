@@ -78,8 +78,7 @@ pub fn fetch_at<T: Zero>(base: Address, offset: u64) -> T {
     unsafe { aya_ebpf::helpers::bpf_probe_read_kernel(source) }.unwrap_or(T::ZERO)
 }
 
-/// The same value, of which the verifier knows nothing any more: it went through `cell`, which is in a map. Ways through
-/// a program that differ in it alone are one way to the verifier from here on, and it need not follow each to the end.
+/// The same value, of which the verifier knows nothing any more: it went through `cell`, which is in a map.
 #[inline(always)]
 pub fn forget(cell: *mut u64, value: u64) -> u64 {
     // SAFETY: the caller's cell is in a map value that only this program uses on this CPU.

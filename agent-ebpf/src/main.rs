@@ -5,7 +5,9 @@
 //! * [`probe::tcp`]: `inet_sock_set_state`: connections.
 //! * [`probe::mishap`]: `tcp_retransmit_skb`, `tcp_send_reset`, `tcp_receive_reset`: what goes wrong with them.
 //! * [`probe::socket`]: `sock_send_length`, `sock_recv_length`: what processes send and receive.
-//! * [`probe::process`]: `sched_process_fork`, `_exec`, `_exit`.
+//! * [`probe::block`]: `block_rq_issue`, `block_rq_complete`: requests to block devices.
+//! * [`probe::security`]: `mark_victim`, `module_load`, and calls that deserve a look.
+//! * [`probe::process`], [`probe::exec`]: `sched_process_fork`, `_exec`, `_exit`.
 //! * [`probe::cgroup`]: `cgroup_mkdir`, `cgroup_rmdir`, `cgroup_attach_task`: names of workloads.
 //!
 //! Measurements are counted in what each CPU keeps for itself ([`here`]): caches of lines, and maps behind them for what
@@ -34,6 +36,7 @@ mod line;
 mod path;
 mod price;
 mod ring;
+mod scratch;
 mod subject;
 mod thread;
 mod traffic;

@@ -2,13 +2,19 @@
 //!
 //! The kernel keeps a path as a chain of names from the last to the first. The walk copies them in that order, each
 //! with its zero byte; user space turns them round.
+//!
+//! A turn of the walk is a function the verifier checks once, by itself: what it works on is in [`crate::scratch`], and
+//! it takes and gives numbers only. Inlined, verifiers before 6.3 follow every turn of every walk anew.
 
-use core::ptr::{read_volatile, write_volatile};
+use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use skep_common::limit;
 
-use crate::kernel::{self, Address};
+use crate::{
+    kernel::Address,
+    scratch::{self, TEXT_BYTES},
+};
 
 /// A place in the tree: a mount and a name on it.
 #[derive(Clone, Copy)]
@@ -28,97 +34,95 @@ pub struct Walked {
     pub truncated: bool,
 }
 
-/// Where a walk is. Kept in a map, so that the verifier takes what is read back for unknown: every turn of the loop then
-/// looks to it like the one before, and it need not follow each way through all of them.
+/// Where a walk is.
 #[repr(C)]
 pub struct Cursor {
     mount: u64,
     name: u64,
+    root_mount: u64,
+    root_name: u64,
+    /// First free byte.
     end: u64,
-    /// For [`kernel::forget`].
-    pub cell: u64,
+    /// Last byte at which a name may begin.
+    stop: u64,
 }
 
-/// How a turn of the loop ended.
-enum Turn {
-    Onward,
-    Done,
-    Cut,
+/// How a turn ended.
+mod turn {
+    pub const ONWARD: u64 = 0;
+    pub const DONE: u64 = 1;
+    pub const CUT: u64 = 2;
 }
 
-/// Copies the names from `place` up to `root` into `text`, from byte `begin` on.
-///
-/// `text` has room for [`limit::NAME_BYTES`] beyond `last`, the last byte at which a name may begin.
+/// Copies the names from `place` up to `root` into the scratch text, from byte `begin` on.
 #[inline(always)]
-pub fn walk(cursor: *mut Cursor, text: *mut u8, begin: u64, last: u64, place: Place, root: Place) -> Walked {
-    let stop = begin + (limit::PATH_BYTES - limit::NAME_BYTES) as u64;
-    // SAFETY: the cursor is in a map value of this CPU, which only this program uses.
-    let cell = unsafe { &raw mut (*cursor).cell };
-    let stop = kernel::forget(cell, if stop < last { stop } else { last });
-    // SAFETY: the cursor is in a map value of this CPU, which only this program uses.
+pub fn walk(cursor: *mut Cursor, begin: u64, place: Place, root: Place) -> Walked {
+    // SAFETY: the cursor is in the scratch of this CPU, which only its program uses.
     unsafe {
-        write_volatile(&raw mut (*cursor).mount, place.mount as u64);
-        write_volatile(&raw mut (*cursor).name, place.name as u64);
-        write_volatile(&raw mut (*cursor).end, begin);
+        cursor.write(Cursor {
+            mount: place.mount as u64,
+            name: place.name as u64,
+            root_mount: root.mount as u64,
+            root_name: root.name as u64,
+            end: begin,
+            stop: begin + (limit::PATH_BYTES - limit::NAME_BYTES) as u64,
+        });
     }
     let mut truncated = true;
     for _ in 0..limit::PATH_DEPTH {
-        match turn(cursor, text, stop, last, root) {
-            Turn::Onward => {}
-            Turn::Done => {
-                truncated = false;
-                break;
-            }
-            Turn::Cut => break,
+        let ended = path_turn();
+        if ended != turn::ONWARD {
+            truncated = ended != turn::DONE;
+            break;
         }
     }
-    // SAFETY: as above.
+    // SAFETY: as above; volatile because the turns wrote it.
     Walked { end: unsafe { read_volatile(&raw const (*cursor).end) }, truncated }
 }
 
-#[inline(always)]
-fn turn(cursor: *mut Cursor, text: *mut u8, stop: u64, last: u64, root: Place) -> Turn {
+/// One turn of the walk in the scratch of this CPU: copies a name, or steps off the top of a mount. Says how it ended.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn path_turn() -> u64 {
+    let Some(scratch) = scratch::here() else { return turn::CUT };
+    // SAFETY: the map gave the pointer.
+    let (cursor, text) = unsafe { (&raw mut (*scratch).cursor, (&raw mut (*scratch).text).cast::<u8>()) };
     // SAFETY: as in `walk`.
-    let (mount, name, end) = unsafe {
-        (
-            read_volatile(&raw const (*cursor).mount) as Address,
-            read_volatile(&raw const (*cursor).name) as Address,
-            read_volatile(&raw const (*cursor).end),
-        )
-    };
-    if name.is_null() || (name == root.name && mount == root.mount) {
-        return Turn::Done;
+    let Cursor { mount, name, root_mount, root_name, end, stop } = unsafe { cursor.read() };
+    let (mount, name) = (mount as Address, name as Address);
+    if name.is_null() || (name as u64 == root_name && mount as u64 == root_mount) {
+        return turn::DONE;
     }
     if name == fetch!(mount, vfs_root as Address) {
         // The top of a mount: go on below, where it is mounted.
         let holder = mount.wrapping_sub(offset!(mount_vfs) as usize);
         let parent = fetch!(holder, mount_parent as Address);
         if parent == holder || parent.is_null() {
-            return Turn::Done;
+            return turn::DONE;
         }
         // SAFETY: as in `walk`.
         unsafe {
-            write_volatile(&raw mut (*cursor).name, fetch!(holder, mount_point as u64));
-            write_volatile(&raw mut (*cursor).mount, parent.wrapping_add(offset!(mount_vfs) as usize) as u64);
+            (*cursor).name = fetch!(holder, mount_point as u64);
+            (*cursor).mount = parent.wrapping_add(offset!(mount_vfs) as usize) as u64;
         }
-        return Turn::Onward;
+        return turn::ONWARD;
     }
-    if end > stop || end > last {
-        return Turn::Cut;
+    if end > stop || end > TEXT_BYTES as u64 {
+        return turn::CUT;
     }
     let source = fetch!(name, dentry_name as Address);
-    // SAFETY: `end` is at most `last`, behind which there is room for a name; the helper checks the source.
+    // SAFETY: behind `TEXT_BYTES` there is room for a name; the helper checks the source.
     let copied =
         unsafe { bpf_probe_read_kernel_str(text.add(end as usize).cast(), limit::NAME_BYTES as u32, source.cast()) };
     if copied <= 0 {
-        return Turn::Cut;
+        return turn::CUT;
     }
     let above = fetch!(name, dentry_parent as Address);
     // SAFETY: as in `walk`.
     unsafe {
-        write_volatile(&raw mut (*cursor).end, end + copied as u64);
-        write_volatile(&raw mut (*cursor).name, above as u64);
+        (*cursor).end = end + copied as u64;
+        (*cursor).name = above as u64;
     }
     // A name that is its own parent and on top of no mount: a memfd, a pipe.
-    if above == name { Turn::Done } else { Turn::Onward }
+    if above == name { turn::DONE } else { turn::ONWARD }
 }

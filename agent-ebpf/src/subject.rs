@@ -31,6 +31,17 @@ pub fn comm_words(task: Address) -> [u64; 2] {
     [kernel::load_at(leader, offset), kernel::load_at(leader, offset + 8)]
 }
 
+/// Effective capabilities of `task`; none when this kernel does not tell.
+#[inline(always)]
+pub fn capabilities(task: Address) -> u64 {
+    if !has!(cred_capabilities) {
+        return 0;
+    }
+    let cred = load!(task, task_cred as Address);
+    // Older kernels keep two words of 32 bits; fetched, because a load across both is refused.
+    fetch!(cred, cred_capabilities as u64)
+}
+
 /// Writes what is known of `task` into `subject`.
 #[inline(always)]
 pub fn describe(subject: *mut SubjectRecord, task: Address, at_ns: u64) {

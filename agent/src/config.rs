@@ -223,6 +223,8 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         ("socket", &mut probes.socket),
         ("process", &mut probes.process),
         ("cgroup", &mut probes.cgroup),
+        ("security", &mut probes.security),
+        ("block", &mut probes.block),
     ] {
         *wanted = section.truth(key).unwrap_or(*wanted);
     }
@@ -232,6 +234,8 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
         ("usage_entries", &mut probes.usage_entries),
         ("traffic_entries", &mut probes.traffic_entries),
         ("crowded_entries", &mut probes.crowded_entries),
+        ("block_entries", &mut probes.block_entries),
+        ("request_entries", &mut probes.request_entries),
         ("connection_entries", &mut probes.connection_entries),
     ] {
         if let Some(value) = section.integer(key, 64..=16_777_216) {

@@ -131,6 +131,66 @@ pub struct Count {
 
 const _: () = assert!(size_of::<Count>() == 48);
 
+/// Requests to block devices, as series of a [`Cell`].
+pub mod block {
+    /// Read.
+    pub const READ: u32 = 0;
+    /// Write.
+    pub const WRITE: u32 = 1;
+    /// Flush of the device's own cache.
+    pub const FLUSH: u32 = 2;
+    /// Discard.
+    pub const DISCARD: u32 = 3;
+    /// Anything else.
+    pub const OTHER: u32 = 4;
+    /// Names, by number.
+    pub const NAMES: [&str; 5] = ["read", "write", "flush", "discard", "other"];
+    /// Low bits of a device that are its minor number; the others are its major number.
+    pub const MINOR_BITS: u32 = 20;
+
+    /// Series of an operation's latencies.
+    pub const fn latency_series(operation: u32) -> u16 {
+        (operation << 1) as u16
+    }
+
+    /// Series of an operation's sizes.
+    pub const fn size_series(operation: u32) -> u16 {
+        (operation << 1 | 1) as u16
+    }
+}
+
+/// Key of the maps `BLOCK_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct BlockKey {
+    /// A packed [`Cell`] whose series is one of [`block`] and whose class is 1 for requests that failed.
+    pub word: u64,
+    /// As in [`Line`].
+    pub start_ns: u64,
+    /// CPU.
+    pub cpu: u32,
+    /// Major and minor number, see [`block::MINOR_BITS`].
+    pub device: u32,
+}
+
+const _: () = assert!(size_of::<BlockKey>() == 24 && offset_of!(BlockKey, device) == 20);
+
+/// Value of the maps `BLOCK_*`: nanoseconds or bytes, as the series says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Amount {
+    /// Requests.
+    pub count: u64,
+    /// Sum.
+    pub sum: u64,
+    /// Least.
+    pub min: u64,
+    /// Most.
+    pub max: u64,
+}
+
+const _: () = assert!(size_of::<Amount>() == 32);
+
 /// Key of the maps `CALLS_*` and `WAITS_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]

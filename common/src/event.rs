@@ -10,6 +10,8 @@ pub mod kind {
     pub const EXEC: u16 = 2;
     /// [`super::ExitRecord`].
     pub const EXIT: u16 = 3;
+    /// [`super::SecurityRecord`].
+    pub const SECURITY: u16 = 4;
 
     /// [`super::ConnectionRecord`].
     pub const CONNECTION: u16 = 10;
@@ -70,9 +72,14 @@ pub struct ForkRecord {
     pub header: Header,
     /// The child.
     pub subject: SubjectRecord,
+    /// Its effective capabilities: bit n is number n of linux/capability.h.
+    pub capabilities: u64,
 }
 
-const _: () = assert!(size_of::<ForkRecord>() == 80);
+const _: () = assert!(size_of::<ForkRecord>() == 88 && offset_of!(ForkRecord, capabilities) == 80);
+
+/// A user or session that is not set, or that this kernel does not tell.
+pub const NO_ID: u32 = u32::MAX;
 
 /// A process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,21 +107,70 @@ pub struct ExecRecord {
     pub subject: SubjectRecord,
     /// Inode of the executable.
     pub inode: u64,
+    /// Effective capabilities after it, as in [`ForkRecord`].
+    pub capabilities: u64,
+    /// Inodes of descriptors 0, 1 and 2 where they are sockets or pipes, else 0.
+    pub stream_inodes: [u64; 3],
+    /// Name of the controlling terminal, ends with a zero byte; empty when there is none.
+    pub terminal: [u8; 16],
+    /// User who logged in, or [`NO_ID`].
+    pub login_uid: u32,
+    /// Audit session, or [`NO_ID`].
+    pub session: u32,
     /// Bits of [`crate::exec_flag`].
     pub flags: u32,
     /// First text: arguments, each ended by a zero byte, up to [`crate::limit::ARGV_BYTES`].
     pub argv_len: u32,
     /// Second text: the path given to execve, with its zero byte.
     pub filename_len: u32,
-    /// Third text: names on the way from the executable up to the root, the last first, each ended by a zero byte.
+    /// Third text: the interpreter the script asks for, with its zero byte; none when it is no script.
+    pub interpreter_len: u32,
+    /// Fourth text: names on the way from the executable up to the root, the last first, each ended by a zero byte.
     pub exe_len: u32,
-    /// Fourth text: the same for the working directory.
+    /// Fifth text: the same for the working directory.
     pub cwd_len: u32,
-    /// Zero.
-    pub pad: u32,
 }
 
-const _: () = assert!(size_of::<ExecRecord>() == 112 && offset_of!(ExecRecord, argv_len) == 92);
+const _: () = assert!(size_of::<ExecRecord>() == 168 && offset_of!(ExecRecord, argv_len) == 148);
+
+/// What a [`SecurityRecord`] tells of.
+pub mod security {
+    /// A process was chosen to be killed for want of memory. Target: the process that wanted it, text: its name.
+    pub const OOM_KILL: u32 = 1;
+    /// A module was loaded. Values: its taints; text: its name.
+    pub const MODULE_LOAD: u32 = 2;
+    /// A thread changed its credentials. Target: number of the call; values: uid, euid, gid, egid, each with what it was
+    /// in the high half, then the effective capabilities before and after.
+    pub const CREDENTIALS: u32 = 3;
+    /// Another process was traced or written to. Target: it, as the caller calls it; values: the request.
+    pub const PTRACE: u32 = 4;
+    /// A BPF program, map or link was made. Values: command, type; text: its name.
+    pub const BPF: u32 = 5;
+    /// A ring for asynchronous calls was made. Values: entries, flags.
+    pub const IO_URING_SETUP: u32 = 6;
+}
+
+/// A process did something that deserves a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct SecurityRecord {
+    /// Kind and epoch.
+    pub header: Header,
+    /// Who did it, or was killed.
+    pub subject: SubjectRecord,
+    /// One of [`security`], which also says what the rest means.
+    pub event: u32,
+    /// See [`security`].
+    pub target: u32,
+    /// What the system call returned.
+    pub result: i64,
+    /// See [`security`].
+    pub values: [u64; 6],
+    /// See [`security`]; ends with a zero byte.
+    pub text: [u8; 64],
+}
+
+const _: () = assert!(size_of::<SecurityRecord>() == 208 && offset_of!(SecurityRecord, text) == 144);
 
 /// What happened to a connection.
 pub mod connection {

@@ -12,6 +12,8 @@ pub const SETUID: u32 = 1 << 3;
 pub const SETGID: u32 = 1 << 4;
 /// The exec gave the process more than it had (`AT_SECURE`).
 pub const PRIVILEGE_GAIN: u32 = 1 << 5;
+/// What was given to execve is a script: an interpreter runs in its place.
+pub const SCRIPT: u32 = 1 << 6;
 
 /// Descriptor 0 is a socket; 1 and 2 are the next two bits.
 pub const STDIN_SOCKET: u32 = 1 << 8;
@@ -35,20 +37,31 @@ pub const EXE_TRUNCATED: u32 = 1 << 18;
 /// The working directory is deeper than the bound: its beginning is missing.
 pub const CWD_TRUNCATED: u32 = 1 << 19;
 
+/// Descriptor 0 is a pipe; 1 and 2 are the next two bits.
+pub const STDIN_PIPE: u32 = 1 << 20;
+/// Descriptor 1 is a pipe.
+pub const STDOUT_PIPE: u32 = 1 << 21;
+/// Descriptor 2 is a pipe.
+pub const STDERR_PIPE: u32 = 1 << 22;
+
 /// Names of the bits, for people and tables.
-pub const NAMES: [(u32, &str); 16] = [
+pub const NAMES: [(u32, &str); 20] = [
     (MEMFD, "memfd"),
     (DELETED, "deleted"),
     (TMPFS, "tmpfs"),
     (SETUID, "setuid"),
     (SETGID, "setgid"),
     (PRIVILEGE_GAIN, "privilege_gain"),
+    (SCRIPT, "script"),
     (STDIN_SOCKET, "stdin_socket"),
     (STDOUT_SOCKET, "stdout_socket"),
     (STDERR_SOCKET, "stderr_socket"),
     (STDIN_INET, "stdin_inet"),
     (STDOUT_INET, "stdout_inet"),
     (STDERR_INET, "stderr_inet"),
+    (STDIN_PIPE, "stdin_pipe"),
+    (STDOUT_PIPE, "stdout_pipe"),
+    (STDERR_PIPE, "stderr_pipe"),
     (ARGV_TRUNCATED, "argv_truncated"),
     (ARGV_UNREADABLE, "argv_unreadable"),
     (EXE_TRUNCATED, "exe_truncated"),

@@ -28,8 +28,12 @@ pub mod probe {
     pub const RETRANSMIT: usize = 10;
     /// TCP resets, sent and received.
     pub const RESET: usize = 11;
+    /// What deserves a look.
+    pub const SECURITY: usize = 12;
+    /// Requests to block devices that are done.
+    pub const BLOCK: usize = 13;
     /// How many.
-    pub const LEN: usize = 12;
+    pub const LEN: usize = 14;
 
     /// Row of [`super::Counters`] for connection events that another program than [`TCP`]'s own sends: the one may
     /// interrupt the other, so they must not share counters.
@@ -57,6 +61,8 @@ pub mod probe {
         "socket",
         "retransmit",
         "reset",
+        "security",
+        "block",
     ];
 }
 

@@ -12,9 +12,12 @@
 //! | `MISHAPS_*` | 2 x 8,192 | 96 | 1.6 MB |
 //! | `THREADS` | 32,768 | 64 | 2.1 MB |
 //! | `CROWDED` | 8,192 | 120 | 1.0 MB |
+//! | `CREDENTIALS` | 2,048 | 84 | 0.2 MB |
+//! | `INFLIGHT` | 8,192 | 88 | 0.7 MB |
+//! | `BLOCK_*` | 2 x 16,384 | 104 | 3.4 MB |
 //! | `CONNECTIONS` | 32,768 | 176 | 5.8 MB |
 //! | `EVENTS` | | | 8.4 MB |
-//! | `EXEC_SCRATCH` | one a CPU | 29,064 | 0.1 MB |
+//! | `EXEC_SCRATCH` | one a CPU | 29,416 | 0.1 MB |
 //! | `CGROUP_SCRATCH` | one a CPU | 1,072 | 2 KB |
 //!
 //! `Probes::map_bytes` says what the kernel itself makes of it.
@@ -59,6 +62,15 @@ pub const THREAD_PLACES: u32 = 32_768;
 /// Threads that found their place taken.
 pub const CROWDED_ENTRIES: u32 = 8_192;
 
+/// Threads within a call that may change their credentials.
+pub const CREDENTIAL_ENTRIES: u32 = 2_048;
+
+/// Requests that block devices have at once.
+pub const REQUEST_ENTRIES: u32 = 8_192;
+
+/// Process x device x operation x latency or size bucket x CPU in one epoch.
+pub const BLOCK_ENTRIES: u32 = 16_384;
+
 /// TCP sockets open at once, those that listen included.
 pub const CONNECTION_ENTRIES: u32 = 32_768;
 
@@ -71,6 +83,9 @@ pub const ARGV_BYTES: usize = 16_384;
 
 /// Path given to execve, with its zero byte: the kernel's own bound.
 pub const FILENAME_BYTES: usize = 4_096;
+
+/// Path of the interpreter a script asks for, with its zero byte: the kernel's own bound for scripts.
+pub const INTERPRETER_BYTES: usize = 256;
 
 /// Resolved path of the executable or the working directory.
 pub const PATH_BYTES: usize = 4_096;

@@ -20,10 +20,14 @@ pub mod need {
     pub const CGROUP: u32 = 1 << 4;
     /// Sends and receives.
     pub const SOCKET: u32 = 1 << 5;
+    /// What deserves a look.
+    pub const SECURITY: u32 = 1 << 8;
+    /// Requests to block devices.
+    pub const BLOCK: u32 = 1 << 9;
     /// No probe: what stands on the field is left out when it is missing.
     pub const NOBODY: u32 = 0;
     /// Whoever names a process.
-    pub const ALL: u32 = CPU | SYSCALL | TCP | PROCESS | CGROUP | SOCKET;
+    pub const ALL: u32 = CPU | SYSCALL | TCP | PROCESS | CGROUP | SOCKET | SECURITY | BLOCK;
     /// Whoever remembers something of threads.
     pub const THREADS: u32 = CPU | SYSCALL;
 }
@@ -33,7 +37,8 @@ pub mod need {
 pub struct Field {
     /// Name of the struct.
     pub object: &'static str,
-    /// Members from outermost to innermost, with dots; alternatives for other kernels follow a bar.
+    /// Members from outermost to innermost, with dots; alternatives for other kernels follow a bar; a
+    /// sum is so many words of eight bytes further on.
     pub path: &'static str,
     /// Bits of [`need`].
     pub needed_by: u32,
@@ -76,11 +81,13 @@ offsets! {
     task_leader: "task_struct", "group_leader", need::ALL;
     task_start: "task_struct", "start_boottime|real_start_time", need::ALL;
     task_comm: "task_struct", "comm", need::ALL;
-    task_parent: "task_struct", "real_parent", need::TCP | need::PROCESS;
-    task_cred: "task_struct", "cred", need::TCP | need::PROCESS;
-    cred_uid: "cred", "uid.val", need::TCP | need::PROCESS;
-    cred_gid: "cred", "gid.val", need::TCP | need::PROCESS;
-    cred_euid: "cred", "euid.val", need::TCP | need::PROCESS;
+    task_parent: "task_struct", "real_parent", need::TCP | need::PROCESS | need::SECURITY;
+    task_cred: "task_struct", "cred", need::TCP | need::PROCESS | need::SECURITY;
+    cred_uid: "cred", "uid.val", need::TCP | need::PROCESS | need::SECURITY;
+    cred_gid: "cred", "gid.val", need::TCP | need::PROCESS | need::SECURITY;
+    cred_euid: "cred", "euid.val", need::TCP | need::PROCESS | need::SECURITY;
+    cred_egid: "cred", "egid.val", need::NOBODY;
+    cred_capabilities: "cred", "cap_effective", need::NOBODY;
 
     task_state: "task_struct", "__state|state", need::CPU;
     thread_flags: "task_struct", "thread_info.flags", need::NOBODY;
@@ -93,7 +100,20 @@ offsets! {
     root_hierarchy: "cgroup_root", "hierarchy_id", need::CGROUP;
     node_id: "kernfs_node", "id", need::CGROUP;
 
-    regs_syscall: "pt_regs", "orig_ax|syscallno", need::SYSCALL;
+    regs_syscall: "pt_regs", "orig_ax|syscallno", need::SYSCALL | need::SECURITY;
+
+    regs_first: "pt_regs", "di|orig_x0", need::SECURITY;
+    regs_second: "pt_regs", "si|regs+1", need::SECURITY;
+    module_name: "module", "name", need::NOBODY;
+    module_taints: "module", "taints", need::NOBODY;
+
+    request_flags: "request", "cmd_flags", need::BLOCK;
+    request_bytes: "request", "__data_len", need::BLOCK;
+    request_disk: "request", "rq_disk", need::NOBODY;
+    request_queue: "request", "q", need::BLOCK;
+    queue_disk: "request_queue", "disk", need::NOBODY;
+    disk_major: "gendisk", "major", need::BLOCK;
+    disk_minor: "gendisk", "first_minor", need::BLOCK;
 
     info_queued: "task_struct", "sched_info.last_queued", need::NOBODY;
     info_waited: "task_struct", "sched_info.run_delay", need::NOBODY;
@@ -108,6 +128,13 @@ offsets! {
     bprm_file: "linux_binprm", "file", need::PROCESS;
     bprm_filename: "linux_binprm", "filename", need::PROCESS;
     bprm_secureexec: "linux_binprm", "secureexec", need::NOBODY;
+
+    bprm_interp: "linux_binprm", "interp", need::NOBODY;
+
+    task_login: "task_struct", "loginuid.val", need::NOBODY;
+    task_session: "task_struct", "sessionid", need::NOBODY;
+    signal_tty: "signal_struct", "tty", need::NOBODY;
+    tty_name: "tty_struct", "name", need::NOBODY;
 
     task_signal: "task_struct", "signal", need::PROCESS;
     task_exit_code: "task_struct", "exit_code", need::PROCESS;
@@ -205,6 +232,8 @@ facts! {
     first_use,
     /// `tcp_retransmit_skb` says whether it came to that.
     retransmit_has_error,
+    /// Look at calls that deserve it.
+    security,
     /// `sched_switch` says the state of the task that leaves.
     switch_has_state,
     /// `sched_process_exit` says whether it is the last thread.
@@ -225,6 +254,16 @@ facts! {
     nr_fork,
     /// See `nr_clone`; that of `clone` where there is none.
     nr_vfork,
+    /// Number of `ptrace`.
+    nr_ptrace,
+    /// Number of `bpf`.
+    nr_bpf,
+    /// Number of `io_uring_setup`.
+    nr_io_uring_setup,
+    /// `mark_victim` says the task, else its number.
+    victim_is_task,
+    /// `block_rq_issue` has a queue before its request.
+    issue_has_queue,
     /// Bit of `sk_flags` that says the peer's FIN was taken in.
     sock_done_bit,
     /// Bit of `sk_flags` that says that no process has the socket any more.
@@ -232,3 +271,22 @@ facts! {
     /// One less than the places for threads.
     thread_mask,
 }
+
+/// Which system calls are looked at: a bit a call, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Watched {
+    /// When they begin.
+    pub at_entry: [u64; Self::WORDS],
+    /// When they return.
+    pub at_return: [u64; Self::WORDS],
+}
+
+impl Watched {
+    /// Words of a row of bits: numbers below 512.
+    pub const WORDS: usize = 8;
+    /// None.
+    pub const NONE: Self = Self { at_entry: [0; Self::WORDS], at_return: [0; Self::WORDS] };
+}
+
+const _: () = assert!(core::mem::size_of::<Watched>() == 128);

@@ -25,6 +25,8 @@ plain!(
     aggregate::Wait,
     aggregate::WaitLine,
     aggregate::CellKey,
+    aggregate::BlockKey,
+    aggregate::Amount,
     aggregate::UsageLine,
     aggregate::Usage,
     aggregate::UsageKey,
@@ -44,11 +46,13 @@ plain!(
     event::ForkRecord,
     event::ExitRecord,
     event::ExecRecord,
+    event::SecurityRecord,
     event::ConnectionRecord,
     event::CgroupRecord,
     ledger::Counters,
     offset::Offsets,
     offset::Facts,
+    offset::Watched,
 );
 
 /// The value at the beginning of `bytes`; `None` when there are too few.

@@ -23,8 +23,10 @@ pub struct CpuState {
     pub tail: Tail,
     /// Counts the calls that sampling looked at.
     pub turn: u64,
+    /// Thread group of the agent, whose own BPF calls are not told of. Written by user space.
+    pub owner: u64,
     /// Zero.
-    pub pad: [u64; 7],
+    pub pad: [u64; 6],
     /// Refused runs that user space had accounted when it read the last epoch of each parity, by program; of CPU 0 only.
     /// The programs do not read it.
     pub accounted: [[u64; limit::PROGRAMS]; 2],

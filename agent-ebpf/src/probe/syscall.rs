@@ -13,7 +13,7 @@ use skep_common::{
     state::Thread,
 };
 
-use super::tcp;
+use super::{security, tcp};
 use crate::{
     here::Here,
     hook::Arguments,
@@ -42,6 +42,12 @@ hook!(sys_exit, raw_sys_exit, returned);
 #[inline(always)]
 fn entered(arguments: Arguments) {
     let nr = arguments.number(1);
+    if fact!(security) != 0 {
+        security::entering(nr);
+    }
+    if fact!(syscall) == 0 {
+        return;
+    }
     let task = kernel::current();
     let tid = load!(task, task_pid as u32);
     // When there is no room the call is missed, which the ledger says when it returns.
@@ -95,7 +101,7 @@ fn passed_over(here: Here, shift: u64) -> bool {
 
 /// Whether a call came through the 32-bit interface.
 #[inline(always)]
-fn is_compat(task: Address, nr: u64) -> bool {
+pub fn is_compat(task: Address, nr: u64) -> bool {
     let bit = fact!(compat_bit);
     if bit == 0 {
         return false;
@@ -114,6 +120,9 @@ fn returned(arguments: Arguments) {
     if fact!(accept) != 0 && returned >= 0 && (u64::from(nr) == fact!(nr_accept) || u64::from(nr) == fact!(nr_accept4))
     {
         tcp::accepted(returned as u64);
+    }
+    if fact!(security) != 0 {
+        security::returning(nr, returned, arguments.address(0));
     }
     if fact!(syscall) != 0 {
         account(nr, returned);

@@ -12,7 +12,7 @@ use crate::ledger::LossRow;
 use crate::probe::reading::ProbeLedger;
 
 /// Probes whose observations cross one by one, in batches of events.
-pub const EVENT_PROBES: [&str; 5] = ["fork", "exec", "exit", "tcp", "cgroup"];
+pub const EVENT_PROBES: [&str; 6] = ["fork", "exec", "exit", "tcp", "cgroup", "security"];
 
 /// Reason of events the probes counted as handed out and that never came.
 pub const NEVER_CAME: &str = "not_handed_out";

@@ -7,14 +7,16 @@ use skep_wire::chunk::{Builder, ChunkError};
 use skep_wire::{tables, v1};
 
 use super::account::{Account, Statement, coverage};
+use super::block::{self, Devices};
 use super::gauges::{Gauge, Gauges, OwnState};
 use super::identity::Identities;
 use super::pods::{Pods, Wanted};
 use super::rows::{self, Family, SocketCoverage, Who};
+use super::security;
 use super::window::{Span, Windows};
 use crate::ledger::{self, LossRow};
 use crate::probe::reading::{
-    Connection, CpuReading, Event, Exec, Exit, Fork, ProcessKey, Reading, SocketReading, SyscallReading,
+    Connection, CpuReading, Event, Exec, Exit, Fork, ProcessKey, Reading, Security, SocketReading, SyscallReading,
 };
 
 /// Looks into `/proc` for the events of one drain: some 5 ms at worst.
@@ -46,6 +48,8 @@ pub struct Aggregator {
     gauges: Gauges,
     processes: Builder,
     connections: Builder,
+    security: Builder,
+    devices: Devices,
     /// Start of the window under way, wall clock in microseconds.
     from_us: i64,
     /// Rows of `loss` for the next batch.
@@ -91,6 +95,8 @@ impl Aggregator {
             gauges: Gauges::start(),
             processes: Builder::new(&tables::PROCESSES),
             connections: Builder::new(&tables::CONNECTIONS),
+            security: Builder::new(&tables::SECURITY),
+            devices: Devices::default(),
             from_us,
             notes,
             told_until_us,
@@ -154,7 +160,11 @@ impl Aggregator {
 
     /// Whether so many event rows are waiting that they should be sealed now.
     pub fn is_full(&self) -> bool {
-        self.processes.rows() + self.connections.rows() >= FULL_BATCH_ROWS
+        self.event_rows() >= FULL_BATCH_ROWS
+    }
+
+    fn event_rows(&self) -> usize {
+        self.processes.rows() + self.connections.rows() + self.security.rows()
     }
 
     /// Takes an event in.
@@ -167,6 +177,7 @@ impl Aggregator {
             Event::Exec(exec) => self.on_exec(exec).map(|()| ("exec", exec.subject.cpu)),
             Event::Exit(exit) => self.on_exit(exit).map(|()| ("exit", exit.subject.cpu)),
             Event::Connection(seen) => self.on_connection(seen).map(|()| ("tcp", seen.subject.cpu)),
+            Event::Security(seen) => self.on_security(seen).map(|()| ("security", seen.subject.cpu)),
             Event::Cgroup(cgroup) => {
                 self.identities.on_cgroup(cgroup);
                 Ok(("cgroup", cgroup.cpu))
@@ -179,6 +190,7 @@ impl Aggregator {
     fn on_fork(&mut self, fork: &Fork) -> Result<(), ChunkError> {
         let subject = &fork.subject;
         self.identities.on_fork(subject);
+        self.identities.set_capabilities(subject.process, fork.capabilities);
         let family = self.family(subject.parent);
         let time_us = self.clock.wall_us_at(subject.at_ns);
         let who = who(self.identities.get(subject.process), subject.process, &subject.comm, Some(subject.uid));
@@ -187,11 +199,12 @@ impl Aggregator {
 
     fn on_exec(&mut self, exec: &Exec) -> Result<(), ChunkError> {
         let subject = &exec.subject;
+        let before = self.identities.get(subject.process).and_then(|process| process.capabilities);
         self.identities.on_exec(exec);
         let family = self.family(subject.parent);
         let time_us = self.clock.wall_us_at(subject.at_ns);
         let who = who(self.identities.get(subject.process), subject.process, &subject.comm, Some(subject.uid));
-        rows::exec(&mut self.processes, time_us, &who, &family, exec)
+        rows::exec(&mut self.processes, time_us, &who, &family, exec, before)
     }
 
     fn on_exit(&mut self, exit: &Exit) -> Result<(), ChunkError> {
@@ -201,6 +214,19 @@ impl Aggregator {
         let time_us = self.clock.wall_us_at(subject.at_ns);
         let who = who(self.identities.get(subject.process), subject.process, &subject.comm, Some(subject.uid));
         rows::exit(&mut self.processes, time_us, &who, &family, exit)
+    }
+
+    fn on_security(&mut self, seen: &Security) -> Result<(), ChunkError> {
+        let subject = &seen.subject;
+        let time_us = self.clock.wall_us_at(subject.at_ns);
+        // Where the kernel tells a number only, the newest process of that number is meant.
+        let only_number = subject.process.start_ns == 0;
+        let comm = (!only_number).then_some(&subject.comm);
+        self.identities.resolve(subject.process, comm);
+        let process = self.identities.any_start(subject.process);
+        let key = process.filter(|_| only_number).map_or(subject.process, |process| process.key);
+        let who = who(process, key, &subject.comm, (!only_number).then_some(subject.uid));
+        security::row(&mut self.security, time_us, &who, seen)
     }
 
     fn on_connection(&mut self, seen: &Connection) -> Result<(), ChunkError> {
@@ -230,7 +256,7 @@ impl Aggregator {
     /// # Errors
     /// As [`Aggregator::on_event`].
     pub fn seal_events(&mut self) -> Result<Option<Sealed>, ChunkError> {
-        if self.processes.rows() + self.connections.rows() == 0 && self.notes.is_empty() {
+        if self.event_rows() == 0 && self.notes.is_empty() {
             return Ok(None);
         }
         let statement = self.account.state_events((self.from_us, self.boundary_us()));
@@ -248,10 +274,11 @@ impl Aggregator {
         let cpu = self.cpu_chunk(span, reading)?;
         let syscalls = self.syscalls_chunk(span, reading)?;
         let sockets = self.sockets_chunk(span, reading)?;
+        let blocks = self.block_chunk(span, reading)?;
         let host = self.host_chunk(span)?;
         self.introduce(until_us)?;
         let statement = self.account.state_window((span.from_us, span.until_us), &reading.ledger);
-        let chunks = [cpu, syscalls, sockets, host].into_iter().flatten().collect();
+        let chunks = [cpu, syscalls, sockets, blocks, host].into_iter().flatten().collect();
         let sealed = self.seal(chunks, statement, Some(until_us))?;
         self.identities.end_window();
         self.from_us = span.until_us;
@@ -298,9 +325,12 @@ impl Aggregator {
     ) -> Result<Sealed, ChunkError> {
         let processes = std::mem::replace(&mut self.processes, Builder::new(&tables::PROCESSES));
         let connections = std::mem::replace(&mut self.connections, Builder::new(&tables::CONNECTIONS));
+        let security = std::mem::replace(&mut self.security, Builder::new(&tables::SECURITY));
         let mut loss = std::mem::take(&mut self.notes);
         loss.extend(statement.rows);
-        chunks.extend([processes.finish(), connections.finish(), ledger::chunk(&loss)?].into_iter().flatten());
+        let events = [processes.finish(), connections.finish(), security.finish()];
+        chunks.extend(events.into_iter().flatten());
+        chunks.extend(ledger::chunk(&loss)?);
         let batch = v1::Batch { sealed_us: self.clock.wall_us(), chunks, deliveries: statement.deliveries };
         let told_until_us = self.told_until_us.take();
         Ok(Sealed { batch, watched_until_us: watched_until_us.or(told_until_us) })
@@ -347,6 +377,17 @@ impl Aggregator {
                 who(self.identities.resolve(*process, Some(comm)), *process, comm, None)
             };
             rows::socket(&mut builder, span, &who, seen, coverage)?;
+        }
+        Ok(builder.finish())
+    }
+
+    fn block_chunk(&mut self, span: Span, reading: &Reading) -> Result<Option<v1::Chunk>, ChunkError> {
+        let coverage = coverage(&reading.ledger, "block");
+        let mut builder = Builder::new(&tables::BLOCK_IO);
+        for seen in &reading.blocks {
+            let known = self.identities.resolve(seen.process, None);
+            let who = who(known, seen.process, &[0; 16], None);
+            block::row(&mut builder, span, &who, self.devices.name(seen.major, seen.minor), seen, coverage)?;
         }
         Ok(builder.finish())
     }

@@ -60,6 +60,8 @@ pub struct Process {
     pub cgroup: Option<Arc<Cgroup>>,
     /// How that is known.
     pub attribution: Attribution,
+    /// Effective capabilities at its birth or its last exec, where the kernel told of either.
+    pub capabilities: Option<u64>,
     /// Number of the window it was last heard of in.
     seen: u64,
     ended: bool,
@@ -167,11 +169,19 @@ impl Identities {
             uid: Some(subject.uid),
             cgroup,
             attribution,
+            capabilities: None,
             seen: self.window,
             ended: false,
             stranger: false,
             placed_ns: subject.at_ns,
         });
+    }
+
+    /// What a process may do at its birth.
+    pub fn set_capabilities(&mut self, key: ProcessKey, capabilities: u64) {
+        if let Some(process) = self.table.get_mut(&key) {
+            process.capabilities = Some(capabilities);
+        }
     }
 
     /// A process runs another program.
@@ -191,6 +201,7 @@ impl Identities {
             process.comm = text(&subject.comm);
             process.exe = exe;
             process.uid = Some(subject.uid);
+            process.capabilities = Some(exec.capabilities);
             process.parent = subject.parent;
             process.seen = window;
         }
@@ -341,6 +352,7 @@ impl Identities {
             uid: found.uid,
             cgroup,
             attribution,
+            capabilities: None,
             seen: self.window,
             ended: false,
             stranger: false,

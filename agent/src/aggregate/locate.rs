@@ -141,6 +141,7 @@ impl Identities {
             uid,
             cgroup: None,
             attribution: Attribution::Unknown,
+            capabilities: None,
             seen: self.window,
             ended: true,
             stranger: true,

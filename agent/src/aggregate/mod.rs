@@ -4,7 +4,7 @@
 //! * [`hierarchy`], [`tree`], [`membership`]: which cgroups there are and which a process is in.
 //! * [`workload`], [`pods`], [`cgroup`]: who a cgroup belongs to.
 //! * [`lookup`], [`identity`]: who a pid and a start time are.
-//! * [`gauges`], [`rows`]: what the columns hold.
+//! * [`gauges`], [`rows`], [`security`], [`block`], [`capability`]: what the columns hold.
 //! * [`account`]: the ledger of this stage.
 //! * [`aggregator`]: all of these together.
 //! * [`watch`]: the loop that owns probes and aggregator.
@@ -14,6 +14,8 @@
 
 pub mod account;
 pub mod aggregator;
+pub mod block;
+pub mod capability;
 pub mod cgroup;
 pub mod gauges;
 pub mod hierarchy;
@@ -22,6 +24,7 @@ pub mod lookup;
 pub mod membership;
 pub mod pods;
 pub mod rows;
+pub mod security;
 pub mod tree;
 pub mod watch;
 pub mod window;

@@ -5,6 +5,7 @@ use std::{borrow::Cow, net::SocketAddr};
 use skep_common::{errno, exec_flag};
 use skep_wire::chunk::{Builder, ChunkError};
 
+use super::capability;
 use super::cgroup::Cgroup;
 use super::identity::{Attribution, Process, text};
 use super::window::Span;
@@ -51,7 +52,7 @@ impl<'a> Who<'a> {
         Self { key, comm: text(comm), exe: None, uid, cgroup: None, attribution }
     }
 
-    fn write(&self, row: &mut Builder) {
+    pub(super) fn write(&self, row: &mut Builder) {
         let workload = self.cgroup.map(|cgroup| &cgroup.workload);
         row.count("pid", u64::from(self.key.pid))
             .count("start_ns", self.key.start_ns)
@@ -81,7 +82,7 @@ pub struct Family {
     pub ancestors: Vec<String>,
 }
 
-fn window(row: &mut Builder, span: Span) {
+pub(super) fn window(row: &mut Builder, span: Span) {
     row.int("time", span.from_us).float("window_s", span.length_s);
 }
 
@@ -304,11 +305,18 @@ pub fn running(
     row.bool("argv_truncated", false).end_row()
 }
 
-/// A row of `processes` for a program that was executed.
+/// A row of `processes` for a program that was executed; `before` are the capabilities it had before.
 ///
 /// # Errors
 /// As [`cpu`].
-pub fn exec(row: &mut Builder, time_us: i64, who: &Who<'_>, family: &Family, seen: &Exec) -> Result<(), ChunkError> {
+pub fn exec(
+    row: &mut Builder,
+    time_us: i64,
+    who: &Who<'_>,
+    family: &Family,
+    seen: &Exec,
+    before: Option<u64>,
+) -> Result<(), ChunkError> {
     process(row, time_us, "exec", who, seen.subject.parent, family);
     let argv: Vec<_> = seen.argv.iter().map(|argument| String::from_utf8_lossy(argument)).collect();
     row.text("filename", &String::from_utf8_lossy(&seen.filename))
@@ -318,9 +326,27 @@ pub fn exec(row: &mut Builder, time_us: i64, who: &Who<'_>, family: &Family, see
         row.text("cwd", &String::from_utf8_lossy(&seen.cwd));
     }
     credentials(row, &seen.subject);
+    if let Some(before) = before {
+        row.text_list("capabilities_gained", &capability::names(seen.capabilities & !before));
+    }
+    exec_session(row, seen);
     row.maybe_int("exe_inode", (seen.exe_inode != 0).then(|| signed(seen.exe_inode)))
         .text_list("flags", &flag_names(seen.flags))
         .end_row()
+}
+
+/// Who logged in where, and what the standard streams and the script are.
+fn exec_session(row: &mut Builder, seen: &Exec) {
+    let shown = |text: &[u8]| (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned());
+    let [stdin, stdout, stderr] = seen.stream_inodes.map(|inode| inode.map(signed));
+    row.int("capabilities_effective", seen.capabilities.cast_signed())
+        .maybe_text("interpreter", shown(&seen.interpreter).as_deref())
+        .maybe_text("tty", shown(&seen.terminal).as_deref())
+        .maybe_int("login_uid", seen.login_uid.map(i64::from))
+        .maybe_int("login_session", seen.session.map(i64::from))
+        .maybe_int("stdin_inode", stdin)
+        .maybe_int("stdout_inode", stdout)
+        .maybe_int("stderr_inode", stderr);
 }
 
 /// A row of `processes` for an end.
@@ -348,11 +374,11 @@ fn flag_names(flags: u32) -> Vec<&'static str> {
 }
 
 /// Shortest and longest of a distribution, if there is anything in it.
-fn ends(latency: &Latency) -> Option<(i64, i64)> {
+pub(super) fn ends(latency: &Latency) -> Option<(i64, i64)> {
     (!latency.is_empty()).then(|| (signed(latency.min_ns), signed(latency.max_ns)))
 }
 
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

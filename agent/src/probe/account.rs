@@ -52,7 +52,7 @@ pub(super) fn account(tally: &Tally) -> ProbeLedger {
 
 /// Whether a probe's deliveries are records of the ring.
 pub(super) fn is_event(probe: usize) -> bool {
-    matches!(probe, probe::TCP | probe::FORK | probe::EXEC | probe::EXIT | probe::CGROUP)
+    matches!(probe, probe::TCP | probe::FORK | probe::EXEC | probe::EXIT | probe::CGROUP | probe::SECURITY)
 }
 
 #[cfg(test)]

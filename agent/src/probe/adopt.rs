@@ -8,7 +8,7 @@ use std::{
 use super::{
     attach,
     error::ProbeError,
-    kernel::{self, GROUPS, PROGRAMS},
+    kernel::{self, GROUPS, OPTIONAL, PROGRAMS},
     log::ProbeLog,
     options::{LogLevel, ProbeOptions},
     pin::Pins,
@@ -68,7 +68,9 @@ impl Probes {
             tracing::warn!("the pinned probes write no messages; `skep-agent detach` first for probes that do");
         }
         let stands = |hook: &str| standing.programs.iter().any(|program| program.hook == hook);
-        let whole = |bit: u32| PROGRAMS.iter().filter(|program| program.needed_by & bit != 0).all(|p| stands(p.hook));
+        let whole = |bit: u32| {
+            PROGRAMS.iter().filter(|program| program.needed_by & bit != 0).all(|p| p.hook == OPTIONAL || stands(p.hook))
+        };
         let able = GROUPS.iter().map(|(bit, ..)| *bit).filter(|bit| kernel::wanted(options, *bit) && whole(*bit)).sum();
         attach::report_groups(able, report);
         let mut probes = Self::over(options, standing, (able, ProbeLog::none()))?;

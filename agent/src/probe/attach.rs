@@ -107,10 +107,12 @@ pub(super) fn report_groups(able: u32, report: &mut ProbeReport) {
 
 fn create(options: &ProbeOptions, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, ProbeError> {
     let log_level = log::level(options.log);
+    let watched = kernel.watched();
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("OFFSETS", plain::bytes(&kernel.offsets), true)
         .override_global("FACTS", plain::bytes(&kernel.facts), true)
+        .override_global("WATCHED", plain::bytes(&watched), true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .map_max_entries("EVENTS", options.ring_bytes)
         .map_max_entries("CALLS_EVEN", options.call_entries)
@@ -124,6 +126,9 @@ fn create(options: &ProbeOptions, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, Pr
         .map_max_entries("THREADS", options.thread_places)
         .map_max_entries("CROWDED", options.crowded_entries)
         .map_max_entries("CONNECTIONS", options.connection_entries)
+        .map_max_entries("BLOCK_EVEN", options.block_entries)
+        .map_max_entries("BLOCK_ODD", options.block_entries)
+        .map_max_entries("INFLIGHT", options.request_entries)
         .map_max_entries("CPUS", cpus())
         .load(OBJECT)
         .map_err(|source| ProbeError::Load { source: Box::new(source) })

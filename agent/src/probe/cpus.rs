@@ -121,6 +121,13 @@ impl Cpus {
         self.map.fd().as_fd()
     }
 
+    /// Tells the programs who the agent is.
+    pub(super) fn own(&self, tgid: u32) {
+        for cpu in 0..self.count {
+            self.write(cpu, offset_of!(CpuState, owner), u64::from(tgid));
+        }
+    }
+
     /// The map alone.
     pub(super) fn into_map(self) -> MapData {
         self.map

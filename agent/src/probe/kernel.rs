@@ -1,12 +1,12 @@
 //! What the probes must be told of the running kernel, and which of them it allows.
 
-use skep_common::offset::{Facts, Field, MISSING, Offsets, need};
+use skep_common::offset::{Facts, Field, MISSING, Offsets, Watched, need};
 
 use super::{btf::KernelBtf, options::ProbeOptions, report::ProbeReport};
 
 /// A hook of the kernel and the program for it. The order is the order of attachment: what makes room for a thread comes
 /// before what begins a call of it, and that before what ends one.
-pub(super) const PROGRAMS: [Program; 15] = [
+pub(super) const PROGRAMS: [Program; 19] = [
     Program { hook: "sched_process_fork", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
     Program { hook: "sched_process_exec", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
     Program { hook: "sched_process_exit", needed_by: need::PROCESS | need::THREADS, first: need::PROCESS },
@@ -17,12 +17,19 @@ pub(super) const PROGRAMS: [Program; 15] = [
     Program { hook: "tcp_receive_reset", needed_by: need::TCP, first: need::TCP },
     Program { hook: "sock_send_length", needed_by: need::SOCKET, first: need::SOCKET },
     Program { hook: "sock_recv_length", needed_by: need::SOCKET, first: need::SOCKET },
-    Program { hook: "sys_enter", needed_by: need::SYSCALL, first: need::SYSCALL },
-    Program { hook: "sys_exit", needed_by: need::SYSCALL, first: need::SYSCALL },
     Program { hook: "cgroup_mkdir", needed_by: need::CGROUP, first: need::CGROUP },
     Program { hook: "cgroup_rmdir", needed_by: need::CGROUP, first: need::CGROUP },
     Program { hook: "cgroup_attach_task", needed_by: need::CGROUP, first: need::CGROUP },
+    Program { hook: "block_rq_issue", needed_by: need::BLOCK, first: need::BLOCK },
+    Program { hook: "block_rq_complete", needed_by: need::BLOCK, first: need::BLOCK },
+    Program { hook: "mark_victim", needed_by: need::SECURITY, first: need::SECURITY },
+    Program { hook: OPTIONAL, needed_by: need::SECURITY, first: need::SECURITY },
+    Program { hook: "sys_enter", needed_by: need::SYSCALL | need::SECURITY, first: need::SECURITY },
+    Program { hook: "sys_exit", needed_by: need::SYSCALL | need::SECURITY, first: need::SECURITY },
 ];
+
+/// The hook a kernel built without modules does not have; nothing else is left out with it.
+pub(super) const OPTIONAL: &str = "module_load";
 
 /// A program.
 #[derive(Debug, Clone, Copy)]
@@ -39,13 +46,19 @@ pub(super) struct Program {
 const USERS: [&str; 2] = ["sock_send_length", "sock_recv_length"];
 
 /// The groups of probes that are switched on and off together.
-pub(super) const GROUPS: [(u32, &str, &str); 6] = [
+pub(super) const GROUPS: [(u32, &str, &str); 8] = [
     (need::CPU, "cpu", "time on a CPU, switches, run-queue delay, time away"),
     (need::SYSCALL, "syscall", "count, errors and latency of system calls"),
     (need::TCP, "tcp", "connections, retransmissions, resets"),
     (need::SOCKET, "socket", "bytes and messages of TCP and UDP by process"),
     (need::PROCESS, "process", "forks, execs and exits"),
     (need::CGROUP, "cgroup", "names of cgroups however short they live"),
+    (
+        need::SECURITY,
+        "security",
+        "OOM kills, modules, credential changes, ptrace, bpf, io_uring; stands on entry and return of all system calls",
+    ),
+    (need::BLOCK, "block", "latency and size of requests to block devices"),
 ];
 
 /// What is known before loading.
@@ -57,6 +70,8 @@ pub(super) struct Kernel {
     pub(super) able: u32,
     /// Ways to find who accepts a connection that this kernel allows.
     pub(super) finders: Finders,
+    /// The kernel has modules.
+    modules: bool,
 }
 
 /// Ways to find who accepts a connection.
@@ -93,7 +108,8 @@ impl Kernel {
             first_use: USERS.iter().all(|hook| btf.hook_arguments(hook).is_some()),
         };
         let facts = facts(btf, &offsets, able, options);
-        let kernel = Self { offsets, facts, able, finders }.settle();
+        let modules = btf.hook_arguments(OPTIONAL).is_some();
+        let kernel = Self { offsets, facts, able, finders, modules }.settle();
         if able & need::CPU != 0 && facts.run_queue == 0 {
             report.add("run_queue", false, "this kernel keeps no account of waits (CONFIG_SCHED_INFO)");
         }
@@ -126,6 +142,7 @@ impl Kernel {
         self.facts.syscall = able(need::SYSCALL);
         self.facts.process = able(need::PROCESS);
         self.facts.socket = able(need::SOCKET);
+        self.facts.security = able(need::SECURITY);
         let Finders { accept, first_use } = self.finders;
         self.facts.first_use = able(need::TCP) & u64::from(first_use);
         let wanted = accept && (self.facts.syscall != 0 || !first_use);
@@ -135,14 +152,52 @@ impl Kernel {
 
     /// Whether a program has anything to do.
     pub(super) fn wants(&self, program: &Program) -> bool {
+        if program.hook == OPTIONAL && !self.modules {
+            return false;
+        }
         program.needed_by & self.able != 0
             || (program.hook == "sys_exit" && self.facts.accept != 0)
             || (USERS.contains(&program.hook) && self.facts.first_use != 0)
     }
 
+    /// The calls the programs are to look at.
+    pub(super) fn watched(&self) -> Watched {
+        let mut watched = Watched::NONE;
+        if self.able & need::SECURITY == 0 {
+            return watched;
+        }
+        for nr in CREDENTIAL_CALLS {
+            set(&mut watched.at_entry, nr);
+            set(&mut watched.at_return, nr);
+        }
+        for nr in [libc::SYS_ptrace, libc::SYS_bpf, libc::SYS_io_uring_setup] {
+            set(&mut watched.at_return, nr);
+        }
+        watched
+    }
+
     /// Whether the programs' arguments have types.
     pub(super) fn is_typed(&self) -> bool {
         self.facts.typed != 0
+    }
+}
+
+/// Calls that may change what a thread is allowed.
+const CREDENTIAL_CALLS: [libc::c_long; 9] = [
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    libc::SYS_setreuid,
+    libc::SYS_setregid,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_capset,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+];
+
+fn set(bits: &mut [u64; Watched::WORDS], nr: libc::c_long) {
+    if let Some(word) = bits.get_mut(nr as usize / 64) {
+        *word |= 1 << (nr & 63);
     }
 }
 
@@ -154,6 +209,8 @@ pub(super) fn wanted(options: &ProbeOptions, bit: u32) -> bool {
         need::TCP => options.tcp,
         need::CGROUP => options.cgroup,
         need::SOCKET => options.socket,
+        need::SECURITY => options.security,
+        need::BLOCK => options.block,
         _ => options.process,
     }
 }
@@ -167,15 +224,24 @@ fn lacking(btf: &KernelBtf, bit: u32, values: &[u64; Offsets::LEN]) -> Option<St
         .next();
     let hook = PROGRAMS
         .iter()
-        .filter(|program| program.needed_by & bit != 0 && btf.hook_arguments(program.hook).is_none())
+        .filter(|program| {
+            program.needed_by & bit != 0 && program.hook != OPTIONAL && btf.hook_arguments(program.hook).is_none()
+        })
         .map(|program| format!("this kernel has no tracepoint {}", program.hook))
         .next();
-    hook.or(field)
+    let at = |name: &str| Offsets::FIELDS.iter().zip(values).any(|(f, value)| f.path == name && *value != MISSING);
+    let disk = (bit == need::BLOCK && !at("rq_disk") && !at("disk"))
+        .then(|| "this kernel does not say which disk a request is for".to_owned());
+    hook.or(field).or(disk)
 }
 
 /// The first of a field's alternatives that this kernel has; in bytes, except for a single bit.
 fn offset_of(btf: &KernelBtf, field: &Field) -> Option<u64> {
-    let bits = field.path.split('|').find_map(|path| btf.member_bits(field.object, path))?;
+    let find = |path: &str| {
+        let (path, words) = path.split_once('+').unwrap_or((path, "0"));
+        Some(btf.member_bits(field.object, path)? + 64 * words.parse::<u64>().ok()?)
+    };
+    let bits = field.path.split('|').find_map(find)?;
     if field.path == "secureexec" { Some(bits) } else { (bits % 8 == 0).then_some(bits / 8) }
 }
 
@@ -193,6 +259,12 @@ fn facts(btf: &KernelBtf, offsets: &Offsets, able: u32, options: &ProbeOptions) 
         syscall: u64::from(able & need::SYSCALL != 0),
         process: u64::from(able & need::PROCESS != 0),
         socket: u64::from(able & need::SOCKET != 0),
+        security: u64::from(able & need::SECURITY != 0),
+        nr_ptrace: libc::SYS_ptrace as u64,
+        nr_bpf: libc::SYS_bpf as u64,
+        nr_io_uring_setup: libc::SYS_io_uring_setup as u64,
+        victim_is_task: at_least("mark_victim", 2),
+        issue_has_queue: at_least("block_rq_issue", 2),
         // These two are settled afterwards.
         accept: 0,
         first_use: 0,

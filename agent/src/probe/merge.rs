@@ -10,6 +10,7 @@ use skep_common::{
 
 use super::{
     reading::{CpuReading, Latency, ProcessKey, Protocol, SocketReading, SyscallReading},
+    requests::Requests,
     slices::Head,
 };
 
@@ -22,6 +23,8 @@ pub(super) struct Merge {
     sockets: HashMap<(ProcessKey, Protocol), SocketReading>,
     /// What is in the rows, by probe and CPU.
     delivered: BTreeMap<(usize, u32), u64>,
+    /// Requests to block devices.
+    pub(super) requests: Requests,
     /// Of the slices, parts of such that were still running, by CPU.
     heads: BTreeMap<u32, u64>,
 }
@@ -29,6 +32,9 @@ pub(super) struct Merge {
 impl Merge {
     /// What is in the rows of what a probe counted on a CPU.
     pub(super) fn delivered(&self, probe: usize, cpu: u32) -> u64 {
+        if probe == probe::BLOCK {
+            return self.requests.delivered(cpu);
+        }
         self.delivered.get(&(probe, cpu)).copied().unwrap_or(0)
     }
 

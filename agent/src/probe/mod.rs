@@ -52,6 +52,8 @@ mod slices;
 
 mod merge;
 
+mod requests;
+
 mod account;
 
 mod probes;

@@ -19,6 +19,10 @@ pub struct ProbeOptions {
     pub process: bool,
     /// Cgroups made, removed and joined.
     pub cgroup: bool,
+    /// What deserves a look: OOM kills, modules, credential changes, ptrace, bpf, io_uring.
+    pub security: bool,
+    /// Requests to block devices.
+    pub block: bool,
     /// Size of the ring buffer, bytes: a power of two and at least a page.
     pub ring_bytes: u32,
     /// Entries of each side's map of process x system call x error class x CPU x latency bucket.
@@ -33,6 +37,10 @@ pub struct ProbeOptions {
     pub thread_places: u32,
     /// Threads remembered that found their place taken.
     pub crowded_entries: u32,
+    /// Entries of each side's map of process x device x operation x bucket x CPU.
+    pub block_entries: u32,
+    /// Requests remembered that block devices have at once.
+    pub request_entries: u32,
     /// Open TCP sockets remembered.
     pub connection_entries: u32,
     /// Use the programs for kernels that do not check types, whatever this kernel can do. They cost more.
@@ -61,6 +69,8 @@ impl Default for ProbeOptions {
             socket: true,
             process: true,
             cgroup: true,
+            security: true,
+            block: true,
             ring_bytes: limit::RING_BYTES,
             call_entries: limit::CALL_ENTRIES,
             wait_entries: limit::WAIT_ENTRIES,
@@ -68,6 +78,8 @@ impl Default for ProbeOptions {
             traffic_entries: limit::TRAFFIC_ENTRIES,
             thread_places: limit::THREAD_PLACES,
             crowded_entries: limit::CROWDED_ENTRIES,
+            block_entries: limit::BLOCK_ENTRIES,
+            request_entries: limit::REQUEST_ENTRIES,
             connection_entries: limit::CONNECTION_ENTRIES,
             untyped: false,
             log: LogLevel::Off,

@@ -273,7 +273,9 @@ fn layout(kernel: &Kernel, options: &ProbeOptions) -> String {
         size_of::<aggregate::UsageKey>() + size_of::<aggregate::Usage>(),
         size_of::<aggregate::TrafficKey>() + size_of::<aggregate::Traffic>(),
         size_of::<aggregate::MishapKey>() + size_of::<aggregate::Mishaps>(),
+        size_of::<aggregate::BlockKey>() + size_of::<aggregate::Amount>(),
         size_of::<event::ExecRecord>() + size_of::<event::ConnectionRecord>(),
+        size_of::<event::SecurityRecord>(),
         ledger::probe::LEN,
         ledger::column::LEN,
     ];
@@ -285,6 +287,8 @@ fn layout(kernel: &Kernel, options: &ProbeOptions) -> String {
         options.thread_places,
         options.crowded_entries,
         options.connection_entries,
+        options.block_entries,
+        options.request_entries,
         attach::cpus(),
     ];
     let text = format!("{sizes:?} {entries:?} {:?} {}", kernel.facts, kernel.able);

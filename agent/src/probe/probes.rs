@@ -7,7 +7,7 @@ use std::{
 };
 
 use skep_common::{
-    aggregate::{CellKey, Count, MishapKey, Mishaps, Traffic, TrafficKey, Usage, UsageKey, Wait},
+    aggregate::{Amount, BlockKey, CellKey, Count, MishapKey, Mishaps, Traffic, TrafficKey, Usage, UsageKey, Wait},
     ledger::{Counters, column, price, probe},
     offset::need,
     state::Price,
@@ -53,6 +53,8 @@ const LEDGER_GROUPS: [u32; probe::LEN] = [
     need::SOCKET,
     need::TCP,
     need::TCP,
+    need::SECURITY,
+    need::BLOCK,
 ];
 
 /// The probes, attached. Dropping this detaches them unless they are pinned.
@@ -93,6 +95,7 @@ pub(super) struct Side {
     pub(super) usage: Table<UsageKey, Usage>,
     pub(super) traffic: Table<TrafficKey, Traffic>,
     pub(super) mishaps: Table<MishapKey, Mishaps>,
+    pub(super) blocks: Table<BlockKey, Amount>,
 }
 
 impl fmt::Debug for Probes {
@@ -125,6 +128,7 @@ impl Probes {
         // Before anything runs there must be an epoch. The mapping is dropped again: the probes make their own.
         let cpus = Cpus::new(unattached.standing.take("CPUS")?, attach::cpus())?;
         cpus.name(incarnation());
+        cpus.own(std::process::id());
         cpus.announce(1, sys::boot_ns());
         unattached.standing.maps.push(("CPUS".to_owned(), cpus.into_map()));
         let standing = unattached.attach(report)?;
@@ -144,10 +148,8 @@ impl Probes {
     ) -> Result<Self, ProbeError> {
         let cpus = Cpus::new(standing.take("CPUS")?, attach::cpus())?;
         let ring = RingBuffer::new(standing.take("EVENTS")?, options.ring_bytes)?;
-        let sides = [
-            Side::take(&mut standing, ["CALLS_EVEN", "WAITS_EVEN", "USAGE_EVEN", "TRAFFIC_EVEN", "MISHAPS_EVEN"])?,
-            Side::take(&mut standing, ["CALLS_ODD", "WAITS_ODD", "USAGE_ODD", "TRAFFIC_ODD", "MISHAPS_ODD"])?,
-        ];
+        let sides = [Side::take(&mut standing, EVEN)?, Side::take(&mut standing, ODD)?];
+        cpus.own(std::process::id());
         let (epoch, from_ns) = cpus.epoch();
         Ok(Self {
             standing,
@@ -307,15 +309,16 @@ impl Probes {
     /// Reads an epoch that is closed and quiet.
     fn read(&mut self, closed: u64, span: Span, events: &mut dyn FnMut(Event, u64)) -> Result<Reading, ProbeError> {
         self.drain_all(events);
-        let (merge, counters) = self.merge((closed & 1) as usize, span)?;
+        let (mut merge, counters) = self.merge((closed & 1) as usize, span)?;
         let ledger = self.close_ledger(closed, &counters, &merge);
         self.cpus.note(closed, &self.standing.misses());
         self.unsafe_epoch = Some(closed);
         if self.pins.is_none() {
             self.clear(closed)?;
         }
+        let blocks = std::mem::take(&mut merge.requests).into_rows();
         let (cpu, syscalls, sockets) = merge.into_rows();
-        Ok(Reading { from_ns: span.from_ns, until_ns: span.until_ns, cpu, syscalls, sockets, ledger })
+        Ok(Reading { from_ns: span.from_ns, until_ns: span.until_ns, cpu, syscalls, sockets, blocks, ledger })
     }
 
     /// Empties the side of a closed epoch.
@@ -358,6 +361,7 @@ impl Probes {
             merge.add_mishaps(key.cpu, ProcessKey { pid: key.tgid, start_ns: key.start_ns }, key.kind, &seen);
         })?;
         side.calls.read(|key, count| merge.add_call(key.cpu, key.word, key.start_ns, &count))?;
+        side.blocks.read(|key, seen| merge.requests.add(&key, &seen))?;
         if self.able & need::CPU & !self.off != 0 {
             for cpu in 0..self.cpus.count() {
                 let (running, tail) = self.cpus.running(cpu);
@@ -424,26 +428,32 @@ fn add_caches(merge: &mut Merge, side: Quiet<'_>) -> Counters {
     *side.counters()
 }
 
+/// The maps of each side.
+const EVEN: [&str; 6] = ["CALLS_EVEN", "WAITS_EVEN", "USAGE_EVEN", "TRAFFIC_EVEN", "MISHAPS_EVEN", "BLOCK_EVEN"];
+const ODD: [&str; 6] = ["CALLS_ODD", "WAITS_ODD", "USAGE_ODD", "TRAFFIC_ODD", "MISHAPS_ODD", "BLOCK_ODD"];
+
 impl Side {
-    fn take(standing: &mut Standing, names: [&'static str; 5]) -> Result<Self, ProbeError> {
-        let [calls, waits, usage, traffic, mishaps] = names;
+    fn take(standing: &mut Standing, names: [&'static str; 6]) -> Result<Self, ProbeError> {
+        let [calls, waits, usage, traffic, mishaps, blocks] = names;
         Ok(Self {
             calls: Table::new(calls, standing.take(calls)?),
             waits: Table::new(waits, standing.take(waits)?),
             usage: Table::new(usage, standing.take(usage)?),
             traffic: Table::new(traffic, standing.take(traffic)?),
             mishaps: Table::new(mishaps, standing.take(mishaps)?),
+            blocks: Table::new(blocks, standing.take(blocks)?),
         })
     }
 
     /// Every map of it, by name.
-    pub(super) fn maps(&self) -> [(&str, BorrowedFd<'_>); 5] {
-        [self.calls.map(), self.waits.map(), self.usage.map(), self.traffic.map(), self.mishaps.map()]
+    pub(super) fn maps(&self) -> [(&str, BorrowedFd<'_>); 6] {
+        let (calls, waits, usage) = (self.calls.map(), self.waits.map(), self.usage.map());
+        [calls, waits, usage, self.traffic.map(), self.mishaps.map(), self.blocks.map()]
     }
 
     fn bytes(&self) -> u64 {
         let traffic = self.traffic.bytes() + self.mishaps.bytes();
-        self.calls.bytes() + self.waits.bytes() + self.usage.bytes() + traffic
+        self.calls.bytes() + self.waits.bytes() + self.usage.bytes() + traffic + self.blocks.bytes()
     }
 
     fn clear(&self) -> Result<(), ProbeError> {
@@ -451,7 +461,8 @@ impl Side {
         self.waits.clear()?;
         self.usage.clear()?;
         self.traffic.clear()?;
-        self.mishaps.clear()
+        self.mishaps.clear()?;
+        self.blocks.clear()
     }
 }
 
@@ -459,7 +470,8 @@ impl Side {
 fn domain_groups(domain: &str) -> u32 {
     match domain {
         "cpu" => need::CPU,
-        "syscall" => need::SYSCALL,
+        // What deserves a look stands on the same programs: left alone it would cost as much.
+        "syscall" => need::SYSCALL | need::SECURITY,
         "tcp" => need::TCP,
         "socket" => need::SOCKET,
         _ => 0,

@@ -120,6 +120,8 @@ fn probe_of(hook: &str) -> Option<usize> {
         "tcp_retransmit_skb" => probe::RETRANSMIT,
         "tcp_send_reset" | "tcp_receive_reset" => probe::RESET,
         "sock_send_length" | "sock_recv_length" => probe::SOCKET,
+        "mark_victim" | "module_load" => probe::SECURITY,
+        "block_rq_complete" => probe::BLOCK,
         "sched_process_fork" => probe::FORK,
         "sched_process_exec" => probe::EXEC,
         "sched_process_exit" => probe::EXIT,

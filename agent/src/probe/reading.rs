@@ -99,6 +99,8 @@ pub struct Reading {
     pub syscalls: Vec<SyscallReading>,
     /// A row a process and protocol.
     pub sockets: Vec<SocketReading>,
+    /// A row a process, block device and operation.
+    pub blocks: Vec<BlockReading>,
     /// Every attached probe by CPU, and once without a CPU if it saw nothing anywhere.
     pub ledger: Vec<ProbeLedger>,
 }
@@ -182,6 +184,45 @@ pub enum Protocol {
     Udp,
 }
 
+/// Requests of one process to one block device in one epoch.
+#[derive(Debug)]
+pub struct BlockReading {
+    /// Who ran when the device got them: who asked, or a worker of the kernel for what was written to the page cache.
+    pub process: ProcessKey,
+    /// Number of the disk.
+    pub major: u32,
+    /// See `major`.
+    pub minor: u32,
+    /// One of [`skep_common::aggregate::block::NAMES`].
+    pub operation: &'static str,
+    /// Requests that are done.
+    pub count: u64,
+    /// Of these, with an error.
+    pub errors: u64,
+    /// From the moment the device got the request.
+    pub latency: Latency,
+    /// How much it was to move.
+    pub size: Sizes,
+}
+
+/// A distribution of bytes, as [`Latency`] is one of nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes {
+    /// As in [`Latency`].
+    pub buckets: Vec<(u16, u64)>,
+    /// Exact sum.
+    pub sum_bytes: u64,
+    /// Exact smallest; meaningless while there are no buckets.
+    pub min_bytes: u64,
+    /// Exact largest.
+    pub max_bytes: u64,
+}
+
+impl Sizes {
+    /// Nothing yet.
+    pub const NONE: Self = Self { buckets: Vec::new(), sum_bytes: 0, min_bytes: u64::MAX, max_bytes: 0 };
+}
+
 /// A probe's account of one epoch on one CPU: `attempted = delivered + sum(lost)`, exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeLedger {
@@ -210,6 +251,8 @@ pub enum Event {
     Connection(Connection),
     /// A cgroup was made, removed or joined.
     Cgroup(CgroupEvent),
+    /// A process did something that deserves a look.
+    Security(Box<Security>),
 }
 
 /// What every event says of its process.
@@ -240,6 +283,8 @@ pub struct Subject {
 pub struct Fork {
     /// The child; its parent is the process that forked.
     pub subject: Subject,
+    /// Its effective capabilities: bit n is number n of linux/capability.h.
+    pub capabilities: u64,
 }
 
 /// An execve that succeeded.
@@ -259,6 +304,18 @@ pub struct Exec {
     pub argv_truncated: bool,
     /// Working directory; empty when unknown.
     pub cwd: Vec<u8>,
+    /// Interpreter a script asks for; empty when it is no script.
+    pub interpreter: Vec<u8>,
+    /// Effective capabilities after it, as in [`Fork`].
+    pub capabilities: u64,
+    /// Controlling terminal, as in `pts/0`; empty when there is none.
+    pub terminal: Vec<u8>,
+    /// User who logged in, if anybody did.
+    pub login_uid: Option<u32>,
+    /// Audit session, if there is one.
+    pub session: Option<u32>,
+    /// Inodes of the standard streams, where they are sockets or pipes.
+    pub stream_inodes: [Option<u64>; 3],
     /// Bits of `skep_common`'s exec flags (memfd, deleted, tmpfs, setuid, ...).
     pub flags: u32,
 }
@@ -272,6 +329,68 @@ pub struct Exit {
     pub code: i32,
     /// Signal that ended it, 0 for none.
     pub signal: i32,
+}
+
+/// Something that deserves a look.
+#[derive(Debug, Clone)]
+pub struct Security {
+    /// Who did it, or was killed. Where the kernel tells only the number of the killed, its start is 0.
+    pub subject: Subject,
+    /// What.
+    pub event: SecurityEvent,
+    /// What the system call returned; `None` for what is no system call.
+    pub result: Option<i64>,
+}
+
+/// What deserves a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecurityEvent {
+    /// A process was chosen to be killed for want of memory.
+    OomKill {
+        /// Who wanted it.
+        wanted_by: u32,
+        /// Its task name.
+        comm: Vec<u8>,
+    },
+    /// A module was loaded.
+    ModuleLoad {
+        /// Its name.
+        name: Vec<u8>,
+        /// Bits of `TAINT_*`, include/linux/panic.h.
+        taints: u64,
+    },
+    /// A thread changed its credentials other than by executing a program.
+    Credentials {
+        /// Number of the system call.
+        nr: u32,
+        /// Before and after: uid, euid, gid, egid.
+        ids: [(u32, u32); 4],
+        /// Effective capabilities before and after.
+        capabilities: (u64, u64),
+    },
+    /// Another process was attached to or written to.
+    Ptrace {
+        /// Whom, as the caller calls it in its own pid namespace.
+        target: u32,
+        /// One of `PTRACE_*`.
+        request: u64,
+    },
+    /// A BPF program, map or link was made by someone else than the agent.
+    Bpf {
+        /// One of `enum bpf_cmd`.
+        command: u64,
+        /// Type of the program or map, where the command makes one.
+        kind: u64,
+        /// Its name.
+        name: Vec<u8>,
+    },
+    /// A ring for asynchronous calls was made.
+    IoUringSetup {
+        /// Its entries.
+        entries: u64,
+        /// `IORING_SETUP_*`.
+        flags: u64,
+    },
 }
 
 /// What happened to a connection.

@@ -7,8 +7,8 @@ use std::{
 
 use skep_common::{
     event::{
-        CgroupRecord, ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, SubjectRecord, cgroup,
-        connection, direction, kind, reset,
+        CgroupRecord, ConnectionRecord, ExecRecord, ExitRecord, ForkRecord, Header, NO_DURATION, NO_ID, SecurityRecord,
+        SubjectRecord, cgroup, connection, direction, kind, reset, security,
     },
     exec_flag,
     ledger::probe,
@@ -17,7 +17,7 @@ use skep_common::{
 
 use super::reading::{
     CgroupChange, CgroupEvent, Connection, ConnectionEvent, Direction, Event, Exec, Exit, Failure, Fork, ProcessKey,
-    Reset, Subject,
+    Reset, Security, SecurityEvent, Subject,
 };
 
 const AF_INET: u16 = 2;
@@ -41,6 +41,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
         kind::FORK => (Event::Fork(fork(bytes)?), probe::FORK),
         kind::EXEC => (Event::Exec(Box::new(exec(bytes)?)), probe::EXEC),
         kind::EXIT => (Event::Exit(exit(bytes)?), probe::EXIT),
+        kind::SECURITY => (Event::Security(Box::new(security(bytes)?)), probe::SECURITY),
         kind::CONNECTION => (Event::Connection(connection(bytes)?), probe::TCP),
         kind::CGROUP => (Event::Cgroup(cgroup_event(bytes)?), probe::CGROUP),
         _ => return None,
@@ -50,7 +51,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
 
 fn fork(bytes: &[u8]) -> Option<Fork> {
     let record: ForkRecord = plain::read(bytes)?;
-    Some(Fork { subject: subject(record.header, &record.subject) })
+    Some(Fork { subject: subject(record.header, &record.subject), capabilities: record.capabilities })
 }
 
 fn exit(bytes: &[u8]) -> Option<Exit> {
@@ -71,17 +72,36 @@ fn exec(bytes: &[u8]) -> Option<Exec> {
         Some(text)
     };
     let (argv, filename) = (text(record.argv_len)?, text(record.filename_len)?);
+    let interpreter = text(record.interpreter_len)?;
     let (exe, cwd) = (text(record.exe_len)?, text(record.cwd_len)?);
     Some(Exec {
         subject: subject(record.header, &record.subject),
-        filename: filename.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+        filename: until_zero(filename).to_vec(),
         exe: path(exe, record.flags & exec_flag::EXE_TRUNCATED != 0),
         exe_inode: record.inode,
         argv: arguments(argv),
         argv_truncated: record.flags & exec_flag::ARGV_TRUNCATED != 0,
         cwd: path(cwd, record.flags & exec_flag::CWD_TRUNCATED != 0),
+        interpreter: until_zero(interpreter).to_vec(),
+        capabilities: record.capabilities,
+        terminal: terminal(until_zero(&record.terminal)),
+        login_uid: (record.login_uid != NO_ID).then_some(record.login_uid),
+        session: (record.session != NO_ID).then_some(record.session),
+        stream_inodes: record.stream_inodes.map(|inode| (inode != 0).then_some(inode)),
         flags: record.flags,
     })
+}
+
+fn until_zero(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// The kernel calls a terminal `pts0` whose file is `pts/0`.
+fn terminal(name: &[u8]) -> Vec<u8> {
+    match name.strip_prefix(b"pts") {
+        Some(number) if number.iter().all(u8::is_ascii_digit) && !number.is_empty() => [b"pts/", number].concat(),
+        _ => name.to_vec(),
+    }
 }
 
 /// Arguments, each ended by a zero byte; an empty one counts. The last may have been cut short.
@@ -102,6 +122,29 @@ fn path(names: &[u8], truncated: bool) -> Vec<u8> {
         path.extend_from_slice(name);
     }
     path
+}
+
+fn security(bytes: &[u8]) -> Option<Security> {
+    let record: SecurityRecord = plain::read(bytes)?;
+    let text = until_zero(&record.text).to_vec();
+    let [first, second, ..] = record.values;
+    let pair = |value: u64| ((value >> 32) as u32, value as u32);
+    let [uid, euid, gid, egid, before, after] = record.values;
+    let event = match record.event {
+        security::OOM_KILL => SecurityEvent::OomKill { wanted_by: record.target, comm: text },
+        security::MODULE_LOAD => SecurityEvent::ModuleLoad { name: text, taints: first },
+        security::CREDENTIALS => SecurityEvent::Credentials {
+            nr: record.target,
+            ids: [pair(uid), pair(euid), pair(gid), pair(egid)],
+            capabilities: (before, after),
+        },
+        security::PTRACE => SecurityEvent::Ptrace { target: record.target, request: first },
+        security::BPF => SecurityEvent::Bpf { command: first, kind: second, name: text },
+        security::IO_URING_SETUP => SecurityEvent::IoUringSetup { entries: first, flags: second },
+        _ => return None,
+    };
+    let is_call = !matches!(record.event, security::OOM_KILL | security::MODULE_LOAD);
+    Some(Security { subject: subject(record.header, &record.subject), event, result: is_call.then_some(record.result) })
 }
 
 fn connection(bytes: &[u8]) -> Option<Connection> {
@@ -228,6 +271,13 @@ mod tests {
         assert_eq!(path(b"sh\0bin\0", false), b"/bin/sh");
         assert_eq!(path(b"", false), b"/");
         assert_eq!(path(b"c\0b\0", true), b".../b/c");
+    }
+
+    #[test]
+    fn terminals_are_called_as_their_files() {
+        assert_eq!(terminal(b"pts12"), b"pts/12");
+        assert_eq!(terminal(b"ttyS0"), b"ttyS0");
+        assert_eq!(terminal(b""), b"");
     }
 
     #[test]

@@ -58,6 +58,12 @@ impl Script {
             argv: vec![b"scripted".to_vec(), argument.as_bytes().to_vec()],
             argv_truncated: false,
             cwd: b"/".to_vec(),
+            interpreter: Vec::new(),
+            capabilities: 0,
+            terminal: Vec::new(),
+            login_uid: None,
+            session: None,
+            stream_inodes: [None; 3],
             flags: 0,
         };
         let mut stage = self.stage.lock().unwrap();
@@ -95,6 +101,7 @@ impl Source for Script {
         let slices = std::mem::take(&mut stage.slices);
         let lost = if lost == 0 { Vec::new() } else { vec![("ring_full", lost)] };
         Ok(Reading {
+            blocks: Vec::new(),
             from_ns,
             until_ns: self.from_ns,
             cpu: vec![idle(slices)],

@@ -274,15 +274,76 @@ pub const PROCESSES: Table = Table {
             maybe(
                 "flags",
                 TextList,
-                "exec: memfd, deleted, tmpfs, setuid, privilege_gain, stdin_socket, stdout_socket, stderr_socket, \
-                 stdin_inet, stdout_inet, stderr_inet",
+                "exec: memfd, deleted, tmpfs, setuid, setgid, privilege_gain, script, and of stdin, stdout and stderr \
+                 stdin_socket, stdin_inet, stdin_pipe and so on",
             ),
+            maybe("interpreter", Text, "exec: of a script, the interpreter it asks for; exe is what runs"),
+            maybe("tty", Text, "exec: controlling terminal, as in pts/0"),
+            maybe("login_uid", Int, "exec: user who logged in, whatever the process became since; null for services"),
+            maybe("login_session", Int, "exec: audit session; null for services"),
+            maybe("capabilities_effective", Int, "exec: bit n is capability n of linux/capability.h"),
+            maybe("capabilities_gained", TextList, "exec: effective now and not at its birth or its exec before"),
+            maybe("stdin_inode", Int, "exec: inode of standard input where it is a pipe or a socket"),
+            maybe("stdout_inode", Int, "exec: likewise; two processes with one number are ends of one pipe"),
+            maybe("stderr_inode", Int, "exec: likewise"),
             maybe("exit_code", Int, "exit: status given to exit"),
             maybe("exit_signal", Int, "exit: signal that ended it, 0 for none"),
             maybe("run_time_ns", Int, "exit: time since the process started"),
         ],
     ],
     sort: &["node", "time"],
+};
+
+/// What deserves a look.
+pub const SECURITY: Table = Table {
+    name: "security",
+    doc: "what deserves a look whatever it is for: a row for each OOM kill, module, credential change, ptrace, bpf, io_uring",
+    groups: &[
+        MOMENT,
+        &[column("event", Text, "oom_kill, module_load, credentials, ptrace, bpf or io_uring_setup")],
+        IDENTITY,
+        &[
+            column("parent_pid", Int, "parent when it happened; 0 when unknown"),
+            maybe("target_pid", Int, "ptrace: whom, as the caller calls it in its own pid namespace"),
+            maybe("result", Int, "what the system call returned, a negative number is an error; null for other events"),
+            column(
+                "detail",
+                TextList,
+                "name=value: oom_kill wanted_by_pid, wanted_by (the row is the victim's); module_load name, taints; \
+                 credentials syscall, uid, euid, gid, egid as before->after, gained, dropped; ptrace request; bpf \
+                 command, type, name (the agent's own are left out); io_uring_setup entries, flags",
+            ),
+        ],
+    ],
+    sort: &["node", "time"],
+};
+
+/// Block devices.
+pub const BLOCK_IO: Table = Table {
+    name: "block_io",
+    doc: "requests to block devices, a row for each process that handed them over, device, operation and window: who asked, \
+          but a worker of the kernel for what was written to the page cache or had to wait for a busy device",
+    groups: &[
+        WINDOW,
+        IDENTITY,
+        &[
+            column("device", Text, "disk, as in /sys/block"),
+            column("device_number", Text, "MAJOR:MINOR of the disk"),
+            column("operation", Text, "read, write, flush, discard or other"),
+            column("count", Int, "requests that were done in the window"),
+            column("errors", Int, "of count, how many with an error"),
+            column("bytes", Int, "what these requests were to move"),
+            column("latency_sum_ns", Int, "time from the moment the device got the request until it was done"),
+            maybe("latency_min_ns", Int, "shortest"),
+            maybe("latency_max_ns", Int, "longest"),
+            column("latency", Histogram, "distribution of that time"),
+            maybe("size_min_bytes", Int, "smallest request"),
+            maybe("size_max_bytes", Int, "largest request"),
+            column("size", Histogram, "distribution of the sizes; value_ns holds bytes"),
+        ],
+        COVERAGE,
+    ],
+    sort: &["node", "workload", "pid", "start_ns", "device", "operation", "time"],
 };
 
 /// Host gauges.
@@ -310,7 +371,8 @@ pub const LOSS: Table = Table {
         column(
             "probe",
             Text,
-            "cpu, run_queue, syscall, tcp, socket, retransmit, reset, fork, exec, ..., or agent for the whole of it",
+            "cpu, run_queue, off_cpu, syscall, tcp, socket, retransmit, reset, fork, exec, exit, cgroup, security, block, \
+             or agent for the whole of it",
         ),
         maybe("cpu", Int, "CPU the row counts; null for what is not counted by CPU"),
         column("reason", Text, "none for what was delivered, else why it was lost"),
@@ -441,6 +503,8 @@ pub const TABLES: &[&Table] = &[
     &CONNECTIONS,
     &SOCKETS,
     &PROCESSES,
+    &SECURITY,
+    &BLOCK_IO,
     &HOST,
     &LOSS,
     &CANARIES,

@@ -3,6 +3,8 @@
 //! Every test loads its own probes and does something known in processes of its own; one runs at a time.
 
 #[cfg(test)]
+mod block;
+#[cfg(test)]
 mod cgroup;
 #[cfg(test)]
 mod cpu;
@@ -18,6 +20,8 @@ mod privilege;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod security;
+#[cfg(test)]
 mod socket;
 #[cfg(test)]
 mod socket_option;
@@ -27,3 +31,5 @@ mod support;
 mod syscall;
 #[cfg(test)]
 mod tcp;
+#[cfg(test)]
+mod verifier;

@@ -45,7 +45,7 @@ fn a_probe_that_is_switched_off_is_off() {
     let watch = crate::support::Watch::of_some(&options);
     let mut names: Vec<_> = watch.last().ledger.iter().map(|row| row.probe).collect();
     names.dedup();
-    assert_eq!(names, ["cpu", "run_queue", "off_cpu", "tcp", "socket", "retransmit", "reset"]);
+    assert_eq!(names, ["cpu", "run_queue", "off_cpu", "tcp", "socket", "retransmit", "reset", "security", "block"]);
     assert!(watch.last().syscalls.is_empty() && !watch.last().cpu.is_empty());
 }
 

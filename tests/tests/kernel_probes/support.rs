@@ -7,8 +7,11 @@ use std::{
 };
 
 use skep_agent::probe::{
-    Event, ProbeOptions, Probes, Reading,
-    reading::{Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, Protocol, SocketReading, SyscallReading},
+    Event, ProbeOptions, Probes, ProgramCost, Reading,
+    reading::{
+        BlockReading, Connection, CpuReading, Exec, Exit, Fork, ProbeLedger, Protocol, Security, SocketReading,
+        SyscallReading,
+    },
     syscall_name,
 };
 
@@ -143,6 +146,21 @@ impl Watch {
         matching.collect()
     }
 
+    /// What a process did that deserves a look.
+    pub(crate) fn security(&self, pid: u32) -> Vec<&Security> {
+        let matching = self.events.iter().filter_map(|event| match event {
+            Event::Security(seen) if seen.subject.process.pid == pid => Some(&**seen),
+            _ => None,
+        });
+        matching.collect()
+    }
+
+    /// Every row of a process's requests to block devices.
+    pub(crate) fn blocks(&self, pid: u32, operation: &'static str) -> impl Iterator<Item = &BlockReading> {
+        let rows = self.readings.iter().flat_map(|reading| &reading.blocks);
+        rows.filter(move |row| row.process.pid == pid && row.operation == operation)
+    }
+
     /// Connection events that match.
     pub(crate) fn connections(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<&Connection> {
         let matching = self.events.iter().filter_map(|event| match event {
@@ -169,6 +187,11 @@ impl Watch {
     /// Memory the kernel holds for the maps.
     pub(crate) fn map_bytes(&self) -> u64 {
         self.probes.map_bytes()
+    }
+
+    /// The programs.
+    pub(crate) fn cost(&self) -> Vec<ProgramCost> {
+        self.probes.own_cost()
     }
 
     /// Every row of every ledger.

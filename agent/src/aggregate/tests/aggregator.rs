@@ -69,6 +69,7 @@ fn reading(from_s: u64, until_s: u64, ledger: Vec<ProbeLedger>) -> Reading {
     let process = ProcessKey { pid: 42, start_ns: 5 };
     let comm = *b"worker\0\0\0\0\0\0\0\0\0\0";
     Reading {
+        blocks: Vec::new(),
         from_ns: from_s * S_NS,
         until_ns: until_s * S_NS,
         cpu: vec![CpuReading {
@@ -171,7 +172,7 @@ fn a_window_states_its_boundaries_its_coverage_and_every_probe() {
 fn events_are_batches_of_their_own_with_their_own_ledger() {
     let (_, mut aggregator) = start(None);
     assert!(aggregator.seal_events().unwrap().is_none());
-    aggregator.on_event(&Event::Fork(Fork { subject: subject(50, 101 * S_NS) })).unwrap();
+    aggregator.on_event(&Event::Fork(Fork { subject: subject(50, 101 * S_NS), capabilities: 0 })).unwrap();
     let exit = Exit { subject: subject(50, 102 * S_NS), code: 3, signal: 9 };
     aggregator.on_event(&Event::Exit(exit)).unwrap();
     let connection = Connection {
@@ -234,7 +235,7 @@ fn the_time_nobody_watched_is_a_row_with_start_and_end() {
 #[test]
 fn a_window_that_could_not_be_read_is_a_row_and_the_next_one_begins() {
     let (_, mut aggregator) = start(None);
-    aggregator.on_event(&Event::Fork(Fork { subject: subject(50, 101 * S_NS) })).unwrap();
+    aggregator.on_event(&Event::Fork(Fork { subject: subject(50, 101 * S_NS), capabilities: 0 })).unwrap();
     let sealed = aggregator.seal_unread(107 * S_NS, "no memory".to_owned()).unwrap();
     let loss = rows(&sealed.batch, "loss");
     assert_eq!((loss[0].text("reason"), loss[0].text("detail")), (Some("read_failed"), Some("no memory")));

@@ -98,6 +98,12 @@ fn exec(process: ProcessKey, parent: ProcessKey, exe: &str) -> Exec {
         argv: Vec::new(),
         argv_truncated: false,
         cwd: Vec::new(),
+        interpreter: Vec::new(),
+        capabilities: 0,
+        terminal: Vec::new(),
+        login_uid: None,
+        session: None,
+        stream_inodes: [None; 3],
         flags: 0,
     }
 }

@@ -104,6 +104,7 @@ impl Pinned {
         self.unsafe_epoch = Some(closed);
         let lost = if lost == 0 { Vec::new() } else { vec![("ring_full", lost)] };
         Reading {
+            blocks: Vec::new(),
             from_ns: kernel.began_ns[parity],
             until_ns: kernel.began_ns[1 - parity],
             cpu: vec![idle(slices)],
@@ -221,6 +222,12 @@ fn exec(pid: u32, at_ns: u64) -> Event {
         argv: Vec::new(),
         argv_truncated: false,
         cwd: Vec::new(),
+        interpreter: Vec::new(),
+        capabilities: 0,
+        terminal: Vec::new(),
+        login_uid: None,
+        session: None,
+        stream_inodes: [None; 3],
         flags: 0,
     }))
 }
