@@ -98,7 +98,8 @@ fn both_ends_of_ipv6_connections_count_every_byte() {
 /// Without system calls who accepts is known when the connection is used: no program runs at system calls.
 #[test]
 fn connections_alone_are_as_exact_and_cost_no_system_call() {
-    let only = ProbeOptions { cpu: false, syscall: false, socket: false, process: false, ..ProbeOptions::default() };
+    let off = ProbeOptions { cpu: false, syscall: false, socket: false, process: false, ..ProbeOptions::default() };
+    let only = ProbeOptions { security: false, block: false, ..off };
     let watch = Watch::of_some(&only);
     assert!(watch.hooks().iter().all(|hook| !hook.starts_with("sys_")), "{:?}", watch.hooks());
     check_both_ends("127.0.0.1:0", watch);
