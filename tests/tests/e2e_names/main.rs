@@ -3,8 +3,6 @@
 //! Needs root, cgroups, and what `cargo xtask setup` installs. Nothing is pulled from a registry: the images are built
 //! from the host's static busybox and catatonit.
 
-#![expect(clippy::expect_used, reason = "tests fail by panicking")]
-
 #[cfg(test)]
 mod boxed;
 #[cfg(test)]
