@@ -54,7 +54,7 @@ impl Generator {
 
 /// How many `getppid` calls of a process are stored.
 pub fn getppid_sql(pid: i64) -> String {
-    format!("SELECT sum(count) FROM syscalls WHERE pid = {pid} AND syscall = 'getppid'")
+    format!("SELECT sum(count) FROM syscalls WHERE pid = {pid} AND comm = 'skep-generator' AND syscall = 'getppid'")
 }
 
 /// Every count, byte and argument vector, asked through `ask`.

@@ -49,12 +49,17 @@ fn short_lives_and_interrupted_calls_are_counted() {
 
     let calls = |of: &str, column: &str| ask(&format!("SELECT CAST(sum({column}) AS BIGINT) FROM syscalls WHERE {of}"));
     let sleeps = format!("pid = {sleeper} AND syscall = 'clock_nanosleep'");
-    let named = ask("SELECT CAST(sum(lost) AS BIGINT) FROM loss WHERE probe = 'syscall' AND reason <> 'entry_missed'");
+    let lost = |of: &str| ask(&format!("SELECT CAST(sum(lost) AS BIGINT) FROM loss WHERE {of}"));
+    let named = lost("probe = 'syscall'");
+    let full = lost("probe = 'syscall' AND reason = 'map_full'");
     assert_eq!(calls(&sleeps, "errors_interrupted"), cut, "interrupted sleeps");
     assert_eq!(calls(&format!("pid = {sleeper} AND syscall = 'rt_sigreturn'"), "count"), handled, "signals handled");
     let children = format!("comm = 'skep-churn' AND pid <> {parent} AND pid <> {sleeper} AND syscall = 'getppid'");
     let counted = calls(&children, "count");
-    assert!(counted <= born && counted + named >= born, "{counted} of {born} calls of children, {named} lost by name");
+    assert!(
+        counted <= born && counted + named >= born,
+        "{counted} of {born} calls of children, {named} lost by name, {full} for want of room"
+    );
     for (event, condition) in [("fork", ""), ("exit", " AND exit_code = 7")] {
         let stored = ask(&format!(
             "SELECT count(*) FROM processes WHERE event = '{event}' AND parent_pid = {parent}{condition}"

@@ -333,7 +333,7 @@ impl Identities {
             self.settled.retain(|settled| *settled != key);
         }
         let process = self.table.get_mut(&key)?;
-        if let Some(comm) = comm {
+        if let Some(comm) = comm.filter(|comm| comm[0] != 0) {
             process.comm = text(comm);
         }
         Some(())

@@ -74,7 +74,10 @@ impl Identities {
             self.locate(key, kernel_id, from_ns, runs && is_newest);
         }
         let process = self.table.get_mut(&key)?;
-        process.comm = text(comm);
+        // A process none of whose slices found room has no name here.
+        if comm[0] != 0 {
+            process.comm = text(comm);
+        }
         Some(process)
     }
 
