@@ -16,7 +16,7 @@ pub(crate) struct Domain {
 }
 
 /// All of them.
-pub(crate) const DOMAINS: [Domain; 7] = [
+pub(crate) const DOMAINS: [Domain; 9] = [
     Domain {
         name: "cpu",
         switch: Some(|options, on| options.cpu = on),
@@ -43,7 +43,17 @@ pub(crate) const DOMAINS: [Domain; 7] = [
         switch: Some(|options, on| options.process = on),
         floor: &["sched_process_fork", "sched_process_exec", "sched_process_exit"],
     },
-    Domain { name: "block", switch: None, floor: &["block_rq_issue", "block_rq_complete"] },
+    Domain {
+        name: "block",
+        switch: Some(|options, on| options.block = on),
+        floor: &["block_rq_issue", "block_rq_complete"],
+    },
+    Domain { name: "security", switch: Some(|options, on| options.security = on), floor: &["sys_enter", "sys_exit"] },
+    Domain {
+        name: "cgroup",
+        switch: Some(|options, on| options.cgroup = on),
+        floor: &["cgroup_mkdir", "cgroup_rmdir", "cgroup_attach_task"],
+    },
 ];
 
 impl Domain {
