@@ -1,6 +1,6 @@
 //! The probes: programs that run in the kernel, one file a domain.
 //!
-//! * [`probe::cpu`]: `sched_switch`, `sched_wakeup`, `sched_wakeup_new`: time on a CPU, waits for one.
+//! * [`probe::cpu`]: `sched_switch`: time on a CPU, waits for one, time away.
 //! * [`probe::syscall`]: `sys_enter`, `sys_exit`: count, errors and latency of system calls.
 //! * [`probe::tcp`]: `inet_sock_set_state`: connections.
 //! * [`probe::mishap`]: `tcp_retransmit_skb`, `tcp_send_reset`, `tcp_receive_reset`: what goes wrong with them.
