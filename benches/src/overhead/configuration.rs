@@ -9,7 +9,7 @@ use aya_obj::btf::Btf;
 use skep_agent::probe::Probes;
 
 use super::arguments::OverheadArguments;
-use super::domain::Domain;
+use super::domain::{DOMAINS, Domain};
 use super::floor::Floor;
 use super::measure::{OTHER_CPU, pin};
 use super::peer::{Peer, SCRIPTS, Script};
@@ -56,12 +56,10 @@ pub(crate) fn of_workload(workload: &Workload, arguments: &OverheadArguments) ->
     let domain = Domain::find(workload.domain).context("a workload without a domain")?;
     let hooks = domain.floor.iter().map(|hook| (*hook).to_owned()).collect();
     all.push(Configuration::new("floor", Kind::Floor(hooks)));
-    if domain.is_watched() {
-        all.push(Configuration::new("floor_own_hooks", Kind::Floor(own_hooks(domain)?)));
-        all.push(Configuration::new(format!("{}_read", domain.name), Kind::ProbesRead(vec![domain])));
-    }
-    all.extend(Domain::watched().map(|domain| Configuration::new(domain.name, Kind::Probes(vec![domain]))));
-    all.push(Configuration::new("all", Kind::Probes(Domain::watched().collect())));
+    all.push(Configuration::new("floor_own_hooks", Kind::Floor(own_hooks(domain)?)));
+    all.push(Configuration::new(format!("{}_read", domain.name), Kind::ProbesRead(vec![domain])));
+    all.extend(DOMAINS.map(|domain| Configuration::new(domain.name, Kind::Probes(vec![domain]))));
+    all.push(Configuration::new("all", Kind::Probes(DOMAINS.to_vec())));
     if !arguments.no_bpftrace {
         let scripts = SCRIPTS.iter().filter(|script| script.domain == workload.domain);
         all.extend(scripts.map(|script| Configuration::new(script.name, Kind::Bpftrace(*script))));

@@ -8,8 +8,8 @@ use skep_agent::probe::{ProbeOptions, Probes};
 pub(crate) struct Domain {
     /// Its name in settings and figures.
     pub(crate) name: &'static str,
-    /// Its switch; `None` while the probes do not watch it.
-    switch: Option<fn(&mut ProbeOptions, bool)>,
+    /// Its switch.
+    switch: fn(&mut ProbeOptions, bool),
     /// The hooks nobody can do without who answers the domain's question: where the floor's empty programs go. Which
     /// hooks the probes use today is asked of them.
     pub(crate) floor: &'static [&'static str],
@@ -19,39 +19,35 @@ pub(crate) struct Domain {
 pub(crate) const DOMAINS: [Domain; 9] = [
     Domain {
         name: "cpu",
-        switch: Some(|options, on| options.cpu = on),
+        switch: |options, on| options.cpu = on,
         floor: &["sched_switch", "sched_wakeup", "sched_wakeup_new"],
     },
     // It is part of cpu, which can do without.
     Domain {
         name: "off_cpu",
-        switch: Some(|options, on| {
+        switch: |options, on| {
             options.off_cpu = on;
             options.cpu |= on;
-        }),
+        },
         floor: &["sched_switch"],
     },
-    Domain { name: "syscall", switch: Some(|options, on| options.syscall = on), floor: &["sys_enter", "sys_exit"] },
-    Domain { name: "tcp", switch: Some(|options, on| options.tcp = on), floor: &["inet_sock_set_state"] },
+    Domain { name: "syscall", switch: |options, on| options.syscall = on, floor: &["sys_enter", "sys_exit"] },
+    Domain { name: "tcp", switch: |options, on| options.tcp = on, floor: &["inet_sock_set_state"] },
     Domain {
         name: "socket",
-        switch: Some(|options, on| options.socket = on),
+        switch: |options, on| options.socket = on,
         floor: &["sock_send_length", "sock_recv_length"],
     },
     Domain {
         name: "process",
-        switch: Some(|options, on| options.process = on),
+        switch: |options, on| options.process = on,
         floor: &["sched_process_fork", "sched_process_exec", "sched_process_exit"],
     },
-    Domain {
-        name: "block",
-        switch: Some(|options, on| options.block = on),
-        floor: &["block_rq_issue", "block_rq_complete"],
-    },
-    Domain { name: "security", switch: Some(|options, on| options.security = on), floor: &["sys_enter", "sys_exit"] },
+    Domain { name: "block", switch: |options, on| options.block = on, floor: &["block_rq_issue", "block_rq_complete"] },
+    Domain { name: "security", switch: |options, on| options.security = on, floor: &["sys_enter", "sys_exit"] },
     Domain {
         name: "cgroup",
-        switch: Some(|options, on| options.cgroup = on),
+        switch: |options, on| options.cgroup = on,
         floor: &["cgroup_mkdir", "cgroup_rmdir", "cgroup_attach_task"],
     },
 ];
@@ -62,30 +58,14 @@ impl Domain {
         DOMAINS.into_iter().find(|domain| domain.name == name)
     }
 
-    /// Those the probes watch.
-    pub(crate) fn watched() -> impl Iterator<Item = Self> {
-        DOMAINS.into_iter().filter(Self::is_watched)
-    }
-
-    /// Whether the probes watch it.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.switch.is_some()
-    }
-
-    fn set(&self, options: &mut ProbeOptions, on: bool) {
-        if let Some(switch) = self.switch {
-            switch(options, on);
-        }
-    }
-
     /// Loads some domains and no other.
     pub(crate) fn load(wanted: &[Self]) -> Result<Probes> {
         let mut options = ProbeOptions::default();
         for domain in DOMAINS {
-            domain.set(&mut options, false);
+            (domain.switch)(&mut options, false);
         }
         for domain in wanted {
-            domain.set(&mut options, true);
+            (domain.switch)(&mut options, true);
         }
         let (probes, report) = Probes::load(&options)?;
         let broken = report.features.iter().find(|on| !on.ok && wanted.iter().any(|domain| domain.name == on.name));
