@@ -30,13 +30,14 @@ pub(crate) struct Script {
 
 /// All of them.
 pub(crate) const SCRIPTS: [Script; 6] = [
+    // Count, errors and latency by process and call. A thread's start stays behind when it ends.
     Script {
         domain: "syscall",
         name: "bpftrace",
         text: "tracepoint:raw_syscalls:sys_enter { @start[tid] = nsecs; }
             tracepoint:raw_syscalls:sys_exit {
                 $start = @start[tid];
-                if ($start) { @latency[pid, args->id] = hist(nsecs - $start); }
+                if ($start) { @latency[pid, args->id, args->ret < 0] = hist(nsecs - $start); }
             }",
         answer: "@latency",
     },
@@ -46,7 +47,7 @@ pub(crate) const SCRIPTS: [Script; 6] = [
         name: "bpftrace_usual",
         text: "tracepoint:raw_syscalls:sys_enter { @start[tid] = nsecs; }
             tracepoint:raw_syscalls:sys_exit /@start[tid]/ {
-                @latency[pid, args->id] = hist(nsecs - @start[tid]);
+                @latency[pid, args->id, args->ret < 0] = hist(nsecs - @start[tid]);
                 delete(@start[tid]);
             }",
         answer: "@latency",
