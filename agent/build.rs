@@ -111,7 +111,9 @@ impl Toolchain {
         if matches!(self, Self::Distribution) {
             command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
         }
-        command.env("RUSTFLAGS", format!("-C debuginfo=2 -C link-arg=--btf --cfg=bpf_target_arch=\"{arch}\""));
+        // The third version of the instructions has those of 32 bits, which kernels know since 5.1.
+        let flags = "-C target-cpu=v3 -C debuginfo=2 -C link-arg=--btf";
+        command.env("RUSTFLAGS", format!("{flags} --cfg=bpf_target_arch=\"{arch}\""));
         command.env("PATH", search_path());
         let status = command.status().map_err(Fault::Cargo)?;
         if status.success() { Ok(()) } else { Err(Fault::Compile) }

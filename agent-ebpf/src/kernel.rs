@@ -1,30 +1,20 @@
 //! Fields of the kernel's structs, at the offsets of the running kernel.
 //!
-//! The two tables are read-only data that user space fills in before loading. They are frozen by then, so the verifier
-//! takes their values for constants: a branch on a fact costs nothing, and a load at an offset of the table is checked
+//! Each use of an offset or a fact is an instruction that loads a placeholder. User space puts the value there before it
+//! loads the programs ([`skep_common::offset`]): a branch on a fact costs nothing, and a load at an offset is checked
 //! against the type of the pointer like one at an offset compiled in.
-
-use skep_common::offset::{Facts, Offsets};
-
-/// Where each field is.
-#[unsafe(no_mangle)]
-pub static OFFSETS: Offsets = Offsets::NONE;
-
-/// What else is known of this kernel.
-#[unsafe(no_mangle)]
-pub static FACTS: Facts = Facts::NONE;
 
 /// The offset of a field.
 macro_rules! offset {
     ($field:ident) => {
-        $crate::kernel::constant(&$crate::kernel::OFFSETS.$field)
+        $crate::kernel::constant::<{ skep_common::offset::Offsets::placeholder().$field }>()
     };
 }
 
 /// A fact.
 macro_rules! fact {
     ($field:ident) => {
-        $crate::kernel::constant(&$crate::kernel::FACTS.$field)
+        $crate::kernel::constant::<{ skep_common::offset::Facts::placeholder().$field }>()
     };
 }
 
@@ -53,11 +43,15 @@ macro_rules! fetch {
 /// A kernel address.
 pub type Address = *const u8;
 
-/// The value of an entry of the two tables.
+/// What user space puts in the place of a placeholder.
 #[inline(always)]
-pub fn constant(entry: &'static u64) -> u64 {
-    // SAFETY: a reference is valid; volatile because user space writes the table after it was compiled.
-    unsafe { core::ptr::read_volatile(entry) }
+pub fn constant<const PLACEHOLDER: u64>() -> u64 {
+    let value;
+    // SAFETY: the instruction loads a number into a register.
+    unsafe {
+        core::arch::asm!("{0} = {1} ll", out(reg) value, const PLACEHOLDER, options(nomem, nostack, preserves_flags));
+    }
+    value
 }
 
 /// Loads `T` at `base + offset`, of a type the verifier knows where this kernel has types.

@@ -17,6 +17,16 @@ impl Here {
         self.add(probe, column::ATTEMPTED, count);
     }
 
+    /// One more call was offered to [`skep_common::ledger::probe::SYSCALL`].
+    #[inline(always)]
+    pub fn attempted_call(self) {
+        // SAFETY: the map gave the pointer, the index is 0 or 1; only the program at the return of calls writes it.
+        unsafe {
+            let counts = (&raw mut (*self.state).orders.calls_attempted).cast::<u64>();
+            *counts.add((self.epoch & 1) as usize) += 1;
+        }
+    }
+
     /// One was lost, for the reason of a column.
     #[inline(always)]
     pub fn lost(self, probe: usize, reason: usize) {

@@ -49,14 +49,33 @@ pub struct Refused(pub i32);
 /// Counts a system call.
 #[inline(always)]
 pub fn count_call(here: Here, seen: Observation) -> Result<(), Refused> {
-    const BITS: u32 = limit::CALL_LINES.trailing_zeros();
-    let side = here.side();
-    // SAFETY: the side is this CPU's; the index has `BITS` bits.
-    let line = unsafe {
-        (&raw mut (*side).calls).cast::<Line>().add((seen.word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize)
-    };
+    let line = call_line(here, seen.word);
     let map = if here.is_odd() { &CALLS_ODD } else { &CALLS_EVEN };
     count(here, line, map, seen)
+}
+
+/// Counts a system call that was not timed: the same, with less to do.
+#[inline(always)]
+pub fn count_untimed_call(here: Here, word: u64, start_ns: u64, shift: u64) -> Result<(), Refused> {
+    let line = call_line(here, word);
+    // SAFETY: the line is in this CPU's state, which only its program writes.
+    unsafe {
+        if (*line).word != word || (*line).start_ns != start_ns {
+            return count_call(here, Observation { word, start_ns, value_ns: 0, weight: 0, shift });
+        }
+        let count = &raw mut (*line).count;
+        (*count).count += 1 << (shift & 15);
+        (*count).measured += 1;
+    }
+    Ok(())
+}
+
+/// The line a system call leads to.
+#[inline(always)]
+fn call_line(here: Here, word: u64) -> *mut Line {
+    const BITS: u32 = limit::CALL_LINES.trailing_zeros();
+    // SAFETY: the side is this CPU's; the index has `BITS` bits.
+    unsafe { (&raw mut (*here.side()).calls).cast::<Line>().add((word.wrapping_mul(SPREAD) >> (64 - BITS)) as usize) }
 }
 
 /// Counts a wait of `value_ns`, in the cell of a packed word.

@@ -10,14 +10,6 @@ use crate::{here::Here, kernel};
 /// One whole run in so many is timed; a power of two.
 const TIMED: u64 = 64;
 
-/// Counts a run that does little.
-#[inline(always)]
-pub fn count(here: Here, domain: usize) {
-    // SAFETY: the state is this CPU's, the domain a constant within the array. A program that interrupts another of its
-    // domain may make a count slip; prices are estimates.
-    unsafe { (*here.state).prices[domain].runs += 1 };
-}
-
 /// Times a run, perhaps.
 pub struct Meter {
     price: *mut Price,
@@ -29,7 +21,8 @@ impl Meter {
     /// Counts a whole run of a domain's program, which may have looked at the clock already.
     #[inline(always)]
     pub fn start(here: Here, domain: usize, looked_ns: Option<u64>) -> Self {
-        // SAFETY: as in `count`.
+        // SAFETY: the state is this CPU's, the domain a constant within the array. A program that interrupts another of
+        // its domain may make a count slip; prices are estimates.
         unsafe {
             let price = &raw mut (*here.state).prices[domain];
             let whole = (*price).whole;

@@ -36,6 +36,12 @@ pub mod call {
     pub const OFTEN: u32 = 1 << 9;
     /// Where the power of two begins for which it stands.
     pub const SHIFT_AT: u32 = 16;
+
+    /// Number and state in one word, as they lie beside each other.
+    #[inline(always)]
+    pub fn word(nr: u32, state: u32) -> u64 {
+        u64::from(state) << 32 | u64::from(nr)
+    }
 }
 
 /// User space sets the number of entries, a power of two.
@@ -44,6 +50,26 @@ static THREADS: Array<Thread> = Array::with_max_entries(limit::THREAD_PLACES, 0)
 
 #[map]
 static CROWDED: HashMap<u32, Thread> = HashMap::with_max_entries(limit::CROWDED_ENTRIES, 0);
+
+/// Number and state of the call a thread is in ([`call::word`]).
+///
+/// # Safety
+/// The map gave the pointer.
+#[inline(always)]
+pub unsafe fn call_of(thread: *mut Thread) -> u64 {
+    // SAFETY: the caller's; the two fields are one aligned word.
+    unsafe { (&raw const (*thread).nr).cast::<u64>().read() }
+}
+
+/// Sets both.
+///
+/// # Safety
+/// The map gave the pointer, and the thread is the one that runs.
+#[inline(always)]
+pub unsafe fn set_call(thread: *mut Thread, word: u64) {
+    // SAFETY: as above.
+    unsafe { (&raw mut (*thread).nr).cast::<u64>().write(word) };
+}
 
 /// What is remembered of a thread, if anything.
 #[inline(always)]

@@ -24,7 +24,7 @@
 
 /// Version of what the maps hold. To be raised when their meaning changes and no size does: an agent adopts the maps of
 /// an earlier one only if both are the same.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// Programs whose refused runs are noted.
 pub const PROGRAMS: usize = 32;

@@ -1,10 +1,19 @@
 //! The kernel fields the probes read.
 //!
-//! Nothing about the kernel's layout is compiled in: user space looks each field up in the running kernel's BTF and hands
-//! the table to the probes as read-only data, which the verifier treats as constants.
+//! Nothing about the kernel's layout is compiled in: the programs are compiled with placeholders, and user space, which
+//! looks each field up in the running kernel's BTF, writes its offset into the instructions before it loads them. Read-only
+//! data would do as well, at the price of two instructions for every use.
 
 /// Value of an entry whose field the running kernel does not have.
 pub const MISSING: u64 = u64::MAX;
+
+/// Upper half of every placeholder: a number that no program has for another reason.
+pub const PLACEHOLDER_MARK: u32 = 0x5ce9_0ff5;
+
+/// The placeholder of entry `index`: the offsets come first, then the facts.
+const fn placeholder(index: usize) -> u64 {
+    (PLACEHOLDER_MARK as u64) << 32 | index as u64
+}
 
 /// Which probes cannot do without a field.
 pub mod need {
@@ -63,6 +72,17 @@ macro_rules! offsets {
             /// The fields, in the order of the table.
             pub const FIELDS: [Field; Self::LEN] =
                 [$(Field { object: $object, path: $path, needed_by: $need },)*];
+
+            /// What the programs are compiled with.
+            pub const fn placeholder() -> Self {
+                let mut index = 0;
+                $(
+                    let $name = placeholder(index);
+                    index += 1;
+                )*
+                let _ = index;
+                Self { $($name),* }
+            }
 
             /// A table from offsets in the order of [`Self::FIELDS`].
             pub fn from_array(values: [u64; Self::LEN]) -> Self {
@@ -205,6 +225,17 @@ macro_rules! facts {
             pub const NONE: Self = Self { $($name: 0,)* };
             /// How many there are.
             pub const LEN: usize = [$(stringify!($name)),*].len();
+
+            /// What the programs are compiled with.
+            pub const fn placeholder() -> Self {
+                let mut index = Offsets::LEN;
+                $(
+                    let $name = placeholder(index);
+                    index += 1;
+                )*
+                let _ = index;
+                Self { $($name),* }
+            }
         }
 
         const _: () = assert!(core::mem::size_of::<Facts>() == 8 * Facts::LEN);

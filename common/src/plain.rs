@@ -71,3 +71,9 @@ pub fn bytes<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: a `Plain` value has no padding that is not spelt out, so all its bytes are initialised.
     unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
+
+/// The bytes of `values`, in their order.
+pub fn slice_bytes<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: as above; a slice is its elements, one after the other.
+    unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}

@@ -25,8 +25,12 @@ pub struct CpuState {
     pub turn: u64,
     /// Thread group of the agent, whose own BPF calls are not told of. Written by user space.
     pub owner: u64,
+    /// Names this set of maps; of CPU 0 only. The programs do not read it.
+    pub incarnation: u64,
+    /// The last epoch whose side was emptied, or is being; of CPU 0 only. The programs do not read it.
+    pub emptied: u64,
     /// Zero.
-    pub pad: [u64; 6],
+    pub pad: [u64; 4],
     /// Refused runs that user space had accounted when it read the last epoch of each parity, by program; of CPU 0 only.
     /// The programs do not read it.
     pub accounted: [[u64; limit::PROGRAMS]; 2],
@@ -39,7 +43,8 @@ pub struct CpuState {
 const _: () = assert!(offset_of!(CpuState, running) == 64);
 const _: () = assert!(size_of::<CpuState>().is_multiple_of(64) && offset_of!(CpuState, sides).is_multiple_of(64));
 
-/// Written by user space, read by the programs.
+/// Written by user space, read by the programs; with a count of theirs, for this is the one line of memory every program
+/// reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Orders {
@@ -49,14 +54,12 @@ pub struct Orders {
     pub began_ns: [u64; 2],
     /// Measure one system call in `1 << syscall_shift`.
     pub syscall_shift: u64,
-    /// Names this set of maps; of CPU 0 only. The programs do not read it.
-    pub incarnation: u64,
     /// Since when switches have been watched without a pause: what threads left before is not believed.
     pub switches_since_ns: u64,
     /// The same of system calls.
     pub calls_since_ns: u64,
-    /// The last epoch whose side was emptied, or is being; of CPU 0 only. The programs do not read it.
-    pub emptied: u64,
+    /// System calls attempted in the epochs of each parity, which the ledger of the side leaves out.
+    pub calls_attempted: [u64; 2],
 }
 
 const _: () = assert!(size_of::<Orders>() == 64);
@@ -119,7 +122,7 @@ const _: () = assert!(size_of::<Tail>() == 64 && offset_of!(Tail, comm) == 40);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Price {
-    /// Runs.
+    /// Runs; of system calls only the whole ones, for all are in [`Orders::calls_attempted`].
     pub runs: u64,
     /// Runs that did all there is to do; the others only counted.
     pub whole: u64,
@@ -188,3 +191,5 @@ pub struct Thread {
 }
 
 const _: () = assert!(size_of::<Thread>() == 128 && offset_of!(Thread, start_ns) == 16);
+const _: () =
+    assert!(offset_of!(Thread, call) == offset_of!(Thread, nr) + 4 && offset_of!(Thread, nr).is_multiple_of(8));

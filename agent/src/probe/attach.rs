@@ -13,7 +13,7 @@ use super::{
     error::ProbeError,
     kernel::{GROUPS, Kernel, PROGRAMS, Program},
     log::{self, ProbeLog},
-    object::OBJECT,
+    object::Object,
     options::ProbeOptions,
     programs::{Attached, Standing},
     report::ProbeReport,
@@ -108,10 +108,9 @@ pub(super) fn report_groups(able: u32, report: &mut ProbeReport) {
 fn create(options: &ProbeOptions, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, ProbeError> {
     let log_level = log::level(options.log);
     let watched = kernel.watched();
+    let object = Object::of(&kernel.offsets, &kernel.facts);
     EbpfLoader::new()
         .btf(Some(btf))
-        .override_global("OFFSETS", plain::bytes(&kernel.offsets), true)
-        .override_global("FACTS", plain::bytes(&kernel.facts), true)
         .override_global("WATCHED", plain::bytes(&watched), true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .map_max_entries("EVENTS", options.ring_bytes)
@@ -130,7 +129,7 @@ fn create(options: &ProbeOptions, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, Pr
         .map_max_entries("BLOCK_ODD", options.block_entries)
         .map_max_entries("INFLIGHT", options.request_entries)
         .map_max_entries("CPUS", cpus())
-        .load(OBJECT)
+        .load(object.bytes())
         .map_err(|source| ProbeError::Load { source: Box::new(source) })
 }
 

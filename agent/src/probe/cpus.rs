@@ -9,7 +9,7 @@ use std::{
 use aya::maps::MapData;
 use skep_common::{
     aggregate::{Line, TrafficLine, UsageLine, WaitLine},
-    ledger::{Counters, price},
+    ledger::{Counters, column, price, probe},
     limit,
     plain::Plain,
     state::{CpuState, Orders, Price, Running, Side, Tail},
@@ -23,6 +23,8 @@ pub(super) struct Cpus {
     map: MapData,
     states: Mapping,
     count: u32,
+    /// System calls attempted in epochs that were emptied.
+    calls_before: u64,
 }
 
 /// The quiet side of one CPU: nobody writes it.
@@ -30,6 +32,7 @@ pub(super) struct Cpus {
 pub(super) struct Quiet<'a> {
     pub(super) cpu: u32,
     side: &'a Side,
+    calls_attempted: u64,
 }
 
 impl Cpus {
@@ -43,7 +46,7 @@ impl Cpus {
             operation: "mapping",
             source,
         })?;
-        Ok(Self { map, states, count })
+        Ok(Self { map, states, count, calls_before: 0 })
     }
 
     /// Memory the kernel holds for it.
@@ -64,24 +67,22 @@ impl Cpus {
 
     /// The name of this set of maps; 0 before it has one.
     pub(super) fn incarnation(&self) -> u64 {
-        let orders: Orders = self.read(0, offset_of!(CpuState, orders));
-        orders.incarnation
+        self.read(0, offset_of!(CpuState, incarnation))
     }
 
     /// Names this set of maps.
     pub(super) fn name(&self, incarnation: u64) {
-        self.write(0, offset_of!(CpuState, orders) + offset_of!(Orders, incarnation), incarnation);
+        self.write(0, offset_of!(CpuState, incarnation), incarnation);
     }
 
     /// The last epoch whose side was emptied, wholly or in part.
     pub(super) fn emptied(&self) -> u64 {
-        let orders: Orders = self.read(0, offset_of!(CpuState, orders));
-        orders.emptied
+        self.read(0, offset_of!(CpuState, emptied))
     }
 
     /// The side of an epoch is about to be emptied: what is left of it is not to be read again.
     pub(super) fn begin_to_empty(&self, epoch: u64) {
-        self.write(0, offset_of!(CpuState, orders) + offset_of!(Orders, emptied), epoch);
+        self.write(0, offset_of!(CpuState, emptied), epoch);
     }
 
     /// When an epoch began: the current one, or the one before.
@@ -199,7 +200,17 @@ impl Cpus {
                 sum.timed_ns += one.timed_ns;
             }
         }
+        sum[price::SYSCALL].runs = self.calls_before + self.calls_attempted(0) + self.calls_attempted(1);
         sum
+    }
+
+    /// System calls attempted in the epoch of a parity that was not emptied yet.
+    fn calls_attempted(&self, parity: usize) -> u64 {
+        (0..self.count).map(|cpu| self.read::<u64>(cpu, Self::calls_attempted_at(parity))).sum()
+    }
+
+    fn calls_attempted_at(parity: usize) -> usize {
+        offset_of!(CpuState, orders) + offset_of!(Orders, calls_attempted) + parity * size_of::<u64>()
     }
 
     /// The sides of one parity, CPU by CPU.
@@ -207,17 +218,19 @@ impl Cpus {
     /// They are quiet: since the flip a grace period has passed, so every program that may have written them has
     /// returned, and none will until the next flip, for which this must be given back.
     pub(super) fn quiet(&mut self, parity: usize) -> impl Iterator<Item = Quiet<'_>> {
-        let states = &self.states;
         (0..self.count).map(move |cpu| {
-            let side = states.at::<Side>(Self::side_at(cpu, parity));
+            let side = self.states.at::<Side>(Self::side_at(cpu, parity));
             // SAFETY: mapped, aligned, integers of which all values are good, and not written as long as it is quiet.
-            Quiet { cpu, side: unsafe { &*side } }
+            let side = unsafe { &*side };
+            Quiet { cpu, side, calls_attempted: self.read(cpu, Self::calls_attempted_at(parity)) }
         })
     }
 
     /// Empties the sides of one parity, which must be quiet.
     pub(super) fn clear(&mut self, parity: usize) {
+        self.calls_before += self.calls_attempted(parity);
         for cpu in 0..self.count {
+            self.write(cpu, Self::calls_attempted_at(parity), 0);
             let side = self.states.at::<Side>(Self::side_at(cpu, parity));
             // SAFETY: mapped and aligned, integers for which zero is a value; no program writes a quiet side.
             unsafe { ptr::write_bytes(side, 0, 1) };
@@ -263,7 +276,9 @@ impl<'a> Quiet<'a> {
     }
 
     /// The ledger.
-    pub(super) fn counters(self) -> &'a Counters {
-        &self.side.ledger
+    pub(super) fn counters(self) -> Counters {
+        let mut counters = self.side.ledger;
+        counters.counts[probe::SYSCALL][column::ATTEMPTED] += self.calls_attempted;
+        counters
     }
 }

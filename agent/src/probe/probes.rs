@@ -425,7 +425,7 @@ fn add_caches(merge: &mut Merge, side: Quiet<'_>) -> Counters {
     for line in side.calls() {
         merge.add_call(side.cpu, line.word, line.start_ns, &line.count);
     }
-    *side.counters()
+    side.counters()
 }
 
 /// The maps of each side.

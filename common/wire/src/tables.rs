@@ -164,7 +164,7 @@ pub const SYSCALLS: Table = Table {
             column(
                 "timed",
                 Int,
-                "calls that were timed: all that slept, the others at least one in 8; they stand for count",
+                "calls that were timed: all that slept, of the others at least one in 64 on average; they stand for count",
             ),
             column("errors", Int, "of count, how many returned an error"),
             column("errors_interrupted", Int, "a signal came: EINTR and what the kernel begins again by itself"),
