@@ -11,17 +11,15 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
-use datafusion::logical_expr::AggregateUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
-use skep_wire::tables::{self, TABLES};
+use skep_wire::tables::TABLES;
 use tokio::time::Instant;
 
 use super::error::QueryError;
 use super::files::{Unreadable, Verifier};
 use super::provider::{Provider, Reading};
-use super::quantile::HistQuantile;
-use super::{readonly, suggest};
+use super::{catalog, function, readonly};
 use crate::buffer::Snapshot;
 
 /// What a statement may use.
@@ -124,13 +122,9 @@ impl Engine {
         let context = self.context(snapshot, reading)?;
         let state = context.state();
         let statement = readonly::parse(sql)?;
-        for reference in state.resolve_table_references(&statement).map_err(engine)? {
-            let known = tables::find(reference.table()).is_some() || reference.schema() == Some("information_schema");
-            if !known {
-                let near = suggest::near(reference.table(), TABLES.iter().map(|table| table.name));
-                return Err(QueryError::UnknownTable { name: reference.to_string(), near });
-            }
-        }
+        let references = state.resolve_table_references(&statement).map_err(engine)?;
+        catalog::check(&references)?;
+        catalog::add_views(&context, &references).await?;
         let plan = state.statement_to_plan(statement).await.map_err(engine)?;
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         options.verify_plan(&plan).map_err(|_| QueryError::NotReadOnly { kind: plan.display().to_string() })?;
@@ -150,7 +144,7 @@ impl Engine {
             .with_default_features()
             .build();
         let context = SessionContext::new_with_state(state);
-        context.register_udaf(AggregateUDF::from(HistQuantile::new()));
+        function::register(&context);
         for table in TABLES {
             let rows = snapshot.tables.remove(table.name).unwrap_or_default();
             let provider = Provider::new(table, rows, Arc::clone(&self.verifier), reading.clone());

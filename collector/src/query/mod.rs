@@ -2,10 +2,11 @@
 //!
 //! * [`engine`]: a statement to a stream of rows.
 //! * [`readonly`]: which statements are served.
+//! * [`catalog`]: which tables and views a statement may name.
 //! * [`provider`]: one table at one moment.
 //! * [`prune`]: which files a statement's times can touch.
 //! * [`files`]: files that are missing or broken.
-//! * [`quantile`]: `hist_quantile(histogram, q)`.
+//! * [`function`]: `hist_quantile`, `time_bucket` and what else SQL can do here.
 //! * [`suggest`]: names that were probably meant.
 //! * [`ipc`]: rows to an Arrow IPC stream in pieces.
 //! * [`error`]: why a statement has no answer, in one line.
@@ -15,13 +16,15 @@ pub mod engine;
 
 pub mod readonly;
 
+pub mod catalog;
+
 pub mod provider;
 
 pub mod prune;
 
 pub mod files;
 
-pub mod quantile;
+pub mod function;
 
 pub mod suggest;
 

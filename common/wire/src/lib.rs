@@ -1,6 +1,8 @@
 //! What travels between skep's programs, and the tables it ends up in.
 //!
 //! * [`tables`]: every table's columns, once; schema, documentation and `skep tables` come from it.
+//! * [`views`]: views over them and functions of our own, likewise.
+//! * [`reference`]: the page about them.
 //! * [`canary`]: what a canary is called with and how it ends.
 //! * [`chunk`]: rows to columns and back, checked.
 //! * [`envelope`]: seal and open a batch.
@@ -24,6 +26,10 @@ pub mod envelope;
 pub mod frame;
 
 pub mod tables;
+
+pub mod views;
+
+pub mod reference;
 
 /// Generated from `proto/skep/v1`.
 #[expect(missing_docs, clippy::large_enum_variant, reason = "generated code")]

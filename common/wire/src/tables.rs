@@ -23,6 +23,21 @@ pub enum Kind {
     Histogram,
 }
 
+impl Kind {
+    /// What SQL calls it.
+    pub const fn sql(self) -> &'static str {
+        match self {
+            Self::Int => "bigint",
+            Self::Float => "double",
+            Self::Bool => "boolean",
+            Self::Text => "text",
+            Self::Time => "timestamp(us, UTC)",
+            Self::TextList => "list<text>",
+            Self::Histogram => "list<struct<value_ns, count>>",
+        }
+    }
+}
+
 /// One column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
@@ -71,11 +86,11 @@ pub fn find(name: &str) -> Option<&'static Table> {
     TABLES.iter().copied().find(|table| table.name == name)
 }
 
-const fn column(name: &'static str, kind: Kind, doc: &'static str) -> Column {
+pub(crate) const fn column(name: &'static str, kind: Kind, doc: &'static str) -> Column {
     Column { name, kind, nullable: false, doc }
 }
 
-const fn maybe(name: &'static str, kind: Kind, doc: &'static str) -> Column {
+pub(crate) const fn maybe(name: &'static str, kind: Kind, doc: &'static str) -> Column {
     Column { name, kind, nullable: true, doc }
 }
 

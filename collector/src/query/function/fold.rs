@@ -1,0 +1,164 @@
+//! Many histograms into one a group.
+//!
+//! The layout's midpoints are known ([`skep_common::bucket`]), so a group is an array of counts over the octaves it has
+//! seen and a bucket is added by its index; nothing is searched, sorted or allocated a row. A value that is no midpoint
+//! (somebody's own histogram) is kept aside by its value, and is as exact.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use skep_common::bucket::{self, BUCKETS};
+
+/// Arrays grow by this many buckets: an octave.
+const STEP: usize = 1 << bucket::SUB_BUCKET_BITS;
+
+/// The value each index stands for.
+static MIDPOINTS: LazyLock<Vec<i64>> =
+    LazyLock::new(|| (0..BUCKETS as u16).map(|index| bucket::midpoint(index) as i64).collect());
+
+/// A histogram for each group.
+#[derive(Debug, Default)]
+pub struct Folded {
+    groups: Vec<Group>,
+    odd: BTreeMap<(usize, i64), u64>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    /// Index of the first of `counts`.
+    first: usize,
+    counts: Vec<u64>,
+}
+
+impl Folded {
+    /// Makes room for groups `0..groups`.
+    pub fn resize(&mut self, groups: usize) {
+        if groups > self.groups.len() {
+            self.bytes += (groups - self.groups.len()) * size_of::<Group>();
+            self.groups.resize_with(groups, Group::default);
+        }
+    }
+
+    /// How many groups there are.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Adds a histogram to a group there is room for. Counts below zero are none.
+    pub fn add(&mut self, group: usize, values: &[i64], counts: &[i64]) {
+        let midpoints = MIDPOINTS.as_slice();
+        let into = &mut self.groups[group];
+        for (&value, &count) in values.iter().zip(counts) {
+            let count = u64::try_from(count).unwrap_or(0);
+            let index = usize::from(bucket::index(value as u64));
+            if midpoints[index] != value {
+                let sum = self.odd.entry((group, value)).or_default();
+                *sum = sum.saturating_add(count);
+                continue;
+            }
+            match into.counts.get_mut(index.wrapping_sub(into.first)) {
+                Some(sum) => *sum = sum.saturating_add(count),
+                None => {
+                    self.bytes += into.reach(index);
+                    into.counts[index - into.first] = count;
+                }
+            }
+        }
+    }
+
+    /// The non-empty buckets of `group`, ascending, into `buckets`.
+    pub fn read(&self, group: usize, buckets: &mut Vec<(i64, u64)>) {
+        buckets.clear();
+        let Group { first, counts } = &self.groups[group];
+        let dense = MIDPOINTS.iter().skip(*first).copied().zip(counts.iter().copied());
+        buckets.extend(dense.filter(|(_, count)| *count > 0));
+        if !self.odd.is_empty() {
+            let odd = self.odd.range((group, i64::MIN)..=(group, i64::MAX));
+            buckets.extend(odd.map(|((_, value), count)| (*value, *count)).filter(|(_, count)| *count > 0));
+            buckets.sort_unstable();
+        }
+    }
+
+    /// Forgets the first `groups`; those behind move to the front.
+    pub fn forget(&mut self, groups: usize) {
+        let gone = self.groups.drain(..groups.min(self.groups.len()));
+        self.bytes -= gone.map(|group| size_of::<Group>() + group.counts.len() * size_of::<u64>()).sum::<usize>();
+        let stay = self.odd.split_off(&(groups, i64::MIN));
+        self.odd = stay.into_iter().map(|((group, value), count)| ((group - groups, value), count)).collect();
+    }
+
+    /// Memory in use.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.odd.len() * 2 * size_of::<((usize, i64), u64)>()
+    }
+}
+
+impl Group {
+    /// Makes room for `index`; returns by how many bytes.
+    fn reach(&mut self, index: usize) -> usize {
+        let before = self.counts.len();
+        let (low, high) = (index / STEP * STEP, (index / STEP + 1) * STEP);
+        if self.counts.is_empty() {
+            self.first = low;
+            self.counts = vec![0; STEP];
+        } else if low < self.first {
+            self.counts.splice(0..0, std::iter::repeat_n(0, self.first - low));
+            self.first = low;
+        } else {
+            self.counts.resize(high - self.first, 0);
+        }
+        (self.counts.len() - before) * size_of::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(folded: &Folded, group: usize) -> Vec<(i64, u64)> {
+        let mut buckets = Vec::new();
+        folded.read(group, &mut buckets);
+        buckets
+    }
+
+    proptest! {
+        /// Whatever comes in whatever order, a group is the sum by value, and moving groups up changes none.
+        #[test]
+        fn a_group_is_the_sum_by_value(
+            rows in prop::collection::vec((0usize..4, prop::collection::vec((any::<u64>(), any::<bool>(), 0i64..1000), 0..20)), 0..50),
+            gone in 0usize..5,
+        ) {
+            let mut folded = Folded::default();
+            folded.resize(4);
+            let mut expected: BTreeMap<(usize, i64), u64> = BTreeMap::new();
+            for (group, row) in &rows {
+                let midpoint = |value: u64| bucket::midpoint(bucket::index(value >> (value % 64))) as i64;
+                let value = |(value, odd, _): &(u64, bool, i64)| if *odd { *value as i64 } else { midpoint(*value) };
+                let values: Vec<i64> = row.iter().map(value).collect();
+                let counts: Vec<i64> = row.iter().map(|(_, _, count)| *count).collect();
+                folded.add(*group, &values, &counts);
+                for (value, count) in values.iter().zip(counts) {
+                    *expected.entry((*group, *value)).or_default() += count as u64;
+                }
+            }
+            let of = |group: usize| -> Vec<(i64, u64)> {
+                let all = expected.iter().filter(|((of, _), count)| *of == group && **count > 0);
+                all.map(|((_, value), count)| (*value, *count)).collect()
+            };
+            for group in 0..4 {
+                prop_assert_eq!(read(&folded, group), of(group));
+            }
+            folded.forget(gone);
+            prop_assert_eq!(folded.groups(), 4usize.saturating_sub(gone));
+            for group in gone..4 {
+                prop_assert_eq!(read(&folded, group - gone), of(group));
+            }
+            if gone >= 4 {
+                prop_assert_eq!(folded.bytes(), 0);
+            }
+        }
+    }
+}
