@@ -1,10 +1,12 @@
-//! The wire code is generated here and committed, so that building skep needs no protobuf compiler.
+//! What is generated and committed: the wire code, so that building skep needs no protobuf compiler, and the page about
+//! tables and views.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
+use crate::run::cargo;
 use crate::setup;
 
 const PROTOS: [&str; 5] = [
@@ -16,24 +18,44 @@ const PROTOS: [&str; 5] = [
 ];
 const GENERATED: [&str; 2] = ["runtime.v1.rs", "skep.v1.rs"];
 
-/// Generates into a scratch folder, then either compares or replaces the committed files.
+/// Where the page about tables and views is.
+const PAGE: &str = "docs/TABLES.md";
+
+/// Either compares or replaces the committed files.
 pub(crate) fn run(check: bool) -> Result<()> {
     let wire = setup::repository().join("common/wire");
     let generated = generate(&wire)?;
     for name in GENERATED {
-        let committed = wire.join("src/gen").join(name);
         let fresh = fs::read_to_string(generated.join(name))?;
-        let current = fs::read_to_string(&committed).unwrap_or_default();
-        if fresh == current {
-            println!("{name} is up to date");
-        } else if check {
-            bail!("common/wire/src/gen/{name} differs from the .proto files: run `cargo xtask generate`");
-        } else {
-            fs::write(&committed, fresh)?;
-            println!("wrote {}", committed.display());
-        }
+        settle(&format!("common/wire/src/gen/{name}"), &fresh, "the .proto files", check)?;
     }
+    settle(PAGE, &page()?, "common/wire/src/tables.rs and views.rs", check)
+}
+
+/// Makes the committed file what it should be, or fails when it is not.
+fn settle(name: &str, fresh: &str, source: &str, check: bool) -> Result<()> {
+    let committed = setup::repository().join(name);
+    if fs::read_to_string(&committed).unwrap_or_default() == fresh {
+        println!("{name} is up to date");
+        return Ok(());
+    }
+    ensure!(!check, "{name} differs from {source}: run `cargo xtask generate`");
+    if let Some(folder) = committed.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&committed, fresh).with_context(|| format!("cannot write {name}"))?;
+    println!("wrote {name}");
     Ok(())
+}
+
+/// Asks the crate that defines the tables.
+fn page() -> Result<String> {
+    let output = cargo()
+        .args(["run", "--quiet", "--package", "skep-wire", "--example", "reference"])
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(output.status.success(), "no page about tables: {}", String::from_utf8_lossy(&output.stderr).trim());
+    String::from_utf8(output.stdout).context("the page about tables is not text")
 }
 
 fn generate(wire: &Path) -> Result<PathBuf> {

@@ -60,9 +60,9 @@ enum Task {
     },
     /// Formatting, clippy and layering, without tests
     Lint,
-    /// Write common/wire/src/gen from the .proto files
+    /// Write common/wire/src/gen from the .proto files and docs/TABLES.md from the tables
     Generate {
-        /// Change nothing; fail when the committed code differs
+        /// Change nothing; fail when the committed files differ
         #[arg(long)]
         check: bool,
     },
