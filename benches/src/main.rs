@@ -8,13 +8,33 @@ use serde_json::{Map, Value};
 
 mod agent;
 
+mod authority;
+
 mod batch;
 
+mod fleet;
+
+mod ground;
+
+mod ingest;
+
+mod measured;
+
 mod overhead;
+
+mod peers;
+
+mod quantiles;
+
+mod query;
+
+mod rows;
 
 mod syscall;
 
 mod tiny;
+
+mod uplink;
 
 #[derive(Parser)]
 #[command(about = "Costs of skep's hot paths")]
@@ -32,6 +52,12 @@ enum Bench {
     Overhead(overhead::OverheadArguments),
     /// CPU and memory of the agent itself, at rest and under load; needs root
     Agent(agent::AgentArguments),
+    /// CPU, memory and latency of the collector with thousands of agents, and hostile ones among them
+    Fleet(fleet::FleetArguments),
+    /// CPU and disk the collector takes for a sample, against VictoriaMetrics and Prometheus
+    Ingest(ingest::IngestArguments),
+    /// CPU the collector takes for an answer, against VictoriaMetrics, DuckDB and ClickHouse
+    Query(query::QueryArguments),
     /// What the probes add to one getppid(); needs root
     Syscall,
     /// Rows to a sealed, spooled batch and back
@@ -42,7 +68,10 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     let figures = match &cli.bench {
         Bench::Agent(arguments) => agent::run(arguments)?,
+        Bench::Fleet(arguments) => fleet::run(arguments)?,
+        Bench::Ingest(arguments) => ingest::run(arguments)?,
         Bench::Overhead(arguments) => overhead::run(arguments)?,
+        Bench::Query(arguments) => query::run(arguments)?,
         Bench::Syscall => syscall::run()?,
         Bench::Batch => batch::run()?,
     };

@@ -9,6 +9,7 @@ mod bench;
 mod generate;
 mod interop;
 mod lint;
+mod peers;
 mod run;
 mod setup;
 mod tally;
@@ -49,7 +50,7 @@ enum Task {
     },
     /// Cost of a hot path against its floor: cargo xtask bench overhead --json
     Bench {
-        /// Which: overhead, agent, syscall, batch
+        /// Which: overhead, agent, syscall, batch, ingest, query, fleet
         name: String,
         /// One JSON object
         #[arg(long)]

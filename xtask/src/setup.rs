@@ -112,6 +112,11 @@ pub(crate) fn ensure_peers() -> Result<()> {
     install(&missing(&PEERS))
 }
 
+/// Installs what a Python environment is made with, if it lacks.
+pub(crate) fn ensure_python() -> Result<()> {
+    install(&missing(&[("python3-venv", "engines with a Python interface")]))
+}
+
 /// Installs what the machines of `cargo xtask vm` lack, if anything.
 pub(crate) fn ensure_vm() -> Result<()> {
     install(&missing(&VM_TOOLS))

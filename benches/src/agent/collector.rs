@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use skep_wire::v1::uplink_server::{Uplink, UplinkServer};
 use skep_wire::v1::{self, down, up};
 use tempfile::TempDir;
@@ -19,6 +18,8 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::authority::Authority;
 
 /// Batches in flight.
 const WINDOW: u32 = 16;
@@ -43,7 +44,8 @@ impl Collector {
     /// Starts one, with certificates for it and for an agent.
     pub(crate) fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        certify(folder.path()).context("cannot make certificates")?;
+        let certified = Authority::new().and_then(|authority| authority.write(folder.path(), &["collector", "agent"]));
+        certified.context("cannot make certificates")?;
         let read = |name: &str| fs::read(folder.path().join(name));
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(read("collector.pem")?, read("collector.key")?))
@@ -111,29 +113,4 @@ fn answer(taken: &Taken, durable: &mut BTreeMap<String, u64>, message: up::Messa
         }
         up::Message::Heartbeat(_) => None,
     }
-}
-
-/// An authority, and certificates it signed for `collector` and `agent`.
-fn certify(folder: &Path) -> Result<()> {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.distinguished_name = name("bench authority", "authority");
-    let authority_key = KeyPair::generate()?;
-    fs::write(folder.join("ca.pem"), authority.self_signed(&authority_key)?.pem())?;
-    for role in ["collector", "agent"] {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-        params.distinguished_name = name(role, role);
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
-        fs::write(folder.join(format!("{role}.pem")), certificate.pem())?;
-        fs::write(folder.join(format!("{role}.key")), key.serialize_pem())?;
-    }
-    Ok(())
-}
-
-fn name(common: &str, role: &str) -> DistinguishedName {
-    let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, common);
-    name.push(DnType::OrganizationalUnitName, role);
-    name
 }

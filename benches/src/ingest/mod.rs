@@ -1,0 +1,105 @@
+//! What it takes to take in and keep a sample: the real collector, fed as an agent feeds it, and its peers.
+//!
+//! A sample is one number that was measured: a value of one of the thirteen measured columns of `cpu`
+//! ([`cpu::NUMBERS`], nulls are none), or the count of one bucket of a distribution that is not empty. Times, identities
+//! and coverage are no samples. To a peer a sample is a sample: one value of one series at one time.
+//!
+//! CPU is that of the server's process from when it listens to its clean end, by which everything is in its files; the
+//! generator is another process and does not count.
+
+mod ours;
+
+pub(crate) mod report;
+
+mod subjects;
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use crate::rows::{Host, Windows, cpu, last_hour_us};
+
+/// Seed of the host all subjects are fed.
+const SEED: u64 = 11;
+
+/// Name of that host.
+const NODE: &str = "bench";
+
+/// Windows of a second.
+const WINDOW_S: f64 = 1.0;
+
+/// How much is fed to whom.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "A sample is one measured number: a value of one of cpu's thirteen measured columns, or the count \
+    of one bucket that is not empty. Times, identities and coverage are none.\n\n\
+    Examples:\n  cargo xtask bench ingest --json --peers\n  cargo xtask bench ingest --rows 200000 --rounds 1"
+)]
+pub(crate) struct IngestArguments {
+    /// Rows of `cpu`, a process and second each; the default is an hour of 500 processes
+    #[arg(long, default_value_t = 1_800_000, value_parser = clap::value_parser!(u64).range(500..=100_000_000))]
+    rows: u64,
+    /// Processes at a time
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    processes: u64,
+    /// Times each is measured, in turn with the others
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Feed the same samples to VictoriaMetrics and Prometheus too
+    #[arg(long)]
+    peers: bool,
+    /// Only this: `numbers`, rows without their distributions, or `whole`, rows as agents send them. Peers are fed
+    /// `numbers` unless `whole` is asked for here, which takes them minutes: use fewer --rows
+    #[arg(long)]
+    workload: Option<Workload>,
+}
+
+/// What the rows hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Workload {
+    /// The thirteen measured columns.
+    Numbers,
+    /// And the distributions of waits and absences.
+    Whole,
+}
+
+impl Workload {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Numbers => "numbers",
+            Self::Whole => "whole",
+        }
+    }
+}
+
+impl IngestArguments {
+    fn windows(&self, workload: Workload) -> Result<Windows> {
+        Ok(Windows {
+            host: Host::new(NODE, SEED, usize::try_from(self.processes)?),
+            window_s: WINDOW_S,
+            distributions: workload == Workload::Whole,
+            time_us: last_hour_us()?,
+            left: self.rows.div_ceil(self.processes),
+        })
+    }
+}
+
+/// Figures by workload; progress goes to stderr.
+pub(crate) fn run(arguments: &IngestArguments) -> Result<Map<String, Value>> {
+    let mut workloads = Map::new();
+    for workload in [Workload::Numbers, Workload::Whole] {
+        if arguments.workload.is_some_and(|only| only != workload) {
+            continue;
+        }
+        let peers = arguments.peers && (workload == Workload::Numbers || arguments.workload == Some(Workload::Whole));
+        let rounds = subjects::rounds(arguments, workload, peers)?;
+        workloads.insert(workload.name().to_owned(), report::of(&rounds));
+    }
+    let mut figures = Map::new();
+    figures.insert(
+        "sample".to_owned(),
+        json!(format!("a value of {} or the count of one bucket", cpu::NUMBERS.join(", "))),
+    );
+    figures.insert("batch_rows".to_owned(), json!(arguments.processes));
+    figures.insert("workloads".to_owned(), Value::Object(workloads));
+    Ok(figures)
+}
