@@ -206,6 +206,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         quarantine: folder.quarantine(),
         clock: clock.clone(),
         window: config.window,
+        large: Arc::new(Semaphore::new(1)),
     };
     let uplink = UplinkService::new(Arc::new(shared), asks.clone(), shutdown.clone());
     let missing = Arc::new(Missing::new(told, asks.clone(), clock));

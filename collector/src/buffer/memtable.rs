@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 use skep_seglog::SegmentId;
 use skep_wire::tables::Table;
-use tokio::sync::OwnedSemaphorePermit;
+
+use super::room::Room;
 
 /// Rows of one table on their way through the stages.
 pub type Rows = (&'static Table, RecordBatch);
@@ -20,7 +21,7 @@ pub struct Memtable {
     /// Rows of all tables.
     pub rows: usize,
     /// The share of the memory budget these rows hold; given back when they go.
-    room: Vec<OwnedSemaphorePermit>,
+    room: Vec<Room>,
 }
 
 impl Memtable {
@@ -30,15 +31,11 @@ impl Memtable {
     }
 
     /// Adds the rows of one envelope.
-    pub fn insert(&mut self, rows: Vec<Rows>, room: Option<OwnedSemaphorePermit>) {
+    pub fn insert(&mut self, rows: Vec<Rows>, room: Option<Room>) {
         for (table, batch) in rows {
             self.rows += batch.num_rows();
             self.tables.entry(table.name).or_default().push(batch);
         }
-        match (self.room.last_mut(), room) {
-            (Some(held), Some(room)) => held.merge(room),
-            (None, Some(room)) => self.room.push(room),
-            (_, None) => {}
-        }
+        self.room.extend(room);
     }
 }

@@ -4,6 +4,7 @@
 //! * [`convert`]: chunk to record batch.
 //! * [`restore`]: record batch back to chunk.
 //! * [`memtable`]: the rows of one WAL segment.
+//! * [`room`]: memory for rows, and who has how much of it.
 //! * [`store`]: all memtables and all files, changed together, so that a query sees every row once.
 
 pub mod schema;
@@ -14,7 +15,10 @@ pub mod restore;
 
 pub mod memtable;
 
+pub mod room;
+
 pub mod store;
 
 pub use memtable::Memtable;
-pub use store::{Room, Snapshot, Store, TableSnapshot};
+pub use room::Room;
+pub use store::{Snapshot, Store, TableSnapshot};

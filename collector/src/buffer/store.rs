@@ -6,13 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use skep_seglog::SegmentId;
 use skep_wire::tables::TABLES;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::memtable::{Memtable, Rows};
+use super::room::{Budget, Room};
 use crate::history::DataFile;
-
-/// Unit of the memory budget: 1 KiB, so that a permit count fits 32 bits.
-const UNIT_BYTES: usize = 1024;
 
 /// What queries read: unflushed rows and the live files of every table.
 ///
@@ -20,8 +17,7 @@ const UNIT_BYTES: usize = 1024;
 #[derive(Debug)]
 pub struct Store {
     inner: Mutex<Inner>,
-    room: Arc<Semaphore>,
-    room_units: usize,
+    budget: Arc<Budget>,
 }
 
 #[derive(Debug)]
@@ -32,9 +28,6 @@ struct Inner {
     frozen: Vec<Memtable>,
     files: BTreeMap<&'static str, Arc<Vec<DataFile>>>,
 }
-
-/// Leave to put rows into the buffer; waits while the buffer is full.
-pub type Room = OwnedSemaphorePermit;
 
 /// One table at one moment.
 #[derive(Debug, Clone, Default)]
@@ -55,36 +48,30 @@ pub struct Snapshot {
 impl Store {
     /// An empty buffer of at most `budget_bytes` over the files given.
     pub fn new(budget_bytes: usize, files: BTreeMap<&'static str, Vec<DataFile>>) -> Self {
-        let room_units = (budget_bytes / UNIT_BYTES).clamp(1, u32::MAX as usize >> 1);
         let mut all: BTreeMap<_, _> = TABLES.iter().map(|table| (table.name, Arc::default())).collect();
         for (table, files) in files {
             all.insert(table, Arc::new(files));
         }
         let inner = Inner { active: None, frozen: Vec::new(), files: all };
-        Self { inner: Mutex::new(inner), room: Arc::new(Semaphore::new(room_units)), room_units }
+        Self { inner: Mutex::new(inner), budget: Budget::new(budget_bytes) }
     }
 
-    /// Waits until rows of this size fit. What is larger than half of the budget counts as half, so that it passes.
+    /// Waits until rows of this size fit and `node` may have the room; `None` for rows of the collector's own.
     ///
     /// `None` when the store is closing.
-    pub async fn room(&self, rows: &[Rows]) -> Option<Room> {
-        let units = self.units(rows);
-        Arc::clone(&self.room).acquire_many_owned(units).await.ok()
-    }
-
-    fn units(&self, rows: &[Rows]) -> u32 {
-        let bytes: usize = rows.iter().map(|(_, batch)| batch.get_array_memory_size()).sum();
-        (bytes.div_ceil(UNIT_BYTES)).min(self.room_units / 2) as u32
+    pub async fn room(&self, node: Option<&str>, rows: &[Rows]) -> Option<Room> {
+        let bytes = rows.iter().map(|(_, batch)| batch.get_array_memory_size()).sum();
+        self.budget.take(node, bytes).await
     }
 
     /// Whether more than half of the budget is taken.
     pub fn is_half_full(&self) -> bool {
-        self.room.available_permits() * 2 < self.room_units
+        self.budget.is_half_full()
     }
 
     /// Lets nobody wait for room any more.
     pub fn close(&self) {
-        self.room.close();
+        self.budget.close();
     }
 
     /// Adds durable rows of `segment`, the one being written; returns how many rows of it there are now.
@@ -128,7 +115,9 @@ impl Store {
 
     /// Every table of `segment` is in Parquet: its memory is given back.
     pub fn release(&self, segment: SegmentId) {
-        self.lock().frozen.retain(|memtable| memtable.segment != segment);
+        let gone: Vec<_> = self.lock().frozen.extract_if(.., |memtable| memtable.segment == segment).collect();
+        drop(gone);
+        self.budget.tell();
     }
 
     /// Every table as it stands, in one moment.

@@ -1,15 +1,17 @@
 //! Rows to hours, each hour's rows sorted as the table wants them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use skep_wire::tables::Table;
 
 use super::path::Hour;
-use crate::buffer::schema;
+
+/// Most columns a table is sorted by, its time left out.
+const MOST_KEYS: usize = 6;
 
 /// One hour's rows.
 #[derive(Debug)]
@@ -26,39 +28,147 @@ pub struct Partition {
 
 /// Splits rows of `table` by the hour of their `time` and sorts each part. Ascending by hour.
 ///
+/// Comparing rows column by column is what sorting costs, and rows have much in common: there are far fewer different
+/// keys than rows. So the keys are numbered first and only they are compared; rows are then sorted by two numbers, and
+/// copied once.
+///
 /// # Errors
 /// The batches are not of the table's schema, or hold more text than one array can.
 pub fn partition(table: &'static Table, batches: &[RecordBatch]) -> Result<Vec<Partition>, ArrowError> {
-    let all = concat_batches(&schema::schema(table), batches)?;
-    let mut hours: BTreeMap<Hour, Vec<u32>> = BTreeMap::new();
-    let times = times(&all)?;
-    for (row, time) in times.iter().enumerate() {
-        hours.entry(Hour::of(*time)).or_default().push(row as u32);
+    let mut keys = Keys::default();
+    let mut hours: BTreeMap<Hour, Vec<Row>> = BTreeMap::new();
+    for (batch, rows) in batches.iter().enumerate() {
+        let columns = SortColumns::of(table, rows)?;
+        for row in 0..rows.num_rows() {
+            let time_us = columns.times.value(row);
+            let key = keys.number(&columns, row);
+            hours.entry(Hour::of(time_us)).or_default().push(Row {
+                key,
+                time_us,
+                batch: batch as u32,
+                row: row as u32,
+            });
+        }
     }
+    let ranks = keys.ranks();
+    let all: Vec<&RecordBatch> = batches.iter().collect();
     let mut partitions = Vec::with_capacity(hours.len());
-    for (hour, rows) in hours {
-        let part =
-            if rows.len() == all.num_rows() { all.clone() } else { take_record_batch(&all, &UInt32Array::from(rows))? };
-        let times = self::times(&part)?;
-        let first_us = times.iter().copied().min().unwrap_or_default();
-        let last_us = times.iter().copied().max().unwrap_or_default();
-        partitions.push(Partition { hour, rows: sort(table, &part)?, first_us, last_us });
+    for (hour, mut rows) in hours {
+        for row in &mut rows {
+            row.key = ranks[row.key as usize];
+        }
+        // What came first stays first among equals.
+        rows.sort_unstable_by_key(|row| (row.key, row.time_us, row.batch, row.row));
+        let times = || rows.iter().map(|row| row.time_us);
+        let (first_us, last_us) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+        let places: Vec<_> = rows.iter().map(|row| (row.batch as usize, row.row as usize)).collect();
+        drop(rows);
+        partitions.push(Partition { hour, rows: interleave_record_batch(&all, &places)?, first_us, last_us });
     }
     Ok(partitions)
 }
 
-fn times(batch: &RecordBatch) -> Result<Vec<i64>, ArrowError> {
-    let column = batch.column_by_name("time").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
-    let column = column.ok_or_else(|| ArrowError::SchemaError("no column time".to_owned()))?;
-    Ok(column.values().to_vec())
+/// One row: the number of its key, later that key's rank, and where it is.
+struct Row {
+    time_us: i64,
+    key: u32,
+    batch: u32,
+    row: u32,
 }
 
-fn sort(table: &'static Table, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let columns: Vec<_> = table
-        .sort
-        .iter()
-        .filter_map(|name| batch.column_by_name(name))
-        .map(|values| SortColumn { values: std::sync::Arc::clone(values), options: None })
-        .collect();
-    take_record_batch(batch, &lexsort_to_indices(&columns, None)?)
+/// The columns rows are sorted by, of one batch.
+struct SortColumns<'a> {
+    keys: Vec<KeyColumn<'a>>,
+    times: &'a TimestampMicrosecondArray,
 }
+
+enum KeyColumn<'a> {
+    Text(&'a StringArray),
+    Int(&'a Int64Array),
+}
+
+impl<'a> SortColumns<'a> {
+    fn of(table: &'static Table, batch: &'a RecordBatch) -> Result<Self, ArrowError> {
+        let unfit = |name: &str| ArrowError::SchemaError(format!("rows of {} cannot be sorted by {name}", table.name));
+        let times =
+            batch.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+        let times = times.ok_or_else(|| unfit("time"))?;
+        let mut keys = Vec::with_capacity(MOST_KEYS);
+        for name in table.sort.iter().filter(|name| **name != "time") {
+            let column = batch.column_by_name(name).ok_or_else(|| unfit(name))?;
+            let text = column.as_string_opt::<i32>().map(KeyColumn::Text);
+            let key = text.or_else(|| column.as_primitive_opt::<Int64Type>().map(KeyColumn::Int));
+            keys.push(key.filter(|_| keys.len() < MOST_KEYS).ok_or_else(|| unfit(name))?);
+        }
+        Ok(Self { keys, times })
+    }
+}
+
+/// Values of the sort columns but time; a text by its number, null before everything.
+type Key = [i64; MOST_KEYS];
+
+/// Every different key, numbered as they come.
+#[derive(Default)]
+struct Keys<'a> {
+    numbers: HashMap<Key, u32>,
+    texts: HashMap<&'a str, i64>,
+    /// Which columns are texts.
+    is_text: [bool; MOST_KEYS],
+    /// By column, the text that came last: neighbours often have the same.
+    last: [Option<(&'a str, i64)>; MOST_KEYS],
+}
+
+impl<'a> Keys<'a> {
+    fn number(&mut self, columns: &SortColumns<'a>, row: usize) -> u32 {
+        let mut key = [i64::MIN; MOST_KEYS];
+        for (place, column) in columns.keys.iter().enumerate() {
+            match column {
+                KeyColumn::Int(ints) if ints.is_valid(row) => key[place] = ints.value(row),
+                KeyColumn::Text(texts) if texts.is_valid(row) => key[place] = self.text(place, texts.value(row)),
+                KeyColumn::Int(_) | KeyColumn::Text(_) => {}
+            }
+        }
+        let next = self.numbers.len() as u32;
+        *self.numbers.entry(key).or_insert(next)
+    }
+
+    fn text(&mut self, place: usize, text: &'a str) -> i64 {
+        if let Some((last, number)) = self.last[place]
+            && last == text
+        {
+            return number;
+        }
+        let next = self.texts.len() as i64;
+        let number = *self.texts.entry(text).or_insert(next);
+        self.is_text[place] = true;
+        self.last[place] = Some((text, number));
+        number
+    }
+
+    /// By its number, which place a key has among all of them.
+    fn ranks(self) -> Vec<u32> {
+        let mut texts: Vec<_> = self.texts.into_iter().collect();
+        texts.sort_unstable();
+        let mut text_ranks = vec![0; texts.len()];
+        for (rank, (_, number)) in texts.iter().enumerate() {
+            text_ranks[*number as usize] = rank as i64;
+        }
+        let rank = |(mut key, number): (Key, u32)| {
+            for (value, _) in key.iter_mut().zip(self.is_text).filter(|(value, is_text)| *is_text && **value >= 0) {
+                *value = text_ranks[*value as usize];
+            }
+            (key, number)
+        };
+        let mut keys: Vec<_> = self.numbers.into_iter().map(rank).collect();
+        keys.sort_unstable();
+        let mut ranks = vec![0; keys.len()];
+        for (rank, (_, number)) in keys.iter().enumerate() {
+            ranks[*number as usize] = rank as u32;
+        }
+        ranks
+    }
+}
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -20,6 +21,19 @@ use super::substitute;
 use crate::buffer::Store;
 use crate::wal::record::encode_envelope;
 use crate::wal::{Arrival, Command, Outcome, StreamKey};
+
+/// Batches that are this large once they are decompressed are taken in one at a time.
+const LARGE_BYTES: u32 = 1 << 20;
+
+/// An agent that sends what cannot be stored is listened to again after this time: a node gone mad must not keep the
+/// collector busy.
+const REST_AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
+/// Likewise one that repeats itself more often than a lost acknowledgement explains.
+const REST_AFTER_REPEAT: Duration = Duration::from_millis(10);
+
+/// Batches a session may repeat before that.
+const FREE_REPEATS: u32 = 1000;
 
 /// What every session shares.
 #[derive(Debug)]
@@ -38,6 +52,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Batches in flight for each agent.
     pub window: u32,
+    /// Leave to open a large batch.
+    pub large: Arc<Semaphore>,
 }
 
 /// A batch with the WAL: what it adds to the node's figures, and the answer to come.
@@ -64,6 +80,10 @@ pub struct Session {
     first_due: Option<u64>,
     /// The last number the agent was told is durable, by its hello.
     acknowledged: u64,
+    /// The last number that is durable or with the WAL.
+    submitted: u64,
+    /// Batches that came again.
+    repeats: u32,
 }
 
 impl std::fmt::Debug for Session {
@@ -108,6 +128,8 @@ impl Session {
             gap: None,
             first_due: Some(durable_seq + 1),
             acknowledged: hello.acknowledged_seq,
+            submitted: durable_seq,
+            repeats: 0,
             shared,
         };
         let welcome = v1::Welcome {
@@ -208,10 +230,18 @@ impl Session {
             tracing::error!(node = %self.node, claimed = %envelope.node, "{what}");
             return Some(End::Refused(Status::permission_denied(what)));
         }
+        if envelope.seq <= self.submitted {
+            return self.repeat(envelope.seq).await;
+        }
+        // Of all agents' large batches one at a time, until it is in the buffer: it takes a hundred times the memory it
+        // came in.
+        let large = Arc::clone(&self.shared.large);
+        let _alone = if envelope.payload_bytes < LARGE_BYTES { None } else { large.acquire_owned().await.ok() };
         let (envelope, gap_from) = self.fill_hole(envelope, now_us);
-        let (envelope, checked) = match arrival::check(&envelope, now_us) {
-            Ok(checked) => (envelope, checked),
-            Err(refused) => match self.substitute(envelope, &refused, now_us).await {
+        let (envelope, checked) = match Self::check(envelope, now_us).await {
+            Ok((envelope, Ok(checked))) => (envelope, checked),
+            Err(end) => return Some(end),
+            Ok((envelope, Err(refused))) => match self.substitute(envelope, &refused, now_us).await {
                 Ok(substitute) => substitute,
                 Err(end) => return Some(end),
             },
@@ -221,6 +251,42 @@ impl Session {
                 "a newer agent sends what this collector does not know");
         }
         self.submit(&envelope, gap_from, checked).await
+    }
+
+    /// Says again how far the stream is durable, without looking at the batch: an agent that repeats itself costs little.
+    async fn repeat(&mut self, seq: u64) -> Option<End> {
+        self.first_due = None;
+        self.repeats = self.repeats.saturating_add(1);
+        if self.repeats > FREE_REPEATS {
+            tokio::time::sleep(REST_AFTER_REPEAT).await;
+        }
+        let key = StreamKey { node: self.node.clone(), stream: self.stream.clone() };
+        let (reply, answer) = oneshot::channel();
+        // Behind what is with the WAL already, so that the answer comes when all of that is durable.
+        if self.shared.wal.send(Command::Offset(key, reply)).await.is_err() {
+            return Some(End::Reset("the collector is stopping".to_owned()));
+        }
+        let pending = Pending { seq, rows: 0 };
+        self.in_flight.push_back(Box::pin(async move {
+            (pending, answer.await.ok().map(|durable_seq| Outcome::Repeat { durable_seq }))
+        }));
+        None
+    }
+
+    /// Opens and checks a batch; a large one beside the threads that serve the others.
+    async fn check(
+        envelope: v1::Envelope,
+        now_us: i64,
+    ) -> Result<(v1::Envelope, Result<Checked, arrival::Refused>), End> {
+        if envelope.payload_bytes < LARGE_BYTES {
+            let checked = arrival::check(&envelope, now_us);
+            return Ok((envelope, checked));
+        }
+        let checking = tokio::task::spawn_blocking(move || {
+            let checked = arrival::check(&envelope, now_us);
+            (envelope, checked)
+        });
+        checking.await.map_err(|error| End::Reset(error.to_string()))
     }
 
     /// The batch and the first number known to be gone before it.
@@ -278,6 +344,7 @@ impl Session {
         .map_err(|error| End::Reset(error.to_string()))?;
         let place = kept.map_or_else(|error| format!("could not be kept: {error}"), |p| p.display().to_string());
         tracing::error!(node = %self.node, seq = bad.seq, %why, kept = %place, "a batch cannot be stored");
+        tokio::time::sleep(REST_AFTER_REFUSAL).await;
         let substitute = substitute::rejected(&bad, &why, now_us).map_err(|error| End::Reset(error.to_string()))?;
         let checked = arrival::check(&substitute, now_us).map_err(|error| End::Reset(error.to_string()))?;
         Ok((substitute, checked))
@@ -288,7 +355,7 @@ impl Session {
         // In this order: slots come free as the responder works, and the responder itself waits for room. Room held while
         // waiting for a slot would be room the responder may never get.
         let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await else { return Some(stopping()) };
-        let Some(room) = self.shared.store.room(&checked.rows).await else { return Some(stopping()) };
+        let Some(room) = self.shared.store.room(Some(&self.node), &checked.rows).await else { return Some(stopping()) };
         let rows = checked.rows.iter().map(|(_, batch)| batch.num_rows() as u64).sum();
         let (reply, answer) = oneshot::channel();
         let arrival = Arrival {
@@ -305,6 +372,7 @@ impl Session {
         if self.shared.wal.send(Command::Store(Box::new(arrival))).await.is_err() {
             return Some(stopping());
         }
+        self.submitted = envelope.seq;
         let pending = Pending { seq: envelope.seq, rows };
         self.in_flight.push_back(Box::pin(async move { (pending, answer.await.ok()) }));
         None

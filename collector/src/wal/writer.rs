@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::offsets::{Offsets, StreamKey, Verdict};
 use super::record;
+use crate::buffer::Room;
 use crate::buffer::Store;
 use crate::buffer::memtable::Rows;
-use crate::buffer::store::Room;
 use crate::ingest::Durable;
 use crate::ingest::publish::{Publisher, Slot};
 
