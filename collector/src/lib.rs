@@ -27,6 +27,9 @@ pub mod buffer;
 /// Parquet under a Delta log.
 pub mod history;
 
+/// Checkpoints, compaction, retention.
+pub mod maintain;
+
 /// SQL over all of it.
 pub mod query;
 

@@ -49,8 +49,27 @@ async fn hammer(ground: &Ground, grpc: &str, node: &str, stream: &str, made: &At
     }
 }
 
+/// And merges files, and removes those merged and the log's old commits, as soon as it can.
+const TIDY: &str = "[flush]\ninterval_s = 1\nrows = 300\n\
+    [maintain]\ninterval_s = 1\nclosed_s = 0\ngrace_s = 0\ncheckpoint_commits = 3\nlog_hours = 0\n";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_killed_again_and_again_has_every_batch_once() {
+    killed_again_and_again(BUSY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_killed_while_it_merges_files_has_every_batch_once() {
+    let ground = killed_again_and_again(TIDY).await;
+    let log = ground.log();
+    assert!(!log.contains("nowhere else") && !log.contains("nothing is lost"), "{log}");
+    let names =
+        ground.files("history/cpu", "parquet").into_iter().filter_map(|file| Some(file.file_name()?.to_owned()));
+    let merged = names.filter(|name| name.to_str().is_some_and(|name| name.contains("-m"))).count();
+    assert!(merged > 0, "nothing was merged: {log}");
+}
+
+async fn killed_again_and_again(config: &str) -> Ground {
     let ground = Ground::new();
     let nodes = ["a", "b", "c"];
     let streams: Vec<String> = nodes.iter().map(|node| node.repeat(32)).collect();
@@ -59,11 +78,11 @@ async fn a_collector_killed_again_and_again_has_every_batch_once() {
     for round in 0..ROUNDS {
         if round % 2 == 1 {
             // A start may be cut short as well.
-            let starting = ground.spawn(BUSY);
+            let starting = ground.spawn(config);
             tokio::time::sleep(jitter(400)).await;
             starting.kill();
         }
-        let collector = ground.serve(BUSY);
+        let collector = ground.serve(config);
         let grpc = collector.grpc.clone();
         let agents = (0..nodes.len()).map(|i| hammer(&ground, &grpc, nodes[i], &streams[i], &made[i], &acked[i]));
         let killer = async {
@@ -72,7 +91,7 @@ async fn a_collector_killed_again_and_again_has_every_batch_once() {
         };
         tokio::join!(futures::future::join_all(agents), killer);
     }
-    let collector = ground.serve(BUSY);
+    let collector = ground.serve(config);
     let mut total = 0;
     for (i, node) in nodes.iter().enumerate() {
         let last = made[i].load(Ordering::Relaxed).max(1);
@@ -97,6 +116,8 @@ async fn a_collector_killed_again_and_again_has_every_batch_once() {
     assert_eq!(ground.offline_number("SELECT count(*) FROM cpu"), total * ROWS);
     assert_eq!(ground.offline_number("SELECT count(*) FROM loss WHERE probe = 'cpu'"), total);
     assert!(!ground.log().contains("damaged"), "{}", ground.log());
+    assert_eq!(ground.python(support::DELTALAKE_COUNT, "cpu"), (total * ROWS).to_string());
+    ground
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::run::checked;
 
 /// Pinned, so that a new release of theirs does not turn our tests red.
-const PACKAGES: [&str; 1] = ["duckdb==1.5.5"];
+const PACKAGES: [&str; 2] = ["duckdb==1.5.5", "deltalake==1.6.6"];
 
 /// Makes the environment unless it is there with exactly [`PACKAGES`].
 pub(crate) fn prepare(target: &Path) -> Result<()> {

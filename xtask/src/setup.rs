@@ -21,7 +21,7 @@ const TOOLS: [(&str, &str); 3] = [
 /// What the tests want on top.
 const TEST_TOOLS: [(&str, &str); 15] = [
     ("gdb", "a test takes a probe out of the running agent"),
-    ("python3-venv", "interop tests read the Parquet files with DuckDB"),
+    ("python3-venv", "interop tests read the tables with DuckDB and deltalake"),
     ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),
     ("podman", "tests run containers"),

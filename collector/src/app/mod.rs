@@ -5,12 +5,14 @@
 //!              ^                   |  |  `--Published--> event listeners
 //!              |                   |  `--Observed--> respond --Command--> wal thread
 //!              `--orders-----------+------------------'
-//! flusher --Seal/Remove--> wal thread          flusher --files--> history
+//! flusher --Seal/Remove--> wal thread          flusher --files--> history <--files-- keeper's thread
 //! ```
 //!
 //! Stop: no new connections; sessions answer what is with the WAL and end; the responder finishes; the last segment is
 //! sealed, everything becomes Parquet, and what is in Parquet leaves the WAL; its thread ends, and the folder is let go.
 //! A task that ends before stops the collector, with an error.
+
+mod keep;
 
 mod listen;
 
@@ -44,6 +46,7 @@ use crate::ingest::publish::{Events, Publisher};
 use crate::ingest::registry::Registry;
 use crate::ingest::session::Shared;
 use crate::ingest::uplink::UplinkService;
+use crate::maintain::Keeper;
 use crate::missing::Missing;
 use crate::query::{Engine, QueryError};
 use crate::respond::{Ask, OwnStream, Respond};
@@ -79,6 +82,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long peers have to close their connections.
 const HANG_UP_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the keeper's thread has to come to an end; it leaves nothing half done whenever it goes.
+const KEEPER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the collector ended other than by request.
 #[derive(Debug, Error)]
@@ -161,6 +167,8 @@ struct Running {
     /// Ends the responder once no session is left.
     finish: Arc<Notify>,
     flusher: Arc<Flusher>,
+    /// Ends the keeper's thread when dropped.
+    stop_keeper: std::sync::mpsc::Sender<()>,
 }
 
 /// Makes the channels, the WAL's thread and the tasks.
@@ -183,6 +191,13 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let writer = Writer::new(Wal { log, offsets }, Arc::clone(&store), publisher, limits).map_err(AppError::Wal)?;
     let wal_ended = spawn_writer(writer, wal_commands)?;
 
+    let keeper = Keeper {
+        history: Arc::clone(&history),
+        store: Arc::clone(&store),
+        settings: config.maintain.clone(),
+        clock: clock.clone(),
+    };
+    let (stop_keeper, keeper_ended) = keep::spawn(keeper)?;
     let flusher =
         Arc::new(Flusher { wal: wal.clone(), store: Arc::clone(&store), history, interval: config.flush_interval });
     let flushing = tokio::spawn({
@@ -213,8 +228,8 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let stop = shutdown.token();
     let console = ConsoleService { store, engine, missing, events, responder: asks, flush, registry, stop };
     let serving = spawn_server(listener, tls, uplink, console, &shutdown);
-    let tasks = Tasks { wal_ended, serving, responding, flushing };
-    Ok(Running { folder, shutdown, tasks, finish, flusher })
+    let tasks = Tasks { wal_ended, serving, responding, flushing, keeper_ended };
+    Ok(Running { folder, shutdown, tasks, finish, flusher, stop_keeper })
 }
 
 /// Starts the WAL's thread; the receiver gets how it ended.
@@ -253,13 +268,14 @@ fn spawn_server(
 
 impl Running {
     async fn until_stopped(self, announced: Announced) -> Result<(), AppError> {
-        let Self { folder, shutdown, mut tasks, finish, flusher } = self;
+        let Self { folder, shutdown, mut tasks, finish, flusher, stop_keeper } = self;
         let failed = tokio::select! {
             signal = shutdown.on_signal() => signal.err().map(AppError::from),
             ended = tasks.first_end() => Some(ended),
         };
         shutdown.begin();
         drop(announced);
+        drop(stop_keeper);
         if let Some(error @ AppError::Wal(_)) = failed {
             // Nothing more can be stored, and nothing more may be said to be.
             return Err(error);
@@ -272,7 +288,7 @@ impl Running {
             tracing::warn!("{late}");
         }
         finish.notify_one();
-        let Tasks { wal_ended, serving, responding, flushing } = tasks;
+        let Tasks { wal_ended, serving, responding, flushing, keeper_ended } = tasks;
         if tasks::wait(responding, STOP_WITHIN).await.is_none() {
             tracing::warn!("the responder did not end as it should");
         }
@@ -285,6 +301,9 @@ impl Running {
         drop(flusher);
         if let Ok(Ok(Err(error))) = tokio::time::timeout(HANG_UP_WITHIN, wal_ended).await {
             return Err(AppError::Wal(error));
+        }
+        if tokio::time::timeout(KEEPER_WITHIN, keeper_ended).await.is_err() {
+            tracing::info!("the history was being put in order; the next start goes on with it");
         }
         tracing::info!(rows = flushed.rows, files = flushed.files, "stopped");
         drop(folder);

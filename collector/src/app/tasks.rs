@@ -22,6 +22,8 @@ pub(super) struct Tasks {
     pub responding: JoinHandle<()>,
     /// The flusher.
     pub flushing: JoinHandle<()>,
+    /// The keeper's thread; an error when it panicked.
+    pub keeper_ended: oneshot::Receiver<()>,
 }
 
 impl Tasks {
@@ -38,6 +40,10 @@ impl Tasks {
             },
             ended = &mut self.responding => task("responder", ended.err().as_ref()),
             ended = &mut self.flushing => task("flusher", ended.err().as_ref()),
+            ended = &mut self.keeper_ended => match ended {
+                Ok(()) => task("keeper", None),
+                Err(_) => AppError::Task { task: "keeper", reason: "its thread panicked".to_owned() },
+            },
         };
         // Without the WAL the others end too.
         match tokio::time::timeout(CAUSE_WITHIN, &mut self.wal_ended).await {
@@ -69,11 +75,14 @@ mod tests {
 
     fn tasks() -> (oneshot::Sender<Result<(), LogError>>, Tasks) {
         let (sender, wal_ended) = oneshot::channel();
+        let (keeper, keeper_ended) = oneshot::channel();
+        std::mem::forget(keeper);
         let tasks = Tasks {
             wal_ended,
             serving: tokio::spawn(std::future::pending()),
             responding: tokio::spawn(std::future::pending()),
             flushing: tokio::spawn(std::future::pending()),
+            keeper_ended,
         };
         (sender, tasks)
     }
@@ -96,6 +105,16 @@ mod tests {
         let (_wal, mut tasks) = self::tasks();
         tasks.serving = tokio::spawn(async { Ok(()) });
         assert!(matches!(tasks.first_end().await, AppError::Task { task: "server", .. }));
+    }
+
+    #[tokio::test]
+    async fn a_keeper_that_panicked_is_named() {
+        let (_wal, mut tasks) = tasks();
+        let (keeper, keeper_ended) = oneshot::channel();
+        tasks.keeper_ended = keeper_ended;
+        drop(keeper);
+        let said = tasks.first_end().await.to_string();
+        assert!(said.contains("keeper") && said.contains("panicked"), "{said}");
     }
 
     #[tokio::test]

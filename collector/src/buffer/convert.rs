@@ -128,7 +128,7 @@ fn offsets(lengths: &[u32]) -> OffsetBuffer<i32> {
 }
 
 /// A column nobody sent.
-fn absent(column: &Column, rows: usize) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn absent(column: &Column, rows: usize) -> Result<ArrayRef, ArrowError> {
     if column.nullable {
         return Ok(arrow::array::new_null_array(&schema::data_type(column.kind), rows));
     }

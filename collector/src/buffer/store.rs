@@ -1,7 +1,8 @@
 //! All memtables and all files, changed together, so that a query sees every row once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::array::RecordBatch;
 use skep_seglog::SegmentId;
@@ -27,6 +28,8 @@ struct Inner {
     /// Sealed, not yet wholly in Parquet, oldest first. A table's rows leave as its files come.
     frozen: Vec<Memtable>,
     files: BTreeMap<&'static str, Arc<Vec<DataFile>>>,
+    /// Lists of files that were live before and that somebody still reads by.
+    before: Vec<Weak<Vec<DataFile>>>,
 }
 
 /// One table at one moment.
@@ -52,7 +55,7 @@ impl Store {
         for (table, files) in files {
             all.insert(table, Arc::new(files));
         }
-        let inner = Inner { active: None, frozen: Vec::new(), files: all };
+        let inner = Inner { active: None, frozen: Vec::new(), files: all, before: Vec::new() };
         Self { inner: Mutex::new(inner), budget: Budget::new(budget_bytes) }
     }
 
@@ -110,7 +113,18 @@ impl Store {
         if let Some(memtable) = inner.frozen.iter_mut().find(|memtable| memtable.segment == segment) {
             memtable.tables.remove(table);
         }
-        inner.files.insert(table, Arc::new(files));
+        inner.refile(table, files);
+    }
+
+    /// `files` are now all live files of the table, and hold the rows it had in files before.
+    pub fn refiled(&self, table: &'static str, files: Vec<DataFile>) {
+        self.lock().refile(table, files);
+    }
+
+    /// Whether a statement that began when this file was live still runs.
+    pub fn is_read(&self, path: &Path) -> bool {
+        let lists: Vec<_> = self.lock().before.iter().filter_map(Weak::upgrade).collect();
+        lists.iter().any(|files| files.iter().any(|file| file.path == path))
     }
 
     /// Every table of `segment` is in Parquet: its memory is given back.
@@ -133,5 +147,39 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn refile(&mut self, table: &'static str, files: Vec<DataFile>) {
+        self.before.retain(|list| list.strong_count() > 0);
+        if let Some(before) = self.files.insert(table, Arc::new(files)) {
+            self.before.push(Arc::downgrade(&before));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str) -> DataFile {
+        DataFile { path: path.into(), bytes: 1, rows: None, times_us: None }
+    }
+
+    #[test]
+    fn a_replaced_file_is_read_as_long_as_somebody_has_its_list() {
+        let store = Store::new(1 << 20, BTreeMap::from([("cpu", vec![file("a"), file("b")])]));
+        let is_read = |path: &str| store.is_read(Path::new(path));
+        let reader = store.snapshot();
+        assert!(!is_read("a"), "it is live, and nobody asks");
+        store.refiled("cpu", vec![file("ab")]);
+        assert!(is_read("a") && is_read("b") && !is_read("ab"));
+        let later = store.snapshot();
+        store.refiled("cpu", vec![file("abc")]);
+        drop(reader);
+        assert!(!is_read("a") && is_read("ab"));
+        drop(later);
+        assert!(!is_read("ab"));
     }
 }

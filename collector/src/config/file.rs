@@ -40,6 +40,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     let query_bytes = mebibytes(&mut query, "memory_mib", 16);
     let query_timeout = seconds(&mut query, "timeout_s", 60);
     query.finish();
+    let maintain = super::maintain::read(&mut top);
     top.finish();
     noted.into_result()?;
     Ok(Config {
@@ -55,6 +56,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         flush_wal_bytes: flush_wal_bytes.unsigned_abs(),
         query_bytes,
         query_timeout,
+        maintain,
     })
 }
 

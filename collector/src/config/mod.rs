@@ -2,6 +2,8 @@
 
 mod file;
 
+mod maintain;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub struct Config {
     pub query_bytes: usize,
     /// Time of one statement.
     pub query_timeout: Duration,
+    /// What is done to the history in the background.
+    pub maintain: crate::maintain::Settings,
 }
 
 /// Flags and environment variables of `serve`.

@@ -1,18 +1,26 @@
-//! The Delta log, as far as an appending writer needs it: reader version 1, writer version 2, JSON commits.
+//! The Delta log, as far as this writer needs it: reader version 1, writer version 2, JSON commits and checkpoints.
 //!
 //! A commit is one file `_delta_log/<version, 20 digits>.json`, one action a line. It is written under another name,
 //! synced, and then linked to its name: `link` fails when the name is taken, so of two writers that race for a version
 //! one wins and the other reads what it missed and takes the next.
+//!
+//! Reading begins at the newest checkpoint that is whole; commits before it need not be there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::action::{Action, Add, MetaData, Protocol, Remove, Txn};
+use super::checkpoint::{self, CheckpointError};
 use super::parquet_file::{create_dir_durably, sync_dir};
+
+/// Writers of this version know every action this program does; a log that asks for more may hold others, which a
+/// checkpoint of ours would leave out.
+const KNOWN_WRITER_VERSION: i64 = 2;
 
 /// Why the log could not be read or written.
 #[derive(Debug, Error)]
@@ -51,127 +59,20 @@ pub enum DeltaError {
         /// What it asks for.
         version: i64,
     },
-}
-
-/// One line of a commit. Unknown actions read as none of these.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Action {
-    /// What a reader and a writer must be able to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<Protocol>,
-    /// The table.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub meta_data: Option<MetaData>,
-    /// A file becomes live.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub add: Option<Add>,
-    /// A file stops being live.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remove: Option<Remove>,
-    /// How far an application has come.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub txn: Option<Txn>,
-}
-
-/// See [`Action::protocol`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Protocol {
-    /// Ours is 1.
-    pub min_reader_version: i64,
-    /// Ours is 2.
-    pub min_writer_version: i64,
-}
-
-/// See [`Action::meta_data`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MetaData {
-    /// A UUID.
-    pub id: String,
-    /// Always Parquet.
-    pub format: Format,
-    /// The schema, as JSON in a string.
-    pub schema_string: String,
-    /// Columns that stand in the folders' names.
-    pub partition_columns: Vec<String>,
-    /// Table properties.
-    #[serde(default)]
-    pub configuration: BTreeMap<String, String>,
-    /// Milliseconds since the epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_time: Option<i64>,
-}
-
-/// See [`MetaData::format`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Format {
-    /// `parquet`.
-    pub provider: String,
-    /// None.
-    #[serde(default)]
-    pub options: BTreeMap<String, String>,
-}
-
-/// See [`Action::add`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Add {
-    /// Below the table's folder, percent-encoded.
-    pub path: String,
-    /// As in the path.
-    pub partition_values: BTreeMap<String, Option<String>>,
-    /// Bytes.
-    pub size: i64,
-    /// Milliseconds since the epoch.
-    pub modification_time: i64,
-    /// Whether it brings new rows (a compaction does not).
-    pub data_change: bool,
-    /// [`Stats`] as JSON in a string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stats: Option<String>,
-}
-
-/// What is known of a file's rows.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Stats {
-    /// Rows.
-    pub num_records: i64,
-    /// Smallest value by column; ours hold `time` only.
-    #[serde(default)]
-    pub min_values: BTreeMap<String, serde_json::Value>,
-    /// Largest value by column.
-    #[serde(default)]
-    pub max_values: BTreeMap<String, serde_json::Value>,
-}
-
-/// See [`Action::remove`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Remove {
-    /// As in [`Add::path`].
-    pub path: String,
-    /// Whether rows go (a compaction keeps them elsewhere).
-    #[serde(default)]
-    pub data_change: bool,
-    /// Milliseconds since the epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deletion_timestamp: Option<i64>,
-}
-
-/// See [`Action::txn`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Txn {
-    /// Which application; ours is the collector's id.
-    pub app_id: String,
-    /// How far; ours is the last WAL segment.
-    pub version: i64,
-    /// Milliseconds since the epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_updated: Option<i64>,
+    /// A checkpoint cannot be used, and the commits before it are gone.
+    #[error("{} cannot be used: {source}", path.display())]
+    Checkpoint {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: CheckpointError,
+    },
+    /// Somebody else took a file out that this commit was to take out.
+    #[error("{file} is not live any more")]
+    Conflict {
+        /// Its path in the table.
+        file: String,
+    },
 }
 
 /// A table's log as it stands after the commits read so far.
@@ -182,6 +83,9 @@ pub struct DeltaLog {
     writer: String,
     /// The next version that is not read.
     next: u64,
+    /// The newest checkpoint this one knows of.
+    checkpoint: Option<u64>,
+    protocol: Option<Protocol>,
     /// Live files by path.
     pub live: BTreeMap<String, Add>,
     /// Files that were live once and are not now; they go when somebody vacuums.
@@ -198,10 +102,38 @@ impl DeltaLog {
     /// # Errors
     /// [`DeltaError`]; nothing may be written to this table before somebody has looked.
     pub fn open(folder: &Path, writer: &str) -> Result<Self, DeltaError> {
-        let mut log = Self { dir: folder.join("_delta_log"), writer: writer.to_owned(), ..Self::default() };
+        let log = Self { dir: folder.join("_delta_log"), writer: writer.to_owned(), ..Self::default() };
+        log.read_anew()
+    }
+
+    /// The same log, read from its newest checkpoint on.
+    fn read_anew(&self) -> Result<Self, DeltaError> {
+        let mut log = Self { dir: self.dir.clone(), writer: self.writer.clone(), ..Self::default() };
+        let (commits, checkpoints) = log.list()?;
+        let mut broken = None;
+        for &version in checkpoints.iter().rev() {
+            let path = checkpoint::path(&log.dir, version);
+            match checkpoint::read(&path) {
+                Ok(actions) => {
+                    actions.into_iter().try_for_each(|action| log.apply(action, &path))?;
+                    (log.next, log.checkpoint) = (version + 1, Some(version));
+                    break;
+                }
+                Err(source) => {
+                    tracing::error!(file = %path.display(), error = %crate::error::chain(&source),
+                        "a checkpoint cannot be read; trying what came before it");
+                    broken = broken.or(Some((version, DeltaError::Checkpoint { path, source })));
+                }
+            }
+        }
         log.refresh()?;
-        log.check_no_hole()?;
-        Ok(log)
+        match broken {
+            Some((version, error)) if version >= log.next => Err(error),
+            _ if commits.last().is_some_and(|&last| last >= log.next) => {
+                Err(DeltaError::Hole { path: log.commit_path(log.next) })
+            }
+            _ => Ok(log),
+        }
     }
 
     /// Reads commits made since. Returns how many there were.
@@ -214,6 +146,10 @@ impl DeltaLog {
             let path = self.commit_path(self.next);
             let text = match std::fs::read_to_string(&path) {
                 Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.was_left_behind() => {
+                    *self = self.read_anew()?;
+                    return Ok(self.next.saturating_sub(before));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.next - before),
                 Err(source) => return Err(DeltaError::Io { action: "read", path, source }),
             };
@@ -232,7 +168,8 @@ impl DeltaLog {
     /// Appends a commit; on return its files are live and durable.
     ///
     /// # Errors
-    /// [`DeltaError`]; the commit is then not in the log, except when only the last sync of the folder failed: reading
+    /// [`DeltaError::Conflict`] when a file it removes is not live: look again at what is. Any other [`DeltaError`]; the
+    /// commit is then not in the log, except when only the last sync of the folder failed: reading
     /// the log anew tells.
     pub fn commit(&mut self, actions: &[Action]) -> Result<(), DeltaError> {
         create_dir_durably(&self.dir).map_err(|source| io_error("create", &self.dir, source))?;
@@ -249,6 +186,14 @@ impl DeltaLog {
         let temporary = self.dir.join(format!(".commit-{}.tmp", self.writer));
         write_synced(&temporary, text.as_bytes()).map_err(|source| io_error("write", &temporary, source))?;
         let linked = loop {
+            if self.was_left_behind()
+                && let Err(error) = self.refresh()
+            {
+                break Err(error);
+            }
+            if let Some(file) = self.first_not_live(actions) {
+                break Err(DeltaError::Conflict { file });
+            }
             let path = self.commit_path(self.next);
             match std::fs::hard_link(&temporary, &path) {
                 Ok(()) => break Ok(()),
@@ -279,10 +224,11 @@ impl DeltaLog {
     }
 
     fn apply(&mut self, action: Action, path: &Path) -> Result<(), DeltaError> {
-        if let Some(protocol) = action.protocol
-            && protocol.min_reader_version > 1
-        {
-            return Err(DeltaError::Protocol { path: path.to_owned(), version: protocol.min_reader_version });
+        if let Some(protocol) = action.protocol {
+            if protocol.min_reader_version > 1 {
+                return Err(DeltaError::Protocol { path: path.to_owned(), version: protocol.min_reader_version });
+            }
+            self.protocol = Some(protocol);
         }
         if let Some(meta_data) = action.meta_data {
             self.meta_data = Some(meta_data);
@@ -301,20 +247,87 @@ impl DeltaLog {
         Ok(())
     }
 
-    fn check_no_hole(&self) -> Result<(), DeltaError> {
+    /// Whether others cleaned away commits that were not read yet: the next version is then not free, it is gone.
+    fn was_left_behind(&self) -> bool {
+        self.next > 0 && self.checkpoint != Some(self.next - 1) && !self.commit_path(self.next - 1).exists()
+    }
+
+    fn first_not_live(&self, actions: &[Action]) -> Option<String> {
+        let mut removed = actions.iter().filter_map(|action| action.remove.as_ref());
+        removed.find(|remove| !self.live.contains_key(&remove.path)).map(|remove| remove.path.clone())
+    }
+
+    /// Commits since the newest checkpoint.
+    pub fn commits_since_checkpoint(&self) -> u64 {
+        self.checkpoint.map_or(self.next, |version| self.next.saturating_sub(version + 1))
+    }
+
+    /// Writes a checkpoint of what was read. Returns its version; `None` where there is nothing to write, or more in the
+    /// log than this program knows.
+    ///
+    /// # Errors
+    /// [`DeltaError::Checkpoint`]; the log is as good without it.
+    pub fn write_checkpoint(&mut self) -> Result<Option<u64>, DeltaError> {
+        let known = self.protocol.as_ref().is_some_and(|protocol| protocol.min_writer_version <= KNOWN_WRITER_VERSION);
+        let Some(version) = self.next.checked_sub(1).filter(|_| known) else { return Ok(None) };
+        checkpoint::write(&self.dir, &self.writer, version, &self.state())
+            .map_err(|source| DeltaError::Checkpoint { path: checkpoint::path(&self.dir, version), source })?;
+        self.checkpoint = Some(version);
+        Ok(Some(version))
+    }
+
+    /// Removes commits and checkpoints that a checkpoint of at least this age makes unneeded. Returns how many.
+    ///
+    /// # Errors
+    /// [`DeltaError::Io`]; what is left goes the next time.
+    pub fn clean(&self, age: Duration) -> Result<usize, DeltaError> {
+        let (commits, checkpoints) = self.list()?;
+        let is_old = |version: &&u64| {
+            let meta = std::fs::metadata(checkpoint::path(&self.dir, **version));
+            let made = meta.and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
+            SystemTime::now().duration_since(made).is_ok_and(|since| since >= age)
+        };
+        let Some(&from) = checkpoints.iter().rev().find(is_old) else { return Ok(0) };
+        let commits = commits.range(..from).map(|&version| self.commit_path(version));
+        let checkpoints = checkpoints.range(..from).map(|&version| checkpoint::path(&self.dir, version));
+        let mut gone = 0;
+        // Oldest first, so that what is left has no hole.
+        for path in commits.chain(checkpoints) {
+            std::fs::remove_file(&path).map_err(|source| io_error("remove", &path, source))?;
+            gone += 1;
+        }
+        Ok(gone)
+    }
+
+    /// All that is true now, as actions.
+    fn state(&self) -> Vec<Action> {
+        let protocol =
+            self.protocol.iter().map(|protocol| Action { protocol: Some(protocol.clone()), ..Action::default() });
+        let meta = self.meta_data.iter().map(|meta| Action { meta_data: Some(meta.clone()), ..Action::default() });
+        let txns = self.txns.iter().map(|(app, &version)| {
+            let txn = Txn { app_id: app.clone(), version, last_updated: None };
+            Action { txn: Some(txn), ..Action::default() }
+        });
+        let adds = self.live.values().map(|add| Action { add: Some(add.clone()), ..Action::default() });
+        let removes = self.removed.values().map(|remove| Action { remove: Some(remove.clone()), ..Action::default() });
+        protocol.chain(meta).chain(txns).chain(adds).chain(removes).collect()
+    }
+
+    /// Versions of the commits and of the checkpoints there are.
+    fn list(&self) -> Result<(BTreeSet<u64>, BTreeSet<u64>), DeltaError> {
+        let mut found = (BTreeSet::new(), BTreeSet::new());
         let entries = match std::fs::read_dir(&self.dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
             Err(source) => return Err(io_error("list", &self.dir, source)),
         };
         for entry in entries {
             let name = entry.map_err(|source| io_error("list", &self.dir, source))?.file_name();
-            let version = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|v| v.parse::<u64>().ok());
-            if version.is_some_and(|version| version >= self.next) {
-                return Err(DeltaError::Hole { path: self.commit_path(self.next) });
-            }
+            let Some(name) = name.to_str() else { continue };
+            found.0.extend(name.strip_suffix(".json").and_then(|version| version.parse::<u64>().ok()));
+            found.1.extend(checkpoint::parse_name(name));
         }
-        Ok(())
+        Ok(found)
     }
 
     fn commit_path(&self, version: u64) -> PathBuf {

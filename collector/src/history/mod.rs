@@ -3,20 +3,26 @@
 //! ```text
 //! history/<table>/_delta_log/00000000000000000000.json
 //! history/<table>/date=2026-01-31/hour=07/<collector>-<first segment>-<last segment>.parquet
+//! history/<table>/date=2026-01-31/hour=07/<collector>-<first segment>-<last segment>-m<of what>.parquet
 //! ```
 //!
 //! * [`path`]: the names of files.
 //! * [`partition`]: rows to hours.
 //! * [`parquet_file`]: sorted rows to one file.
-//! * [`delta`]: the Delta log, as far as an appending writer needs it.
+//! * [`action`]: what a Delta log says.
+//! * [`delta`]: the Delta log, as far as this writer needs it.
+//! * [`checkpoint`]: all of a log up to a version, in one file.
 //! * [`delta_schema`]: a table's schema as Delta writes it.
 //! * [`table`]: one table's folder: what is live, and how a segment's rows get there exactly once.
+//! * [`upkeep`]: files that take the place of others, and files that go.
 //! * [`flush`]: sealed segments to files.
 //! * [`flusher`]: when that happens.
 //!
 //! Exactly once: a segment's rows of one table become files and then one Delta commit that carries
 //! `txn(collector, segment)`. At start, segments up to that number are in; files of ours that no commit names are not,
 //! and go if their segment is still in the WAL. If it is not, the commits are what is missing, and the files stay.
+//!
+//! A merged file takes the place of others in one commit. One no commit names goes if all it was made of is live.
 
 pub mod path;
 
@@ -24,11 +30,17 @@ pub mod partition;
 
 pub mod parquet_file;
 
+pub mod action;
+
 pub mod delta;
+
+pub mod checkpoint;
 
 pub mod delta_schema;
 
 pub mod table;
+
+pub mod upkeep;
 
 pub mod flush;
 

@@ -11,11 +11,13 @@ use arrow::array::RecordBatch;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::SortingColumn;
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use skep_wire::tables::{Kind, Table};
 use thiserror::Error;
+
+use crate::buffer::schema;
 
 /// Rows in one row group: with page statistics, large groups compress and scan best.
 const ROW_GROUP_ROWS: usize = 1 << 20;
@@ -44,35 +46,94 @@ pub enum WriteError {
     },
 }
 
+/// Key in a file's own metadata under which a merged file says what it was made of, as a JSON list of paths.
+const INPUTS: &str = "skep.inputs";
+
 /// Writes `rows` to `path` so that the file is there whole and durable, or not at all; returns its size in bytes.
 ///
 /// # Errors
 /// [`WriteError`]; try again later.
 pub fn write(path: &Path, table: &'static Table, rows: &RecordBatch) -> Result<u64, WriteError> {
-    let io = |source| WriteError::Io { path: path.to_owned(), source };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    create_dir_durably(folder).map_err(io)?;
-    let temporary = path.with_extension("parquet.tmp");
-    let written = encode(&temporary, path, table, rows).and_then(|bytes| {
-        std::fs::rename(&temporary, path).and_then(|()| sync_dir(folder)).map(|()| bytes).map_err(io)
-    });
-    if written.is_err() {
-        // Nothing to be done if this fails too; the next start removes it.
-        let _left_behind = std::fs::remove_file(&temporary).is_err();
-    }
-    written
+    let mut draft = Draft::new(path, table)?;
+    draft.write(rows)?;
+    draft.finish()
 }
 
-fn encode(temporary: &Path, path: &Path, table: &'static Table, rows: &RecordBatch) -> Result<u64, WriteError> {
-    let io = |source| WriteError::Io { path: path.to_owned(), source };
-    let parquet = |source| WriteError::Encode { path: path.to_owned(), source };
-    let file = File::create(temporary).map_err(io)?;
-    let options = ArrowWriterOptions::new().with_properties(properties(table)).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(file, rows.schema(), options).map_err(parquet)?;
-    writer.write(rows).map_err(parquet)?;
-    let file = writer.into_inner().map_err(parquet)?;
-    file.sync_all().map_err(io)?;
-    Ok(file.metadata().map_err(io)?.len())
+/// A file being written under another name; it goes when this is dropped before it is finished.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    temporary: Option<PathBuf>,
+    writer: Option<ArrowWriter<File>>,
+}
+
+impl Draft {
+    /// Begins the file at `path`.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn new(path: &Path, table: &'static Table) -> Result<Self, WriteError> {
+        let io = |source| WriteError::Io { path: path.to_owned(), source };
+        create_dir_durably(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
+        let temporary = path.with_extension("parquet.tmp");
+        let file = File::create(&temporary).map_err(io)?;
+        let mut draft = Self { path: path.to_owned(), temporary: Some(temporary), writer: None };
+        let options = ArrowWriterOptions::new().with_properties(properties(table)).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(file, schema::schema(table), options);
+        draft.writer = Some(writer.map_err(|source| WriteError::Encode { path: path.to_owned(), source })?);
+        Ok(draft)
+    }
+
+    /// Adds rows, which must follow those before in the table's order.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), WriteError> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.write(rows).map_err(|source| WriteError::Encode { path: self.path.clone(), source })
+    }
+
+    /// Says in the file itself what it is made of; see [`inputs`].
+    pub fn made_of(&mut self, inputs: &[String]) {
+        let list = serde_json::to_string(inputs).ok();
+        if let Some(writer) = &mut self.writer {
+            writer.append_key_value_metadata(KeyValue { key: INPUTS.to_owned(), value: list });
+        }
+    }
+
+    /// Makes the file durable under its name; returns its size in bytes.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn finish(mut self) -> Result<u64, WriteError> {
+        let io = |source| WriteError::Io { path: self.path.clone(), source };
+        let encode = |source| WriteError::Encode { path: self.path.clone(), source };
+        let (Some(writer), Some(temporary)) = (self.writer.take(), self.temporary.clone()) else { return Ok(0) };
+        let file = writer.into_inner().map_err(encode)?;
+        file.sync_all().map_err(io)?;
+        let bytes = file.metadata().map_err(io)?.len();
+        std::fs::rename(temporary, &self.path).map_err(io)?;
+        sync_dir(self.path.parent().unwrap_or(Path::new("."))).map_err(io)?;
+        self.temporary = None;
+        Ok(bytes)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Nothing to be done if this fails too; the next start removes it.
+            let _left_behind = std::fs::remove_file(temporary).is_err();
+        }
+    }
+}
+
+/// What a merged file says it was made of; `None` for any other.
+pub fn inputs(path: &Path) -> Option<Vec<String>> {
+    let footer = ParquetMetaDataReader::new().parse_and_finish(&File::open(path).ok()?).ok()?;
+    let pairs = footer.file_metadata().key_value_metadata()?;
+    let list = pairs.iter().find(|pair| pair.key == INPUTS)?.value.as_deref()?;
+    serde_json::from_str(list).ok()
 }
 
 fn properties(table: &'static Table) -> WriterProperties {

@@ -9,11 +9,12 @@ use skep_seglog::SegmentId;
 use skep_wire::tables::{TABLES, Table};
 use thiserror::Error;
 
-use super::delta::{Action, Add, DeltaError, DeltaLog, Format, MetaData, Protocol, Stats, Txn};
+use super::action::{Action, Add, Format, MetaData, Protocol, Stats, Txn};
+use super::delta::{DeltaError, DeltaLog};
 use super::delta_schema::{PARTITION_COLUMNS, schema_string};
 use super::parquet_file::{self, WriteError};
 use super::partition::{Partition, partition};
-use super::path::FileName;
+use super::path::{FileName, Hour};
 
 /// A live Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,10 +75,10 @@ pub struct History {
 /// One table's folder.
 #[derive(Debug)]
 pub struct TableHistory {
-    table: &'static Table,
-    folder: PathBuf,
-    collector: String,
-    log: DeltaLog,
+    pub(super) table: &'static Table,
+    pub(super) folder: PathBuf,
+    pub(super) collector: String,
+    pub(super) log: DeltaLog,
 }
 
 impl History {
@@ -216,26 +217,11 @@ impl TableHistory {
     }
 
     fn write(&self, segment: SegmentId, part: &Partition) -> Result<Add, WriteError> {
-        let name = FileName { collector: self.collector.clone(), first: segment, last: segment };
+        let name = FileName { collector: self.collector.clone(), first: segment, last: segment, merged: None };
         let path = name.build(part.hour);
-        let size = parquet_file::write(&self.folder.join(&path), self.table, &part.rows)?;
-        let time = |us: i64| BTreeMap::from([("time".to_owned(), iso(us).into())]);
-        let stats = Stats {
-            num_records: i64::try_from(part.rows.num_rows()).unwrap_or(i64::MAX),
-            min_values: time(part.first_us),
-            max_values: time(part.last_us),
-        };
-        Ok(Add {
-            path,
-            partition_values: BTreeMap::from([
-                ("date".to_owned(), Some(part.hour.date())),
-                ("hour".to_owned(), Some(part.hour.hour().to_string())),
-            ]),
-            size: i64::try_from(size).unwrap_or(i64::MAX),
-            modification_time: now_ms(),
-            data_change: true,
-            stats: serde_json::to_string(&stats).ok(),
-        })
+        let bytes = parquet_file::write(&self.folder.join(&path), self.table, &part.rows)?;
+        let rows = part.rows.num_rows() as u64;
+        Ok(add(path, part.hour, &Content { bytes, rows, first_us: part.first_us, last_us: part.last_us }))
     }
 
     fn tidy(&self, wal: &BTreeSet<SegmentId>) -> Result<usize, HistoryError> {
@@ -249,12 +235,13 @@ impl TableHistory {
             if self.log.live.contains_key(relative) || self.log.removed.contains_key(relative) {
                 continue;
             }
-            if finished && !self.is_in(wal, &file) {
-                tracing::error!(file = %path.display(), "no commit names this file and its rows are not in the WAL; it is kept, and not read");
+            let elsewhere = if file.merged.is_some() { self.has_inputs(&path) } else { self.is_in(wal, &file) };
+            if finished && !elsewhere {
+                tracing::error!(file = %path.display(), "no commit names this file and its rows are nowhere else; it is kept, and not read");
                 continue;
             }
             std::fs::remove_file(&path).map_err(|source| HistoryError::Tidy { path: path.clone(), source })?;
-            tracing::info!(file = %path.display(), "removed a file no commit names; its rows are in the WAL");
+            tracing::info!(file = %path.display(), "removed a file no commit names; its rows are elsewhere");
             gone += 1;
         }
         Ok(gone)
@@ -265,6 +252,11 @@ impl TableHistory {
         let names = paths.iter().filter_map(|path| FileName::parse(path.file_name()?.to_str()?));
         let ours = names.filter(|file| file.collector == self.collector).map(|file| file.last);
         Ok(ours.max().unwrap_or(SegmentId(0)).max(self.progress()))
+    }
+
+    /// Whether everything a merged file was made of is live.
+    fn has_inputs(&self, path: &Path) -> bool {
+        parquet_file::inputs(path).is_some_and(|inputs| inputs.iter().all(|input| self.log.live.contains_key(input)))
     }
 
     /// Whether a file's rows are still to come from the WAL: all of its segments are there, and none is committed.
@@ -300,7 +292,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
     Ok(level)
 }
 
-fn data_file(folder: &Path, add: &Add) -> DataFile {
+pub(super) fn data_file(folder: &Path, add: &Add) -> DataFile {
     let stats: Option<Stats> = add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
     let time = |values: &BTreeMap<String, serde_json::Value>| -> Option<i64> {
         let text = values.get("time")?.as_str()?;
@@ -337,6 +329,38 @@ fn percent_decode(path: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| path.to_owned())
 }
 
+/// What a new file holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content {
+    pub(super) bytes: u64,
+    pub(super) rows: u64,
+    /// Smallest `time`, microseconds since the epoch.
+    pub(super) first_us: i64,
+    /// Largest.
+    pub(super) last_us: i64,
+}
+
+/// The action that makes a new file live.
+pub(super) fn add(path: String, hour: Hour, content: &Content) -> Add {
+    let time = |us: i64| BTreeMap::from([("time".to_owned(), iso(us).into())]);
+    let stats = Stats {
+        num_records: i64::try_from(content.rows).unwrap_or(i64::MAX),
+        min_values: time(content.first_us),
+        max_values: time(content.last_us),
+    };
+    Add {
+        path,
+        partition_values: BTreeMap::from([
+            ("date".to_owned(), Some(hour.date())),
+            ("hour".to_owned(), Some(hour.hour().to_string())),
+        ]),
+        size: i64::try_from(content.bytes).unwrap_or(i64::MAX),
+        modification_time: now_ms(),
+        data_change: true,
+        stats: serde_json::to_string(&stats).ok(),
+    }
+}
+
 fn iso(us: i64) -> String {
     let time = jiff::Timestamp::from_microsecond(us).unwrap_or(if us < 0 {
         jiff::Timestamp::MIN
@@ -354,7 +378,7 @@ fn table_id(table: &str, collector: &str) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 

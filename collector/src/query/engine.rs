@@ -21,6 +21,7 @@ use super::files::{Unreadable, Verifier};
 use super::provider::{Provider, Reading};
 use super::{catalog, function, readonly};
 use crate::buffer::Snapshot;
+use crate::history::DataFile;
 
 /// What a statement may use.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,8 @@ pub struct Answer {
     first: Option<RecordBatch>,
     stream: SendableRecordBatchStream,
     reading: Reading,
+    /// Files that must not go while this is read; see [`crate::buffer::Store::is_read`].
+    _held: Vec<Arc<Vec<DataFile>>>,
     deadline: Instant,
     limit: Duration,
 }
@@ -81,6 +84,7 @@ impl Engine {
     pub async fn ask(&self, snapshot: Snapshot, sql: &str, timeout: Option<Duration>) -> Result<Answer, QueryError> {
         let limit = timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout));
         let deadline = Instant::now() + limit;
+        let held = snapshot.tables.values().map(|table| Arc::clone(&table.files)).collect();
         let answered = tokio::time::timeout_at(deadline, async {
             let reading = Reading::default();
             match self.begin(snapshot.clone(), sql, &reading).await {
@@ -92,7 +96,7 @@ impl Engine {
             }
         });
         let ((stream, first), reading) = answered.await.map_err(|_| QueryError::Timeout { limit })??;
-        Ok(Answer { schema: stream.schema(), first, stream, reading, deadline, limit })
+        Ok(Answer { schema: stream.schema(), first, stream, reading, _held: held, deadline, limit })
     }
 
     async fn begin(

@@ -29,6 +29,12 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// For [`Ground::python`]: the rows of a table as python's deltalake reads them.
+pub const DELTALAKE_COUNT: &str = "import sys, deltalake\n\
+    table = deltalake.DeltaTable(sys.argv[1])\n\
+    rows = deltalake.QueryBuilder().register('t', table).execute('SELECT count(*) AS n FROM t')\n\
+    print(rows.read_all()['n'][0].as_py())";
+
 /// Asks `probe` until it answers, or fails with `what`.
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -146,6 +152,16 @@ impl Ground {
         let output = self.offline(sql);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         number(&batches(&output.stdout))
+    }
+
+    /// What a Python script prints that is given the folder of one table, read by `cargo xtask setup`'s engines.
+    pub fn python(&self, script: &str, table: &str) -> String {
+        let python = Path::new(env!("CARGO_BIN_EXE_skep-collector")).with_file_name("../interop/bin/python");
+        assert!(python.exists(), "{} is missing: run `cargo xtask setup`", python.display());
+        let folder = self.data().join("history").join(table);
+        let output = Command::new(python).args(["-c", script]).arg(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     pub fn log(&self) -> String {

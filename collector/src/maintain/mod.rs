@@ -1,0 +1,19 @@
+//! What is done to the history in the background, so that it stays small and quick to read.
+//!
+//! * [`settings`]: how much of it, and when.
+//! * [`plan`]: which files of an hour become one.
+//! * [`merge`]: sorted files to one sorted file.
+//! * [`keeper`]: the thread that does it, one table after the other.
+//!
+//! Whatever it does is one commit at a time, so a kill leaves the table as it was before or after. A collector changes and removes only files it wrote itself: others may append to the same tables.
+
+pub mod settings;
+
+pub mod plan;
+
+pub mod merge;
+
+pub mod keeper;
+
+pub use keeper::Keeper;
+pub use settings::Settings;

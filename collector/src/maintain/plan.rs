@@ -1,0 +1,105 @@
+//! Which files of an hour become one. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::history::path::Hour;
+use crate::history::upkeep::OwnFile;
+
+/// Files larger than this stay as they are: merging them saves nothing a reader would notice.
+const LARGEST_INPUT_BYTES: u64 = 512 << 20;
+
+/// Files merged at once: each is open and has a page of every column in memory.
+const MOST_INPUTS: usize = 64;
+
+/// So many files of an hour are merged whatever their sizes.
+const MANY: usize = 16;
+
+/// A file this many times as large as all others together is not rewritten for their sake,
+const FAR_LARGER: u64 = 4;
+
+/// until the hour has been over for this long.
+const LATE_US: i64 = 24 * 3600 * 1_000_000;
+
+/// The files of one table to make one of next, all of one hour; `None` when none are due.
+///
+/// `files` are in the order of their hours; hours that end after `closed_us` may still get rows and are let be, and so
+/// is what `leave` says.
+pub fn next_merge(files: &[OwnFile], closed_us: i64, leave: impl Fn(Hour) -> bool) -> Option<Vec<OwnFile>> {
+    let mut hours: BTreeMap<Hour, Vec<&OwnFile>> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.file.bytes <= LARGEST_INPUT_BYTES) {
+        hours.entry(file.hour).or_default().push(file);
+    }
+    let closed = hours.into_iter().filter(|(hour, _)| hour.end_us() <= closed_us && !leave(*hour));
+    for (hour, mut files) in closed {
+        if is_worthwhile(&files, closed_us.saturating_sub(hour.end_us())) {
+            files.sort_by_key(|file| file.file.bytes);
+            files.truncate(MOST_INPUTS);
+            return Some(files.into_iter().cloned().collect());
+        }
+    }
+    None
+}
+
+fn is_worthwhile(files: &[&OwnFile], closed_for_us: i64) -> bool {
+    let largest = files.iter().map(|file| file.file.bytes).max().unwrap_or(0);
+    let others = files.iter().map(|file| file.file.bytes).sum::<u64>() - largest;
+    files.len() >= 2
+        && (files.len() >= MANY || closed_for_us >= LATE_US || largest <= others.saturating_mul(FAR_LARGER))
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_seglog::SegmentId;
+
+    use super::*;
+    use crate::history::DataFile;
+    use crate::history::path::FileName;
+
+    const HOUR_US: i64 = 3_600_000_000;
+
+    fn file(hour: i64, segment: u64, bytes: u64) -> OwnFile {
+        let hour = Hour::of(hour * HOUR_US);
+        let name =
+            FileName { collector: "c".to_owned(), first: SegmentId(segment), last: SegmentId(segment), merged: None };
+        let path = name.build(hour);
+        let file = DataFile { path: path.clone().into(), bytes, rows: None, times_us: None };
+        OwnFile { path, name, hour, file }
+    }
+
+    /// Segments of the files merged next.
+    fn next(files: &[OwnFile], closed_hours: i64) -> Option<Vec<u64>> {
+        let merge = next_merge(files, closed_hours * HOUR_US, |_| false)?;
+        Some(merge.iter().map(|file| file.name.first.0).collect())
+    }
+
+    #[test]
+    fn an_hour_is_merged_when_it_is_closed() {
+        let files = [file(5, 1, 10), file(5, 2, 9), file(6, 2, 5), file(6, 3, 5)];
+        assert_eq!(next(&files, 5), None);
+        assert_eq!(next(&files, 6), Some(vec![2, 1]));
+        assert_eq!(next(&files[2..], 7), Some(vec![2, 3]));
+        assert_eq!(next(&files[1..3], 9), None, "one file an hour is what is wanted");
+        assert_eq!(
+            next_merge(&files, 7 * HOUR_US, |hour| hour == Hour::of(5 * HOUR_US)).unwrap()[0].path,
+            files[2].path
+        );
+    }
+
+    #[test]
+    fn a_little_that_comes_late_waits_until_it_is_worth_it() {
+        let mut files = vec![file(5, 1, 1000), file(5, 2, 10)];
+        assert_eq!(next(&files, 7), None);
+        assert_eq!(next(&files, 6 + 24), Some(vec![2, 1]), "a day later");
+        assert_eq!(next(&[file(5, 1, 1000), file(5, 2, 250)], 7), Some(vec![2, 1]), "or when it is much");
+        files.extend((3..=16).map(|segment| file(5, segment, 1)));
+        assert_eq!(next(&files, 7).map(|merge| merge.len()), Some(16), "or when it is many");
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_number_of_files_and_large_ones_stay() {
+        let mut files: Vec<OwnFile> = (1..=200).map(|segment| file(5, segment, segment)).collect();
+        assert_eq!(next(&files, 6), Some((1..=64).collect()));
+        files = vec![file(5, 1, LARGEST_INPUT_BYTES + 1), file(5, 2, 10)];
+        assert_eq!(next(&files, 100), None);
+    }
+}
