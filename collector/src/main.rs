@@ -44,6 +44,9 @@ enum Command {
         /// Data folder
         #[arg(long, env = "SKEP_DATA", value_name = "DIR")]
         data: PathBuf,
+        /// Seconds the statement may take
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        timeout: u64,
         /// One reading statement
         sql: String,
     },
@@ -76,7 +79,7 @@ fn main() -> ExitCode {
                 Err(fault) => fail(&error::chain(&fault), 1),
             },
         },
-        Command::Query { data, sql } => match runtime.block_on(query(&data, &sql)) {
+        Command::Query { data, timeout, sql } => match runtime.block_on(query(&data, &sql, timeout)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => fail(&format!("{fault:#}"), 1),
         },
@@ -87,10 +90,9 @@ fn main() -> ExitCode {
     code
 }
 
-async fn query(data: &std::path::Path, sql: &str) -> anyhow::Result<()> {
+async fn query(data: &std::path::Path, sql: &str, timeout_s: u64) -> anyhow::Result<()> {
     let (snapshot, _folder) = offline::open(data)?;
-    let partitions = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let engine = Engine::new(Limits { memory_bytes: 2 << 30, timeout: Duration::from_secs(3600), partitions })?;
+    let engine = Engine::new(Limits::of_one(2 << 30, Duration::from_secs(timeout_s)))?;
     let mut answer = engine.ask(snapshot, sql, None).await?;
     let mut pieces = Pieces::new(&answer.schema())?;
     let mut stdout = std::io::stdout().lock();

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use skep_wire::v1::{self, down, up};
 use support::agent::{ROWS, Uplink, sealed};
 use support::{Ground, eventually};
@@ -274,6 +276,55 @@ async fn a_statement_that_takes_too_long_is_ended() {
     let status = ended.unwrap_err();
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
     assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 60 * ROWS);
+}
+
+/// CPU time of a process, all its threads.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split_whitespace().collect();
+    let ticks = fields[12].parse::<u64>().unwrap() + fields[13].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Waits until the process does next to nothing for half a second.
+async fn rests(pid: u32) -> bool {
+    for _ in 0..20 {
+        let before = cpu_time(pid);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if cpu_time(pid) - before < Duration::from_millis(100) {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_statement_whose_asker_went_away_ends() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let pid = collector.pid();
+    let range = "(SELECT unnest(range(0, 1000000)) AS v)";
+    for sql in [
+        // Nothing comes back for hours, or everything at once and more than anybody takes.
+        format!("SELECT sum(a.v * b.v * c.v) FROM {range} AS a, {range} AS b, {range} AS c"),
+        format!("SELECT count(*) FROM (SELECT a.v % b.v AS m FROM {range} AS a, {range} AS b) GROUP BY m"),
+        format!("SELECT a.v, b.v FROM {range} AS a, {range} AS b"),
+    ] {
+        assert!(rests(pid).await, "before {sql}");
+        let mut console = collector.console().await;
+        let request = v1::QueryRequest { sql: sql.clone(), timeout_s: 0 };
+        let before = cpu_time(pid);
+        let asking = tokio::spawn(async move {
+            let mut replies = console.query(request).await.unwrap().into_inner();
+            while replies.message().await.unwrap().is_some() {}
+        });
+        while cpu_time(pid) - before < Duration::from_millis(500) {
+            assert!(!asking.is_finished(), "{sql} ended by itself");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        asking.abort();
+        assert!(rests(pid).await, "{sql} went on without anybody to hear it");
+    }
 }
 
 #[tokio::test]

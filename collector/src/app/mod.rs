@@ -142,6 +142,8 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let clock = Clock::system();
     let engine = Arc::new(Engine::new(crate::query::engine::Limits {
         memory_bytes: config.query_bytes,
+        memory_each_bytes: config.query_each_bytes,
+        at_once: config.query_at_once,
         timeout: config.query_timeout,
         partitions: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
     })?);

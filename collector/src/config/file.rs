@@ -38,6 +38,9 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     flush.finish();
     let mut query = top.section("query");
     let query_bytes = mebibytes(&mut query, "memory_mib", 16);
+    let query_each_bytes =
+        query.integer("memory_each_mib", 16..=1 << 20).map_or(query_bytes / 2, |mib| (mib * MIB) as usize);
+    let query_at_once = query.integer("at_once", 1..=1000).unwrap_or(8) as usize;
     let query_timeout = seconds(&mut query, "timeout_s", 60);
     query.finish();
     let maintain = super::maintain::read(&mut top);
@@ -55,6 +58,8 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         flush_rows,
         flush_wal_bytes: flush_wal_bytes.unsigned_abs(),
         query_bytes,
+        query_each_bytes,
+        query_at_once,
         query_timeout,
         maintain,
     })

@@ -42,6 +42,10 @@ pub struct Config {
     pub flush_wal_bytes: u64,
     /// Memory of all statements, bytes.
     pub query_bytes: usize,
+    /// Memory of one of them, bytes.
+    pub query_each_bytes: usize,
+    /// Statements that run at once.
+    pub query_at_once: usize,
     /// Time of one statement.
     pub query_timeout: Duration,
     /// What is done to the history in the background.

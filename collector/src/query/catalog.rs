@@ -35,14 +35,32 @@ pub fn check(references: &[TableReference]) -> Result<(), QueryError> {
 /// # Errors
 /// [`QueryError`]: a view that does not plan is a fault of ours.
 pub async fn add_views(context: &SessionContext, references: &[TableReference]) -> Result<(), QueryError> {
-    let asks_which = references.iter().any(|reference| reference.schema() == Some(INFORMATION_SCHEMA));
-    let wanted = |view: &&View| asks_which || references.iter().any(|reference| reference.table() == view.name);
-    for view in VIEWS.iter().filter(wanted) {
-        let plan = context.state().create_logical_plan(view.sql).await;
-        let plan = plan.map_err(|error| QueryError::from_engine(&error))?;
-        let table = ViewTable::new(plan, Some(view.sql.to_owned()));
-        context.register_table(view.name, Arc::new(table)).map_err(|error| QueryError::from_engine(&error))?;
+    if references.iter().any(|reference| reference.schema() == Some(INFORMATION_SCHEMA)) {
+        return add_all_views(context).await;
     }
+    let wanted = |view: &&View| references.iter().any(|reference| reference.table() == view.name);
+    for view in VIEWS.iter().filter(wanted) {
+        add_view(context, view).await?;
+    }
+    Ok(())
+}
+
+/// Makes every view known, for whoever lists what there is.
+///
+/// # Errors
+/// As [`add_views`].
+pub async fn add_all_views(context: &SessionContext) -> Result<(), QueryError> {
+    for view in VIEWS {
+        add_view(context, view).await?;
+    }
+    Ok(())
+}
+
+async fn add_view(context: &SessionContext, view: &View) -> Result<(), QueryError> {
+    let plan = context.state().create_logical_plan(view.sql).await;
+    let plan = plan.map_err(|error| QueryError::from_engine(&error))?;
+    let table = ViewTable::new(plan, Some(view.sql.to_owned()));
+    context.register_table(view.name, Arc::new(table)).map_err(|error| QueryError::from_engine(&error))?;
     Ok(())
 }
 

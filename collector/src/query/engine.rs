@@ -1,5 +1,6 @@
 //! A statement to a stream of rows.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -17,8 +18,11 @@ use skep_wire::tables::TABLES;
 use tokio::time::Instant;
 
 use super::error::QueryError;
-use super::files::{Unreadable, Verifier};
-use super::provider::{Provider, Reading};
+use super::files::Unreadable;
+use super::interrupt::Interruptible;
+use super::memory::Capped;
+use super::provider::{Knowledge, Provider, Reading};
+use super::turn::{Turn, Turns};
 use super::{catalog, function, readonly};
 use crate::buffer::Snapshot;
 use crate::history::DataFile;
@@ -28,21 +32,34 @@ use crate::history::DataFile;
 pub struct Limits {
     /// Memory of all statements together, in bytes.
     pub memory_bytes: usize,
+    /// Memory of one of them, in bytes.
+    pub memory_each_bytes: usize,
+    /// How many run at once; others wait.
+    pub at_once: usize,
     /// Time of one statement.
     pub timeout: Duration,
     /// How many threads one statement may keep busy.
     pub partitions: usize,
 }
 
+impl Limits {
+    /// For a program that runs one statement: it has everything, and all cores.
+    pub fn of_one(memory_bytes: usize, timeout: Duration) -> Self {
+        let partitions = std::thread::available_parallelism().map_or(2, NonZero::get);
+        Self { memory_bytes, memory_each_bytes: memory_bytes, at_once: 1, timeout, partitions }
+    }
+}
+
 /// Answers statements over snapshots.
 #[derive(Debug)]
 pub struct Engine {
     runtime: Arc<RuntimeEnv>,
-    verifier: Arc<Verifier>,
+    knowledge: Knowledge,
+    turns: Turns,
     limits: Limits,
 }
 
-/// The rows of one statement.
+/// The rows of one statement. To drop it is to end the statement.
 pub struct Answer {
     schema: SchemaRef,
     first: Option<RecordBatch>,
@@ -52,6 +69,7 @@ pub struct Answer {
     _held: Vec<Arc<Vec<DataFile>>>,
     deadline: Instant,
     limit: Duration,
+    _turn: Turn,
 }
 
 impl std::fmt::Debug for Answer {
@@ -68,11 +86,11 @@ impl Engine {
     pub fn new(limits: Limits) -> Result<Self, QueryError> {
         let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes)))
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(|error| QueryError::from_engine(&error))?;
-        Ok(Self { runtime, verifier: Arc::default(), limits })
+        Ok(Self { runtime, knowledge: Knowledge::default(), turns: Turns::new(limits.at_once), limits })
     }
 
     /// Plans `sql` over `snapshot` and runs it up to its first rows. `timeout` shortens the engine's own limit.
@@ -85,6 +103,7 @@ impl Engine {
         let limit = timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout));
         let deadline = Instant::now() + limit;
         let held = snapshot.tables.values().map(|table| Arc::clone(&table.files)).collect();
+        let turn = self.turns.take(deadline).await?;
         let answered = tokio::time::timeout_at(deadline, async {
             let reading = Reading::default();
             match self.begin(snapshot.clone(), sql, &reading).await {
@@ -96,7 +115,8 @@ impl Engine {
             }
         });
         let ((stream, first), reading) = answered.await.map_err(|_| QueryError::Timeout { limit })??;
-        Ok(Answer { schema: stream.schema(), first, stream, reading, _held: held, deadline, limit })
+        let schema = stream.schema();
+        Ok(Answer { schema, first, stream, reading, _held: held, deadline, limit, _turn: turn })
     }
 
     async fn begin(
@@ -112,7 +132,7 @@ impl Engine {
 
     /// Whether one of the files read is damaged; later statements leave it out.
     async fn found_damage(&self, reading: &Reading) -> bool {
-        let (verifier, files) = (Arc::clone(&self.verifier), reading.files());
+        let (verifier, files) = (Arc::clone(&self.knowledge.verifier), reading.files());
         tokio::task::spawn_blocking(move || verifier.search(&files) > 0).await.unwrap_or(false)
     }
 
@@ -136,22 +156,32 @@ impl Engine {
         frame.execute_stream().await.map_err(engine)
     }
 
+    /// What one statement runs in: the engine's own, but for the cap on its memory.
+    fn capped(&self) -> Arc<RuntimeEnv> {
+        let all = Arc::clone(&self.runtime.memory_pool);
+        let memory_pool = Arc::new(Capped::new(all, self.limits.memory_each_bytes));
+        Arc::new(RuntimeEnv { memory_pool, ..RuntimeEnv::clone(&self.runtime) })
+    }
+
     fn context(&self, mut snapshot: Snapshot, reading: &Reading) -> Result<SessionContext, QueryError> {
         let mut config = SessionConfig::new()
             .with_information_schema(true)
             .with_target_partitions(self.limits.partitions)
             .with_create_default_catalog_and_schema(true);
         config.options_mut().execution.parquet.pushdown_filters = true;
+        // Views say in which order their rows are read.
+        config.options_mut().sql_parser.enable_subquery_sort_elimination = false;
         let state = SessionStateBuilder::new()
             .with_config(config)
-            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_runtime_env(self.capped())
             .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(Interruptible))
             .build();
         let context = SessionContext::new_with_state(state);
         function::register(&context);
         for table in TABLES {
             let rows = snapshot.tables.remove(table.name).unwrap_or_default();
-            let provider = Provider::new(table, rows, Arc::clone(&self.verifier), reading.clone());
+            let provider = Provider::new(table, rows, self.knowledge.clone(), reading.clone());
             context.register_table(table.name, Arc::new(provider)).map_err(|error| QueryError::from_engine(&error))?;
         }
         Ok(context)
@@ -197,3 +227,6 @@ impl Answer {
         Ok(batches)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,12 @@ pub enum QueryError {
         /// One line.
         reason: String,
     },
+    /// Too many others run.
+    #[error("{at_once} statements run already and none ended in time; try again, or raise query.at_once")]
+    Busy {
+        /// How many may.
+        at_once: usize,
+    },
     /// The rows are whole but for files that cannot be read.
     #[error("the answer is incomplete: {}", incomplete(files))]
     Incomplete {
@@ -90,7 +96,7 @@ impl QueryError {
             | Self::Wrong { .. } => Code::InvalidArgument,
             Self::UnknownTable { .. } => Code::NotFound,
             Self::Timeout { .. } => Code::DeadlineExceeded,
-            Self::Memory { .. } => Code::ResourceExhausted,
+            Self::Memory { .. } | Self::Busy { .. } => Code::ResourceExhausted,
             Self::Incomplete { .. } => Code::DataLoss,
             Self::Failed { .. } => Code::Aborted,
         };
@@ -114,6 +120,10 @@ impl QueryError {
             DataFusionError::Plan(reason) => Self::Wrong { reason: one_line(reason) },
             DataFusionError::NotImplemented(what) => {
                 Self::Wrong { reason: format!("not supported: {}", one_line(what)) }
+            }
+            // An operator that was refused memory tries to spill to disk, and only that is heard of.
+            DataFusionError::ResourcesExhausted(reason) if reason.contains("DiskManager") => {
+                Self::Memory { reason: "ask for fewer rows, columns or groups".to_owned() }
             }
             DataFusionError::ResourcesExhausted(reason) => Self::Memory { reason: one_line(reason) },
             other => Self::Failed { reason: one_line(&other.strip_backtrace()) },

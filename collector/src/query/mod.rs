@@ -1,9 +1,13 @@
 //! SQL over what is in memory and what is in files, as one.
 //!
 //! * [`engine`]: a statement to a stream of rows.
+//! * [`turn`]: how many run at once.
+//! * [`interrupt`]: each can be ended.
+//! * [`memory`]: what one may take of what all have.
 //! * [`readonly`]: which statements are served.
 //! * [`catalog`]: which tables and views a statement may name.
 //! * [`provider`]: one table at one moment.
+//! * [`once`]: rows that two collectors stored, read once; `leave_out` is the condition for it.
 //! * [`prune`]: which files a statement's times can touch.
 //! * [`files`]: files that are missing or broken.
 //! * [`function`]: `hist_quantile`, `time_bucket` and what else SQL can do here.
@@ -14,11 +18,21 @@
 
 pub mod engine;
 
+pub mod turn;
+
+pub mod interrupt;
+
+pub mod memory;
+
 pub mod readonly;
 
 pub mod catalog;
 
 pub mod provider;
+
+pub mod once;
+
+mod leave_out;
 
 pub mod prune;
 

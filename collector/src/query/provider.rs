@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
@@ -13,10 +14,13 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 use skep_wire::tables::Table;
 
 use super::files::{Unreadable, Verifier};
+use super::leave_out;
+use super::once::{Batches, Once, Reads};
 use super::prune::Span;
 use crate::buffer::{TableSnapshot, schema};
 use crate::history::DataFile;
@@ -56,14 +60,23 @@ impl Reading {
 pub struct Provider {
     table: &'static Table,
     snapshot: TableSnapshot,
-    verifier: Arc<Verifier>,
+    knowledge: Knowledge,
     reading: Reading,
+}
+
+/// What is known about files from one statement to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Knowledge {
+    /// Which are whole.
+    pub verifier: Arc<Verifier>,
+    /// Which batches they hold.
+    pub once: Arc<Once>,
 }
 
 impl Provider {
     /// Reads `snapshot`; `reading` hears which files.
-    pub fn new(table: &'static Table, snapshot: TableSnapshot, verifier: Arc<Verifier>, reading: Reading) -> Self {
-        Self { table, snapshot, verifier, reading }
+    pub fn new(table: &'static Table, snapshot: TableSnapshot, knowledge: Knowledge, reading: Reading) -> Self {
+        Self { table, snapshot, knowledge, reading }
     }
 
     /// The files to read: those a filter can touch and that are whole.
@@ -73,11 +86,49 @@ impl Provider {
         if wanted.is_empty() {
             return Ok(wanted);
         }
-        let (verifier, table) = (Arc::clone(&self.verifier), self.table.name);
+        let (verifier, table) = (Arc::clone(&self.knowledge.verifier), self.table.name);
         let split = tokio::task::spawn_blocking(move || verifier.split(table, wanted)).await;
         let (good, bad) = split.map_err(|error| DataFusionError::External(Box::new(error)))?;
         self.reading.add(table, &good, bad);
         Ok(good)
+    }
+
+    /// How to read them so that nothing comes twice.
+    async fn reads(&self, files: Vec<DataFile>) -> Result<Reads> {
+        if files.is_empty() {
+            return Ok(Reads::default());
+        }
+        if !Once::is_needed(&files) {
+            return Ok(Reads { files: vec![(files, Batches::default())], memory: Batches::default() });
+        }
+        let (once, memory) = (Arc::clone(&self.knowledge.once), self.snapshot.batches.clone());
+        let reads = tokio::task::spawn_blocking(move || once.reads(files, &memory)).await;
+        reads.map_err(|error| DataFusionError::External(Box::new(error)))?
+    }
+
+    /// The same rows without some batches: their columns are read as well, and not handed on.
+    fn scan_without(
+        &self,
+        state: &dyn Session,
+        files: &[DataFile],
+        projection: Option<&Vec<usize>>,
+        left_out: Batches,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all = self.schema();
+        let wanted = projection.cloned().unwrap_or_else(|| (0..all.fields().len()).collect());
+        let mut columns = wanted.clone();
+        let mut place = |name: &str| -> Result<usize> {
+            let index = all.index_of(name)?;
+            Ok(columns.iter().position(|column| *column == index).unwrap_or_else(|| {
+                columns.push(index);
+                columns.len() - 1
+            }))
+        };
+        let (stream, seq) = (place("stream")?, place("seq")?);
+        let scan = self.scan_files(state, files, Some(&columns), None)?;
+        let others = leave_out::predicate(left_out, (stream, seq), &scan.schema(), state)?;
+        let filter = FilterExecBuilder::new(others, scan).apply_projection(Some((0..wanted.len()).collect()))?;
+        Ok(Arc::new(filter.build()?))
     }
 
     fn scan_files(
@@ -93,9 +144,15 @@ impl Provider {
             let at = index % groups.len();
             groups[at].push(PartitionedFile::new(file.path.to_string_lossy(), file.bytes));
         }
+        let url = ObjectStoreUrl::local_filesystem();
+        let runtime = state.runtime_env();
+        // A file never changes under its name: its footer and page index are decoded once and kept, within bounds.
+        let footers = runtime.cache_manager.get_file_metadata_cache();
+        let reader = CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, footers);
         let source = ParquetSource::new(schema::schema(self.table))
-            .with_table_parquet_options(state.table_options().parquet.clone());
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+            .with_table_parquet_options(state.table_options().parquet.clone())
+            .with_parquet_file_reader_factory(Arc::new(reader));
+        let config = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
@@ -127,17 +184,28 @@ impl TableProvider for Provider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
         let files = self.files(filters).await?;
-        if !files.is_empty() {
-            parts.push(self.scan_files(state, &files, projection, limit)?);
+        let reads = self.reads(files).await?;
+        for (files, left_out) in reads.files {
+            parts.push(if left_out.is_empty() {
+                self.scan_files(state, &files, projection, limit)?
+            } else {
+                self.scan_without(state, &files, projection, left_out)?
+            });
         }
         if !self.snapshot.batches.is_empty() {
-            let batches = std::slice::from_ref(&self.snapshot.batches);
-            parts.push(MemorySourceConfig::try_new_exec(batches, self.schema(), projection.cloned())?);
+            let batches = if reads.memory.is_empty() {
+                self.snapshot.batches.clone()
+            } else {
+                self.snapshot.batches.iter().map(|rows| reads.memory.leave_out(rows)).collect::<Result<_>>()?
+            };
+            parts.push(MemorySourceConfig::try_new_exec(&[batches], self.schema(), projection.cloned())?);
         }
-        match (parts.pop(), parts.pop()) {
-            (Some(memory), Some(files)) => UnionExec::try_new(vec![files, memory]),
-            (Some(only), None) => Ok(only),
-            (None, _) => {
+        if parts.len() > 1 {
+            return UnionExec::try_new(parts);
+        }
+        match parts.pop() {
+            Some(only) => Ok(only),
+            None => {
                 let projected = match projection {
                     Some(columns) => Arc::new(self.schema().project(columns)?),
                     None => self.schema(),

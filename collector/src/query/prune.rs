@@ -3,6 +3,7 @@
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
 
+use super::function::time_bucket;
 use crate::history::DataFile;
 
 /// Times a statement asks for, microseconds since the epoch, both ends included.
@@ -29,26 +30,44 @@ impl Span {
         if *op == Operator::And {
             return self.narrow(left).narrow(right);
         }
-        match (is_time(left), time_us(right), is_time(right), time_us(left)) {
-            (true, Some(us), _, _) => self.cut(*op, us),
-            (_, _, true, Some(us)) => op.swap().map_or(self, |op| self.cut(op, us)),
+        match (bucket_us(left), time_us(right), bucket_us(right), time_us(left)) {
+            (Some(width_us), Some(us), _, _) => self.cut(*op, us, width_us),
+            (_, _, Some(width_us), Some(us)) => op.swap().map_or(self, |op| self.cut(op, us, width_us)),
             _ => self,
         }
     }
 
-    fn cut(self, op: Operator, us: i64) -> Self {
+    /// `width_us` is how much later than the start of its bucket a time may be.
+    fn cut(self, op: Operator, us: i64, width_us: i64) -> Self {
+        // Literals finer than a microsecond were cut down.
+        let to_us = us.saturating_add(1).saturating_add(width_us);
         match op {
             Operator::Gt | Operator::GtEq => Self { from_us: self.from_us.max(us), ..self },
-            // Literals finer than a microsecond were cut down.
-            Operator::Lt | Operator::LtEq => Self { to_us: self.to_us.min(us.saturating_add(1)), ..self },
-            Operator::Eq => Self { from_us: self.from_us.max(us), to_us: self.to_us.min(us.saturating_add(1)) },
+            Operator::Lt | Operator::LtEq => Self { to_us: self.to_us.min(to_us), ..self },
+            Operator::Eq => Self { from_us: self.from_us.max(us), to_us: self.to_us.min(to_us) },
             _ => self,
         }
     }
 }
 
-fn is_time(expr: &Expr) -> bool {
-    matches!(expr, Expr::Column(column) if column.name == "time")
+/// How wide the buckets are where the expression is `time` (no width) or its bucket, as in views.
+fn bucket_us(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Column(column) if column.name == "time" => Some(0),
+        Expr::Alias(alias) => bucket_us(&alias.expr),
+        Expr::ScalarFunction(call) if matches!(call.name(), time_bucket::NAME | "date_bin") => {
+            let [width, time, ..] = call.args.as_slice() else { return None };
+            (bucket_us(time) == Some(0)).then(|| width_us(width)).flatten()
+        }
+        _ => None,
+    }
+}
+
+/// At least as much as the interval lasts.
+fn width_us(width: &Expr) -> Option<i64> {
+    let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(width)), _) = width else { return None };
+    let days = i64::from(width.months) * 31 + i64::from(width.days);
+    Some(days * 86_400_000_000 + width.nanoseconds / 1000 + 1)
 }
 
 fn time_us(expr: &Expr) -> Option<i64> {
@@ -64,8 +83,9 @@ fn time_us(expr: &Expr) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::logical_expr::{col, lit};
+    use datafusion::logical_expr::{ScalarUDF, col, lit};
 
+    use super::super::function::time_bucket::TimeBucket;
     use super::*;
 
     fn at(us: i64) -> Expr {
@@ -91,6 +111,22 @@ mod tests {
         let span = Span::of(&[at(100).lt(col("time"))]);
         assert!(!span.may_touch(&file(0, 99)));
         assert!(span.may_touch(&file(0, 101)));
+    }
+
+    #[test]
+    fn a_bucket_of_time_counts_with_its_width() {
+        let width = lit(ScalarValue::new_interval_mdn(0, 0, 60_000_000_000));
+        let bucket = ScalarUDF::from(TimeBucket::new()).call(vec![width, col("time")]);
+        let minute = 60_000_000;
+        let span = Span::of(&[bucket.clone().gt_eq(at(10 * minute)), bucket.lt(at(20 * minute))]);
+        for (first, last, touched) in [
+            (0, 10 * minute - 1, false),
+            (0, 10 * minute, true),
+            (20 * minute - 1, 30 * minute, true),
+            (21 * minute + 3, 30 * minute, false),
+        ] {
+            assert_eq!(span.may_touch(&file(first, last)), touched, "{first}..{last}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Views and functions of skep's SQL, defined once: the collector serves them, `skep tables` and docs/TABLES.md list them.
 //!
 //! Rules for views: one that sums up over time does so by the minute and keeps the minute as `time`, so that a filter on
-//! `time` reads only the files it needs; the newest and largest come first, so that LIMIT means something.
+//! `time` reads only the files it needs; the newest and largest come first, so that LIMIT means
+//! something. What two collectors stored after a lost acknowledgement is gone before tables and views are read.
 
 use crate::tables::{Column, Kind, column, maybe};
 

@@ -4,114 +4,187 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use skep_wire::chunk::Builder;
 use skep_wire::envelope::Origin;
-use skep_wire::tables::{BLOCK_IO, CONNECTIONS, CPU, LOSS, PROCESSES, SOCKETS, SYSCALLS, Table};
+use skep_wire::tables::{BLOCK_IO, CONNECTIONS, CPU, Kind, LOSS, PROCESSES, SOCKETS, SYSCALLS, Table};
 use skep_wire::views::{FUNCTIONS, VIEWS};
 
 use super::super::engine::{Engine, Limits};
-use crate::buffer::{Snapshot, TableSnapshot, convert, schema};
+use crate::buffer::{Snapshot, convert, schema};
 
 /// 2026-11-26T02:40:50Z: ten seconds later it is another minute.
 const START_US: i64 = 1_795_660_850_000_000;
 
-fn add(snapshot: &mut Snapshot, table: &'static Table, rows: impl Fn(&mut Builder)) {
-    let mut builder = Builder::new(table);
-    rows(&mut builder);
-    let origin = Origin { node: "n".to_owned(), boot: "b".to_owned(), stream: "s".to_owned(), seq: 1 };
-    let batch = convert::record_batch(&origin, table, &builder.finish().unwrap()).unwrap();
-    let of_table: &mut TableSnapshot = snapshot.tables.entry(table.name).or_default();
-    of_table.batches.push(batch);
+/// One row; what is never null and not set is zero, empty or `-`.
+struct Row<'a> {
+    rows: &'a mut Builder,
+    table: &'static Table,
+    set: Vec<&'static str>,
 }
 
-fn identity(builder: &mut Builder, at_s: i64, pid: i64, comm: &str) {
-    builder.int("time", START_US + at_s * 1_000_000).int("pid", pid).int("start_ns", 9).text("comm", comm);
-    builder.text("workload", "unit:x").text("attribution", "exact");
-}
+impl Row<'_> {
+    fn int(&mut self, name: &'static str, value: i64) -> &mut Self {
+        self.set.push(name);
+        self.rows.int(name, value);
+        self
+    }
 
-/// A row in every minute of two for `sh`, one for `curl`.
-fn windows(builder: &mut Builder, fill: impl Fn(&mut Builder, i64)) {
-    for (at_s, pid, comm) in [(0, 1, "sh"), (1, 2, "curl"), (10, 1, "sh")] {
-        identity(builder, at_s, pid, comm);
-        builder.float("window_s", 10.0).float("coverage", 0.9);
-        fill(builder, pid);
-        builder.end_row().unwrap();
+    fn float(&mut self, name: &'static str, value: f64) -> &mut Self {
+        self.set.push(name);
+        self.rows.float(name, value);
+        self
+    }
+
+    fn text(&mut self, name: &'static str, value: &str) -> &mut Self {
+        self.set.push(name);
+        self.rows.text(name, value);
+        self
+    }
+
+    fn texts(&mut self, name: &'static str, values: &[&str]) -> &mut Self {
+        self.set.push(name);
+        self.rows.text_list(name, values);
+        self
+    }
+
+    fn histogram(&mut self, name: &'static str, buckets: [(u16, u64); 2]) -> &mut Self {
+        self.set.push(name);
+        self.rows.histogram(name, buckets);
+        self
+    }
+
+    fn identity(&mut self, at_s: i64, pid: i64, comm: &str) -> &mut Self {
+        self.int("time", START_US + at_s * 1_000_000).int("pid", pid).text("comm", comm)
+    }
+
+    fn end(self) {
+        let Self { rows, table, set } = self;
+        for column in table.columns().filter(|column| !column.nullable && !set.contains(&column.name)) {
+            match column.kind {
+                Kind::Int | Kind::Time | Kind::Bool => rows.int(column.name, 0),
+                Kind::Float => rows.float(column.name, 0.0),
+                Kind::Text => rows.text(column.name, "-"),
+                Kind::TextList => rows.text_list::<&str>(column.name, &[]),
+                Kind::Histogram => rows.histogram(column.name, []),
+            };
+        }
+        rows.end_row().unwrap();
     }
 }
 
-fn connection(builder: &mut Builder, at_s: i64, event: &str, direction: &str, socket: i64) {
-    identity(builder, at_s, 7, "nginx");
-    builder.text("event", event).text("direction", direction).int("socket_id", socket);
-    builder.text("local_address", "10.0.0.1").int("local_port", 80 + socket);
-    builder.text("remote_address", "10.0.0.2").int("remote_port", 443);
+/// Rows of one table as one batch.
+struct Rows {
+    table: &'static Table,
+    builder: Builder,
+}
+
+impl Rows {
+    fn of(table: &'static Table) -> Self {
+        Self { table, builder: Builder::new(table) }
+    }
+
+    fn row(&mut self) -> Row<'_> {
+        Row { rows: &mut self.builder, table: self.table, set: Vec::new() }
+    }
+
+    /// A row in both minutes for `sh`, one for `curl`.
+    fn windows(mut self, fill: impl Fn(&mut Row<'_>, i64)) -> Self {
+        for (at_s, pid, comm) in [(0, 1, "sh"), (1, 2, "curl"), (10, 1, "sh")] {
+            let mut row = self.row();
+            row.identity(at_s, pid, comm).float("window_s", 10.0).float("coverage", 0.9);
+            fill(&mut row, pid);
+            row.end();
+        }
+        self
+    }
+
+    fn into(self, snapshot: &mut Snapshot) {
+        let origin = Origin { node: "n".to_owned(), boot: "b".to_owned(), stream: "s".to_owned(), seq: 1 };
+        let batch = convert::record_batch(&origin, self.table, &self.builder.finish().unwrap()).unwrap();
+        snapshot.tables.entry(self.table.name).or_default().batches.push(batch);
+    }
+}
+
+fn connections() -> Rows {
+    let mut rows = Rows::of(&CONNECTIONS);
+    for (at_s, event, direction, socket) in [
+        (0, "listen", "listen", 1),
+        (1, "listen", "listen", 2),
+        (2, "unlisten", "listen", 1),
+        (3, "open", "connect", 3),
+        (4, "close", "connect", 3),
+        (5, "fail", "connect", 4),
+    ] {
+        let mut row = rows.row();
+        row.identity(at_s, 7, "nginx").text("event", event).text("direction", direction).int("socket_id", socket);
+        row.int("local_port", 80 + socket).text("remote_address", "10.0.0.2").int("remote_port", 443);
+        match event {
+            "open" => row.int("connect_latency_ns", 5),
+            "close" => row.int("sent_bytes", 10).int("received_bytes", 20).int("retransmits", 1),
+            "fail" => row.text("failure", "refused"),
+            _ => &mut row,
+        };
+        row.end();
+    }
+    rows
+}
+
+fn processes() -> Rows {
+    let mut rows = Rows::of(&PROCESSES);
+    for event in ["fork", "exec"] {
+        let mut row = rows.row();
+        row.identity(0, 5, "curl").text("event", event).int("parent_pid", 4).text("exe", "/usr/bin/curl");
+        row.texts("ancestors", &["/bin/sh", "/sbin/init"]).texts("argv", &["curl", "-s", "x"]);
+        row.end();
+    }
+    rows
+}
+
+fn loss() -> Rows {
+    let mut rows = Rows::of(&LOSS);
+    for (probe, reason, counts) in [
+        ("cpu", "none", Some((10, 10))),
+        ("tcp", "none", Some((9, 9))),
+        ("tcp", "ring_full", Some((3, 0))),
+        ("exec", "late", Some((0, 0))),
+        ("agent", "absent", None),
+    ] {
+        let mut row = rows.row();
+        row.int("time", START_US).text("probe", probe).text("reason", reason);
+        if let Some((attempted, delivered)) = counts {
+            row.int("attempted", attempted).int("delivered", delivered).int("lost", attempted - delivered);
+        }
+        row.end();
+    }
+    rows
 }
 
 fn sample() -> Snapshot {
     let mut all = Snapshot::default();
-    add(&mut all, &CPU, |rows| {
-        windows(rows, |row, pid| {
-            row.int("on_cpu_ns", pid * 1_000_000_000).int("run_queue_delay_count", 2);
-            row.int("run_queue_delay_sum_ns", 40).int("run_queue_delay_max_ns", 30);
-            row.histogram("run_queue_delay", [(10, 1), (30, 1)]);
-        });
+    let cpu = Rows::of(&CPU).windows(|row, pid| {
+        row.int("on_cpu_ns", pid * 1_000_000_000).int("run_queue_delay_count", 2).int("run_queue_delay_max_ns", 30);
+        row.histogram("run_queue_delay", [(10, 1), (30, 1)]);
     });
-    add(&mut all, &SYSCALLS, |rows| {
-        windows(rows, |row, pid| {
-            row.text("syscall", if pid == 1 { "read" } else { "futex" }).int("count", 4).int("errors", pid);
-            row.int("errors_denied", pid).int("latency_sum_ns", 40).int("latency_max_ns", 30);
-            row.histogram("latency", [(10, 2), (30, 2)]);
-        });
+    cpu.into(&mut all);
+    let syscalls = Rows::of(&SYSCALLS).windows(|row, pid| {
+        row.text("syscall", if pid == 1 { "read" } else { "futex" }).int("count", 4).int("errors", pid);
+        row.int("errors_denied", pid).int("latency_max_ns", 30).histogram("latency", [(10, 2), (30, 2)]);
     });
-    add(&mut all, &SOCKETS, |rows| {
-        windows(rows, |row, pid| {
-            row.text("protocol", "tcp").int("sent_bytes", pid * 100).int("resets_sent", 1).int("resets_received", 1);
-        });
+    syscalls.into(&mut all);
+    let sockets = Rows::of(&SOCKETS).windows(|row, pid| {
+        row.text("protocol", "tcp").int("sent_bytes", pid * 100).int("resets_sent", 1).int("resets_received", 1);
     });
-    add(&mut all, &BLOCK_IO, |rows| {
-        windows(rows, |row, _| {
-            row.text("device", "vda").text("operation", "read").int("count", 4).int("bytes", 4096);
-            row.int("latency_max_ns", 30).histogram("latency", [(10, 2), (30, 2)]);
-        });
+    sockets.into(&mut all);
+    let block_io = Rows::of(&BLOCK_IO).windows(|row, _| {
+        row.text("device", "vda").text("operation", "read").int("count", 4).histogram("latency", [(10, 2), (30, 2)]);
     });
-    add(&mut all, &CONNECTIONS, |rows| {
-        for (at_s, event, direction, socket) in
-            [(0, "listen", "listen", 1), (1, "listen", "listen", 2), (2, "unlisten", "listen", 1)]
-        {
-            connection(rows, at_s, event, direction, socket);
-            rows.end_row().unwrap();
-        }
-        connection(rows, 3, "open", "connect", 3);
-        rows.int("connect_latency_ns", 5).end_row().unwrap();
-        connection(rows, 4, "close", "connect", 3);
-        rows.int("sent_bytes", 10).int("received_bytes", 20).int("retransmits", 1).end_row().unwrap();
-        connection(rows, 5, "fail", "connect", 4);
-        rows.text("failure", "refused").end_row().unwrap();
-    });
-    add(&mut all, &PROCESSES, |rows| {
-        for event in ["fork", "exec"] {
-            identity(rows, 0, 5, "curl");
-            rows.text("event", event).int("parent_pid", 4).text("exe", "/usr/bin/curl").bool("argv_truncated", false);
-            rows.text_list("ancestors", &["/bin/sh", "/sbin/init"]).text_list("argv", &["curl", "-s", "x"]);
-            rows.end_row().unwrap();
-        }
-    });
-    add(&mut all, &LOSS, |rows| {
-        for (at_s, probe, reason, attempted, delivered) in [
-            (0, "cpu", "none", 10, 10),
-            (0, "tcp", "none", 9, 9),
-            (0, "tcp", "ring_full", 3, 0),
-            (0, "exec", "late", 0, 0),
-        ] {
-            rows.int("time", START_US + at_s * 1_000_000).int("until", START_US + 1).text("probe", probe);
-            rows.text("reason", reason).int("attempted", attempted).int("delivered", delivered);
-            rows.int("lost", attempted - delivered).end_row().unwrap();
-        }
-        rows.int("time", START_US).int("until", START_US + 1).text("probe", "agent").text("reason", "absent");
-        rows.end_row().unwrap();
-    });
+    block_io.into(&mut all);
+    connections().into(&mut all);
+    processes().into(&mut all);
+    loss().into(&mut all);
     all
 }
 
 async fn ask(sql: &str) -> Vec<RecordBatch> {
-    let limits = Limits { memory_bytes: 64 << 20, timeout: Duration::from_secs(20), partitions: 2 };
+    let limits = Limits { partitions: 2, ..Limits::of_one(64 << 20, Duration::from_secs(20)) };
     let mut answer = Engine::new(limits).unwrap().ask(sample(), sql, None).await.unwrap();
     let schema = answer.schema();
     let mut batches = answer.collect().await.unwrap();

@@ -1,0 +1,187 @@
+use std::path::Path;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use skep_wire::chunk::Builder;
+use skep_wire::envelope::Origin;
+use skep_wire::tables::{CPU, Kind};
+
+use super::*;
+use crate::buffer::{TableSnapshot, convert};
+use crate::history::{DataFile, parquet_file};
+
+/// 2026-11-26T00:00:00Z.
+const START_US: i64 = 1_795_651_200_000_000;
+const HOUR_US: i64 = 3_600_000_000;
+
+/// Processes in a file, and rows of each: five pages.
+const PIDS: i64 = 100;
+const ROWS_EACH: i64 = 1000;
+
+/// One row of cpu with nothing in it.
+fn blank() -> RecordBatch {
+    let mut rows = Builder::new(&CPU);
+    for column in CPU.columns().filter(|column| !column.nullable) {
+        match column.kind {
+            Kind::Int | Kind::Time | Kind::Bool => rows.int(column.name, 0),
+            Kind::Float => rows.float(column.name, 1.0),
+            Kind::Text => rows.text(column.name, "x"),
+            Kind::TextList => rows.text_list::<&str>(column.name, &[]),
+            Kind::Histogram => rows.histogram(column.name, []),
+        };
+    }
+    rows.end_row().unwrap();
+    let origin = Origin { node: "n".to_owned(), boot: "b".to_owned(), stream: "s".to_owned(), seq: 1 };
+    convert::record_batch(&origin, &CPU, &rows.finish().unwrap()).unwrap()
+}
+
+/// A file of one hour, sorted as history's are.
+fn hour(folder: &Path, hour: i64) -> DataFile {
+    let (rows, first_us) = (PIDS * ROWS_EACH, START_US + hour * HOUR_US);
+    let all = take_record_batch(&blank(), &UInt32Array::from(vec![0; rows as usize])).unwrap();
+    let mut columns: Vec<ArrayRef> = all.columns().to_vec();
+    let mut set = |name: &str, column: ArrayRef| columns[all.schema().index_of(name).unwrap()] = column;
+    set("pid", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row / ROWS_EACH))));
+    set("on_cpu_ns", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row * 2_654_435_761 % 1_000_003))));
+    let times = (0..rows).map(|row| first_us + row % ROWS_EACH * 3_000_000);
+    set("time", Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")));
+    let rows = RecordBatch::try_new(all.schema(), columns).unwrap();
+    let path = folder.join(format!("{hour}.parquet"));
+    let bytes = parquet_file::write(&path, &CPU, &rows).unwrap();
+    let times_us = Some((first_us, first_us + (ROWS_EACH - 1) * 3_000_000));
+    DataFile { path, bytes, rows: Some(rows.num_rows() as u64), times_us }
+}
+
+fn limits() -> Limits {
+    Limits { partitions: 2, ..Limits::of_one(256 << 20, Duration::from_secs(60)) }
+}
+
+/// Bytes the scans of a statement read, by its own account.
+async fn bytes_scanned(engine: &Engine, snapshot: &Snapshot, sql: &str) -> f64 {
+    let mut answer = engine.ask(snapshot.clone(), &format!("EXPLAIN ANALYZE {sql}"), None).await.unwrap();
+    let mut total = 0.0;
+    for batch in answer.collect().await.unwrap() {
+        for plan in batch.column(1).as_string::<i32>().iter().flatten() {
+            for found in plan.split("bytes_scanned=").skip(1) {
+                let mut words = found.split([' ', ',', ']']);
+                let number: f64 = words.next().unwrap().parse().unwrap();
+                total += number
+                    * match words.next() {
+                        Some("K" | "KB") => 1e3,
+                        Some("M" | "MB") => 1e6,
+                        _ => 1.0,
+                    };
+            }
+        }
+    }
+    total
+}
+
+#[tokio::test]
+async fn one_process_reads_few_files_and_few_pages_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<DataFile> = (0..3).map(|n| hour(folder.path(), n)).collect();
+    let cpu = TableSnapshot { batches: Vec::new(), files: Arc::new(files) };
+    let snapshot = Snapshot { tables: [(CPU.name, cpu)].into() };
+    let engine = Engine::new(limits()).unwrap();
+
+    let all = bytes_scanned(&engine, &snapshot, "SELECT sum(on_cpu_ns) FROM cpu WHERE pid >= 0").await;
+    let one = bytes_scanned(&engine, &snapshot, "SELECT sum(on_cpu_ns) FROM cpu WHERE pid = 42").await;
+    assert!(one > 0.0 && one * 3.0 < all, "one of {PIDS} processes read {one} of {all} bytes");
+
+    let since = "TIMESTAMP '2026-11-26T02:00:00Z'";
+    for (sql, files) in [
+        (format!("SELECT count(*) FROM cpu WHERE pid = 42 AND time >= {since}"), 1),
+        (format!("SELECT count(*) FROM top_cpu WHERE pid = 42 AND time >= {since}"), 1),
+        (format!("SELECT count(*) FROM top_cpu WHERE time < {since} AND time >= {since} - INTERVAL '1 hour'"), 2),
+        ("SELECT count(*) FROM cpu WHERE pid = 42".to_owned(), 3),
+    ] {
+        let mut answer = engine.ask(snapshot.clone(), &sql, None).await.unwrap();
+        let rows = answer.collect().await.unwrap();
+        assert!(rows[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0) > 0, "{sql}");
+        assert_eq!(answer.reading.files().len(), files, "{sql}");
+    }
+}
+
+/// Rows of batches `seqs` of one stream, `on_cpu_ns` being the sequence.
+fn of_batches(seqs: std::ops::RangeInclusive<i64>) -> RecordBatch {
+    let count = seqs.clone().count();
+    let all = take_record_batch(&blank(), &UInt32Array::from(vec![0; count])).unwrap();
+    let mut columns: Vec<ArrayRef> = all.columns().to_vec();
+    for name in ["seq", "on_cpu_ns", "pid"] {
+        columns[all.schema().index_of(name).unwrap()] = Arc::new(Int64Array::from_iter_values(seqs.clone()));
+    }
+    RecordBatch::try_new(all.schema(), columns).unwrap()
+}
+
+#[tokio::test]
+async fn what_two_collectors_stored_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, seqs| {
+        let (path, rows) = (folder.path().join(name), of_batches(seqs));
+        let bytes = parquet_file::write(&path, &CPU, &rows).unwrap();
+        DataFile { path, bytes, rows: Some(rows.num_rows() as u64), times_us: Some((0, 0)) }
+    };
+    let files = vec![file("bb-1-1.parquet", 4..=8), file("aa-1-1.parquet", 1..=5), file("aa-2-2.parquet", 12..=13)];
+    let cpu = TableSnapshot { batches: vec![of_batches(8..=10), of_batches(13..=14)], files: Arc::new(files) };
+    let snapshot = Snapshot { tables: [(CPU.name, cpu)].into() };
+    let engine = Engine::new(limits()).unwrap();
+    for (sql, expected) in [
+        ("SELECT sum(on_cpu_ns) FROM cpu", (1..=10).chain(12..=14).sum::<i64>()),
+        ("SELECT count(*) FROM cpu", 13),
+        ("SELECT count(DISTINCT seq) FROM cpu WHERE stream = 's'", 13),
+        ("SELECT CAST(round(sum(cpu_s) * 1e9) AS BIGINT) FROM top_cpu", (1..=10).chain(12..=14).sum::<i64>()),
+        ("SELECT count(*) FROM (SELECT * FROM cpu WHERE pid = 4)", 1),
+    ] {
+        let rows = engine.ask(snapshot.clone(), sql, None).await.unwrap().collect().await.unwrap();
+        let found = rows[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0);
+        assert_eq!(found, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_greedy_statement_fails_by_itself_and_gives_back_what_it_had() {
+    let engine = Engine::new(Limits { memory_each_bytes: 8 << 20, ..limits() }).unwrap();
+    let greedy = "SELECT v, count(*) AS n FROM (SELECT unnest(range(0, 3000000)) AS v) GROUP BY v ORDER BY n";
+    let error = match engine.ask(Snapshot::default(), greedy, None).await {
+        Ok(mut answer) => answer.collect().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(matches!(error, QueryError::Memory { .. }), "{error}");
+    assert!(error.to_string().contains("more memory than it may have"), "{error}");
+    assert_eq!(engine.runtime.memory_pool.reserved(), 0);
+    engine.ask(Snapshot::default(), "SELECT 1", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_dropped_makes_room_for_the_next() {
+    let engine = Engine::new(limits()).unwrap();
+    let endless =
+        "SELECT a.v FROM (SELECT unnest(range(0, 100000)) AS v) AS a, (SELECT unnest(range(0, 100000)) AS v) AS b";
+    let running = engine.ask(Snapshot::default(), endless, None).await.unwrap();
+    let refused = engine.ask(Snapshot::default(), "SELECT 1", Some(Duration::from_millis(50))).await;
+    assert!(matches!(refused, Err(QueryError::Busy { at_once: 1 })), "{refused:?}");
+    drop(running);
+    engine.ask(Snapshot::default(), "SELECT 1", Some(Duration::from_secs(30))).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_outside_the_tables_can_be_named() {
+    let engine = Engine::new(limits()).unwrap();
+    for sql in [
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM 'x.parquet'",
+        "SELECT * INTO x FROM cpu",
+        "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'",
+        "COPY (SELECT 1) TO '/tmp/x.csv'",
+        "RESET datafusion.execution.batch_size",
+        "EXPLAIN COPY cpu TO '/tmp/x.csv'",
+        "TRUNCATE TABLE cpu",
+        "DEALLOCATE p",
+    ] {
+        assert!(engine.ask(Snapshot::default(), sql, None).await.is_err(), "{sql}");
+    }
+    let mut answer =
+        engine.ask(Snapshot::default(), "SELECT table_name FROM information_schema.tables", None).await.unwrap();
+    assert!(answer.collect().await.unwrap().iter().any(|batch| batch.num_rows() > 0));
+}
