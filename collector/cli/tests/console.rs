@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::ipc::writer::StreamWriter;
@@ -19,6 +21,9 @@ use skep_wire::{tables, v1};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
+
+/// When the second half of a slow answer comes.
+const LATER: Duration = Duration::from_secs(4);
 
 /// Answers by what the statement says.
 #[derive(Debug)]
@@ -41,14 +46,36 @@ fn sample() -> RecordBatch {
     RecordBatch::try_from_iter([("comm", comm), ("n", n)]).unwrap()
 }
 
+/// Two rows, and much later two more.
+fn slow() -> impl Stream<Item = Result<v1::QueryReply, Status>> + Send {
+    let mut writer = StreamWriter::try_new(Vec::new(), &sample().schema()).unwrap();
+    writer.write(&sample()).unwrap();
+    let first = writer.get_ref().clone();
+    writer.write(&sample()).unwrap();
+    writer.finish().unwrap();
+    let rest = writer.get_ref()[first.len()..].to_vec();
+    futures::stream::unfold(vec![rest, first], |mut left| async move {
+        let arrow_ipc = left.pop()?;
+        if left.is_empty() {
+            tokio::time::sleep(LATER).await;
+        }
+        Some((Ok(v1::QueryReply { arrow_ipc }), left))
+    })
+}
+
 #[tonic::async_trait]
 impl Console for Scripted {
     type QueryStream = Pieces<v1::QueryReply>;
     type EventsStream = Pieces<v1::EventsReply>;
 
     async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
-        let sql = request.into_inner().sql;
+        let v1::QueryRequest { sql, timeout_s } = request.into_inner();
         let bytes = match sql.as_str() {
+            "timeout" => {
+                let seconds: ArrayRef = Arc::new(Int64Array::from(vec![i64::from(timeout_s)]));
+                ipc(&RecordBatch::try_from_iter([("timeout_s", seconds)]).unwrap(), true)
+            }
+            "slow" => return Ok(Response::new(Box::pin(slow()))),
             "rows" => ipc(&sample(), true),
             "none" => ipc(&sample(), false),
             "forbidden" => return Err(Status::permission_denied("not for operators")),
@@ -56,6 +83,17 @@ impl Console for Scripted {
                 let half = ipc(&sample(), true)[..200].to_vec();
                 let pieces = vec![Ok(v1::QueryReply { arrow_ipc: half }), Err(Status::unavailable("going down"))];
                 return Ok(Response::new(Box::pin(futures::stream::iter(pieces))));
+            }
+            // What `skep export` asks; rows of two hours.
+            sql if sql.starts_with("SELECT count(*) AS n") => {
+                let n: ArrayRef = Arc::new(Int64Array::from(vec![4]));
+                let first: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+                let last: ArrayRef = Arc::new(Int64Array::from(vec![3_600_000_001]));
+                ipc(&RecordBatch::try_from_iter([("n", n), ("first", first), ("last", last)]).unwrap(), true)
+            }
+            sql if sql.ends_with(" LIMIT 0") => ipc(&sample(), false),
+            sql if sql.starts_with("SELECT * FROM loss WHERE") || sql.starts_with("SELECT * FROM audit WHERE") => {
+                ipc(&sample(), true)
             }
             // Ids of actions, for `skep actions`.
             sql if sql.contains("FROM actions") => {
@@ -172,6 +210,58 @@ fn rows_come_out_in_every_format() {
         served.prints(&["query", "rows", "--format", format, "--out", out.to_str().unwrap()]);
         assert!(std::fs::metadata(out).unwrap().len() > 100);
     }
+}
+
+#[test]
+fn first_rows_are_out_while_the_rest_is_on_its_way() {
+    let served = served();
+    for (format, rows) in [("table", 2), ("csv", 1), ("ndjson", 0)] {
+        let began = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_skep"))
+            .args(["query", "slow", "--format", format, "--data"])
+            .arg(served.root.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.nth(rows).unwrap().unwrap();
+        assert!(first.contains("sh") && began.elapsed() < LATER, "{format}: {first} after {:?}", began.elapsed());
+        let rest: Vec<String> = lines.map(Result::unwrap).collect();
+        assert_eq!(rest.len(), 3, "{format}: {rest:?}");
+        assert!(began.elapsed() >= LATER && child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_timeout_is_told_to_the_collector() {
+    let served = served();
+    assert_eq!(served.prints(&["query", "timeout", "--format", "csv"]), "timeout_s\n0\n");
+    assert_eq!(served.prints(&["query", "timeout", "--format", "csv", "--timeout", "1500ms"]), "timeout_s\n2\n");
+}
+
+#[test]
+fn an_export_that_broke_off_goes_on_behind_what_is_done() {
+    let served = served();
+    let folder = served.root.path().join("export");
+    let to = folder.to_str().unwrap();
+    served.fails(&["export", "--table", "loss,cpu", "--to", to, "--format", "csv"], 1, "not found");
+    let (loss, journal) = (folder.join("loss.csv"), folder.join("export.json"));
+    let text = std::fs::read_to_string(&loss).unwrap();
+    assert_eq!(text, "comm,n\nsh,1\ncurl,20\nsh,1\ncurl,20\n", "two hours of two rows");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "the file, the journal and nothing half");
+
+    // What failed can be asked now; what was done is not asked again.
+    let asked = std::fs::read_to_string(&journal).unwrap().replace("\"cpu\"", "\"audit\"");
+    std::fs::write(&journal, asked).unwrap();
+    let kept = text.replace("sh", "xx");
+    std::fs::write(&loss, &kept).unwrap();
+    let summary = served.prints(&["export", "--to", to, "--resume", "--summary", "json"]);
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!((&summary[0]["table"], &summary[1]["table"]), (&"loss".into(), &"audit".into()));
+    assert_eq!((&summary[1]["rows"], &summary[1]["bytes"]), (&4.into(), &kept.len().into()));
+    assert_eq!(std::fs::read_to_string(&loss).unwrap(), kept);
+    assert!(folder.join("audit.csv").exists() && !journal.exists());
+    served.fails(&["export", "--to", to, "--resume"], 2, "no export into");
 }
 
 #[test]

@@ -120,7 +120,12 @@ fn tables_are_known_without_asking_anybody() {
     assert!(names.contains(&"cpu") && names.contains(&"loss"), "{names:?}");
     let output = check(&["tables", "loss", "--format", "csv"], 0, "");
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("column,type,null,what\n") && text.contains("\nattempted,bigint,maybe,"), "{text}");
+    assert!(text.starts_with("column,type,null,unit,what\n") && text.contains("\nattempted,bigint,maybe,,"), "{text}");
+    let of = |name: &str| tables.as_array().unwrap().iter().find(|table| table["table"] == name).unwrap().clone();
+    assert_eq!((&of("cpu")["kind"], &of("top_cpu")["kind"]), (&"table".into(), &"view".into()));
+    assert!(of("top_cpu")["sql"].as_str().unwrap().starts_with("SELECT "));
+    let output = check(&["tables", "listeners"], 0, "");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("ANTI JOIN"), "a view is shown with its SQL");
 }
 
 #[test]

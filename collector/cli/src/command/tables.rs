@@ -41,7 +41,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Names of all tables and views.
-fn all_names() -> impl Iterator<Item = &'static str> {
+pub fn all_names() -> impl Iterator<Item = &'static str> {
     names().chain(views::VIEWS.iter().map(|view| view.name))
 }
 

@@ -42,11 +42,13 @@ impl Folder {
     }
 
     /// Starts the program on one statement.
-    pub(super) async fn ask(&self, sql: &str) -> Result<Answer, AskError> {
-        let mut child = Command::new(&self.program)
-            .arg("query")
-            .arg("--data")
-            .arg(&self.data)
+    pub(super) async fn ask(&self, sql: &str, timeout_s: Option<u64>) -> Result<Answer, AskError> {
+        let mut command = Command::new(&self.program);
+        command.arg("query").arg("--data").arg(&self.data);
+        if let Some(timeout_s) = timeout_s {
+            command.arg("--timeout").arg(timeout_s.to_string());
+        }
+        let mut child = command
             .arg("--")
             .arg(sql)
             .stdin(Stdio::null())

@@ -84,8 +84,9 @@ impl Live {
         &self.url
     }
 
-    pub(super) async fn ask(&self, sql: &str) -> Result<Answer, AskError> {
-        let request = v1::QueryRequest { sql: sql.to_owned(), timeout_s: 0 };
+    pub(super) async fn ask(&self, sql: &str, timeout_s: Option<u64>) -> Result<Answer, AskError> {
+        let timeout_s = timeout_s.map_or(0, |seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
+        let request = v1::QueryRequest { sql: sql.to_owned(), timeout_s };
         let stream = self.console.clone().query(request).await.map_err(|status| self.fault(&status))?.into_inner();
         Answer::start(Pieces::Live(LivePieces { live: self.clone(), stream })).await
     }

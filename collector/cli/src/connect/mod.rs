@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -128,9 +129,18 @@ impl Source {
     /// # Errors
     /// [`AskError`], also while reading the answer.
     pub async fn ask(&self, sql: &str) -> Result<Answer, AskError> {
+        self.ask_within(sql, None).await
+    }
+
+    /// Asks one statement that may take so long; whole seconds, upwards, and no longer than the collector allows.
+    ///
+    /// # Errors
+    /// As [`Source::ask`].
+    pub async fn ask_within(&self, sql: &str, timeout: Option<Duration>) -> Result<Answer, AskError> {
+        let timeout_s = timeout.map(|timeout| timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0));
         match self {
-            Self::Live(live) => live.ask(sql).await,
-            Self::Folder(folder) => folder.ask(sql).await,
+            Self::Live(live) => live.ask(sql, timeout_s).await,
+            Self::Folder(folder) => folder.ask(sql, timeout_s).await,
         }
     }
 

@@ -1,17 +1,20 @@
 //! Answers to bytes: tables for people, json and csv for pipes, arrow and parquet for tools.
 //!
-//! [`Writer`] takes batches one at a time. Everything but the table is written as it comes in.
+//! [`Writer`] takes batches one at a time and writes them as they come in; a table waits for its first page.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::error::ArrowError;
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 mod cell;
 
 mod flat;
+
+mod progress;
 
 mod row;
 
@@ -26,6 +29,7 @@ mod writer;
 mod zone;
 
 pub use cell::{Distribution, escape};
+pub use progress::Progress;
 pub use row::{Row, rows};
 pub use sheet::{Layout, TextColumn, cut, render, render_columns};
 pub use style::{Paint, Style};
@@ -45,13 +49,16 @@ pub enum ListFormat {
 }
 
 /// How rows are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DataFormat {
     /// For people; histograms are shortened to count and percentiles
     #[default]
     Table,
     /// One array of objects
     Json,
+    /// One object a line
+    Ndjson,
     /// With a header line; lists and histograms as JSON text
     Csv,
     /// One Arrow IPC stream

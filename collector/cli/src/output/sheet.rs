@@ -53,8 +53,63 @@ impl TextColumn {
     }
 }
 
+/// A table whose rows come in pages. The first decides how wide its columns are and whether rows become blocks.
+#[derive(Debug)]
+pub(super) struct Sheet {
+    layout: Layout,
+    /// Of the first page; `None` before it.
+    shape: Option<Shape>,
+    rows: usize,
+}
+
+#[derive(Debug)]
+enum Shape {
+    Aligned(Vec<usize>),
+    Blocks,
+}
+
+impl Sheet {
+    /// Nothing yet.
+    pub(super) fn new(layout: Layout) -> Self {
+        Self { layout, shape: None, rows: 0 }
+    }
+
+    /// The next rows as text, each line ended; the first page begins with the columns' names.
+    pub(super) fn page(&mut self, schema: &Schema, batches: &[RecordBatch]) -> String {
+        let mut columns = text_columns(schema, batches);
+        if columns.is_empty() {
+            return String::new();
+        }
+        let first = self.shape.is_none();
+        let shape = self.shape.get_or_insert_with(|| {
+            if fit(&mut columns, self.layout.width) {
+                Shape::Aligned(columns.iter().map(|column| column.width).collect())
+            } else {
+                Shape::Blocks
+            }
+        });
+        let before = self.rows;
+        self.rows += columns.first().map_or(0, |column| column.cells.len());
+        match shape {
+            Shape::Aligned(widths) => {
+                for (column, width) in columns.iter_mut().zip(widths) {
+                    column.width = *width;
+                    column.whole |= self.layout.width.is_none();
+                }
+                let head = if first { head(&columns, self.layout.style) } else { String::new() };
+                head + &aligned(&columns)
+            }
+            Shape::Blocks => blocks(&columns, self.layout, before),
+        }
+    }
+}
+
 /// The whole table, each line ended. A schema without columns gives an empty text.
 pub fn render(schema: &Schema, batches: &[RecordBatch], layout: Layout) -> String {
+    Sheet::new(layout).page(schema, batches)
+}
+
+fn text_columns(schema: &Schema, batches: &[RecordBatch]) -> Vec<TextColumn> {
     let columns = schema.fields().iter().enumerate().map(|(at, field)| {
         let cells = batches
             .iter()
@@ -64,7 +119,7 @@ pub fn render(schema: &Schema, batches: &[RecordBatch], layout: Layout) -> Strin
         let column = TextColumn::new(field.name(), cell::is_number(kind), cells);
         TextColumn { whole: column.whole || matches!(kind, DataType::Timestamp(_, _)), ..column }
     });
-    render_columns(columns.collect(), layout)
+    columns.collect()
 }
 
 /// The same for columns that are text already; all have the same number of cells.
@@ -72,7 +127,11 @@ pub fn render_columns(mut columns: Vec<TextColumn>, layout: Layout) -> String {
     if columns.is_empty() {
         return String::new();
     }
-    if fit(&mut columns, layout.width) { aligned(&columns, layout.style) } else { blocks(&columns, layout) }
+    if fit(&mut columns, layout.width) {
+        head(&columns, layout.style) + &aligned(&columns)
+    } else {
+        blocks(&columns, layout, 0)
+    }
 }
 
 /// Narrows the widest columns until all fit; false when they cannot.
@@ -94,44 +153,48 @@ fn fit(columns: &mut [TextColumn], width: Option<usize>) -> bool {
     }
 }
 
-fn aligned(columns: &[TextColumn], style: Style) -> String {
-    let mut text = String::new();
-    let last = columns.len() - 1;
-    let mut line = |cell: &dyn Fn(&TextColumn) -> (String, Option<Paint>)| {
-        let mut row = String::new();
-        for (at, column) in columns.iter().enumerate() {
-            let (content, paint) = cell(column);
-            let content = cut(&content, column.width);
-            let pad = " ".repeat(column.width - content.width());
-            let painted = paint.map_or(content.clone(), |paint| style.paint(paint, &content));
-            if column.right {
-                row.push_str(&pad);
-                row.push_str(&painted);
-            } else {
-                row.push_str(&painted);
-                row.push_str(&pad);
-            }
-            if at < last {
-                row.push_str(&" ".repeat(GAP));
-            }
-        }
-        text.push_str(row.trim_end());
-        text.push('\n');
-    };
-    line(&|column| (column.name.clone(), Some(Paint::Strong)));
-    line(&|column| ("─".repeat(column.width), Some(Paint::Faint)));
-    for row in 0..columns.first().map_or(0, |column| column.cells.len()) {
-        line(&|column| (column.cells.get(row).cloned().unwrap_or_default(), None));
-    }
-    text
+/// The columns' names, underlined.
+fn head(columns: &[TextColumn], style: Style) -> String {
+    let names = line(columns, |column| (column.name.clone(), Some((style, Paint::Strong))));
+    names + &line(columns, |column| ("─".repeat(column.width), Some((style, Paint::Faint))))
 }
 
-fn blocks(columns: &[TextColumn], layout: Layout) -> String {
+fn aligned(columns: &[TextColumn]) -> String {
+    let rows = columns.first().map_or(0, |column| column.cells.len());
+    (0..rows).map(|row| line(columns, |column| (column.cells.get(row).cloned().unwrap_or_default(), None))).collect()
+}
+
+fn line(columns: &[TextColumn], cell: impl Fn(&TextColumn) -> (String, Option<(Style, Paint)>)) -> String {
+    let mut row = String::new();
+    for (at, column) in columns.iter().enumerate() {
+        let (content, paint) = cell(column);
+        // On a later page a value may be wider than all of the first.
+        let content = if column.whole { content } else { cut(&content, column.width) };
+        let pad = " ".repeat(column.width.saturating_sub(content.width()));
+        let painted = paint.map_or(content.clone(), |(style, paint)| style.paint(paint, &content));
+        if column.right {
+            row.push_str(&pad);
+            row.push_str(&painted);
+        } else {
+            row.push_str(&painted);
+            row.push_str(&pad);
+        }
+        if at + 1 < columns.len() {
+            row.push_str(&" ".repeat(GAP));
+        }
+    }
+    row.truncate(row.trim_end().len());
+    row.push('\n');
+    row
+}
+
+/// Blocks are numbered on from `before`.
+fn blocks(columns: &[TextColumn], layout: Layout, before: usize) -> String {
     let mut text = String::new();
     let names = columns.iter().map(|column| column.name.width()).max().unwrap_or(0);
     let room = layout.width.unwrap_or(usize::MAX).saturating_sub(names + GAP).max(NARROWEST);
     for row in 0..columns.first().map_or(0, |column| column.cells.len()) {
-        let title = format!("── row {} ", row + 1);
+        let title = format!("── row {} ", before + row + 1);
         let rule = "─".repeat(layout.width.unwrap_or(40).saturating_sub(title.width()).min(40));
         text.push_str(&layout.style.paint(Paint::Faint, &format!("{title}{rule}")));
         text.push('\n');
@@ -207,6 +270,24 @@ bash      7  a very long line of arguments
         let text = draw(Some(14));
         assert!(text.starts_with("── row 1"), "{text}");
         assert!(text.contains("count  12345"), "{text}");
+    }
+
+    #[test]
+    fn later_pages_keep_the_columns_of_the_first() {
+        let batch = sample();
+        for (width, second) in
+            [(None, "      12345  b\n"), (Some(14), "── row 2 ─────\ncomm\ncount  12345\nargv   b\n")]
+        {
+            let mut sheet = Sheet::new(Layout { width, style: Style::PLAIN });
+            let whole = draw(width);
+            let first = sheet.page(&batch.schema(), &[batch.slice(0, 1)]);
+            assert!(whole.starts_with(first.lines().next().unwrap_or("?")), "{first}");
+            assert_eq!(sheet.page(&batch.schema(), &[batch.slice(1, 1)]), second);
+        }
+        let mut sheet = Sheet::new(Layout::WIDE);
+        sheet.page(&batch.schema(), &[batch.slice(1, 1)]);
+        let wider = sheet.page(&batch.schema(), &[batch.slice(0, 1)]);
+        assert_eq!(wider, "bash      7  a very long line of arguments\n", "nothing is cut in a file");
     }
 
     #[test]

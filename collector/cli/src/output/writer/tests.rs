@@ -38,6 +38,34 @@ fn json_is_an_array_of_objects() {
 }
 
 #[test]
+fn ndjson_is_an_object_a_line() {
+    let text = String::from_utf8(write(DataFormat::Ndjson, &[sample(), sample()])).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[1]["count"]), (2, &serde_json::json!(3)));
+    assert_eq!(write(DataFormat::Ndjson, &[]), b"");
+}
+
+#[test]
+fn a_table_has_its_head_once_however_its_rows_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let mut writer = Writer::start(DataFormat::Table, &sample().schema(), Some(&path)).unwrap();
+    for _ in 0..PAGE_ROWS + 2 {
+        writer.push(&sample()).unwrap();
+    }
+    std::thread::sleep(PAGE_WITHIN);
+    writer.idle().unwrap();
+    let partial = folder.path().join("out.partial");
+    assert_eq!(std::fs::read_to_string(&partial).unwrap().lines().count(), PAGE_ROWS + 4, "all rows are out");
+    writer.push(&sample()).unwrap();
+    assert!(!path.exists(), "a file appears when it is whole");
+    writer.finish().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("time")).count(), 1);
+    assert_eq!(text.lines().count(), PAGE_ROWS + 5);
+}
+
+#[test]
 fn csv_has_a_header_and_nested_values_as_json() {
     let text = String::from_utf8(write(DataFormat::Csv, &[sample()])).unwrap();
     let mut lines = text.lines();
