@@ -47,7 +47,8 @@ pub struct Reads {
 impl Once {
     /// Whether anything can be there twice at all.
     pub fn is_needed(files: &[DataFile]) -> bool {
-        files.first().is_some_and(|first| files.iter().any(|file| collector(&file.path) != collector(&first.path)))
+        let mut writers = files.iter().filter_map(|file| writer(&file.path));
+        writers.next().is_some_and(|first| writers.any(|other| other != first))
     }
 
     /// How to read `files` and the rows in memory so that every batch comes once. Blocks on the file system.
@@ -56,10 +57,17 @@ impl Once {
     /// A file that does not read.
     pub fn reads(&self, files: Vec<DataFile>, memory: &[RecordBatch]) -> Result<Reads> {
         let mut by_collector: BTreeMap<String, Vec<DataFile>> = BTreeMap::new();
+        let mut others = Vec::new();
         for file in files {
-            by_collector.entry(collector(&file.path)).or_default().push(file);
+            match writer(&file.path) {
+                Some(collector) => by_collector.entry(collector).or_default().push(file),
+                None => others.push(file),
+            }
         }
         let (mut reads, mut seen) = (Reads::default(), Batches::default());
+        if !others.is_empty() {
+            reads.files.push((others, Batches::default()));
+        }
         for of_one in by_collector.into_values() {
             let mut own = Batches::default();
             for file in &of_one {
@@ -213,10 +221,11 @@ fn read_file(path: &Path) -> Result<Batches> {
     Ok(pairs.into_batches())
 }
 
-/// Who wrote a file; nobody known where the name is another program's.
-fn collector(path: &Path) -> String {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    FileName::parse(name).map(|name| name.collector).unwrap_or_default()
+/// The collector whose batches a file holds as they came. `None` for files of other programs, and for those whose rows
+/// are sums over several batches: their sequences say nothing.
+fn writer(path: &Path) -> Option<String> {
+    let name = FileName::parse(path.file_name()?.to_str()?)?;
+    name.merged.is_none_or(|merged| merged.window_s == 0).then_some(name.collector)
 }
 
 #[cfg(test)]
