@@ -328,6 +328,25 @@ async fn a_statement_whose_asker_went_away_ends() {
 }
 
 #[tokio::test]
+async fn a_reader_that_does_not_read_gives_its_turn_up() {
+    let ground = Ground::new();
+    let collector = ground.serve("[query]\nat_once = 1\ntimeout_s = 2\n");
+    let range = "(SELECT unnest(range(0, 100000)) AS v)";
+    let request = v1::QueryRequest { sql: format!("SELECT a.v FROM {range} AS a, {range} AS b"), timeout_s: 0 };
+    let mut unread = collector.console().await.query(request).await.unwrap().into_inner();
+    // It waits for the other one's deadline, which comes before its own.
+    let (rows, ended) = collector.query("SELECT 1").await;
+    assert!(ended.is_ok() && rows[0].num_rows() == 1, "{ended:?}");
+    let late = loop {
+        match unread.message().await {
+            Ok(Some(_)) => {}
+            other => break other.map(|_| ()),
+        }
+    };
+    assert_eq!(late.map_err(|status| status.code()), Err(tonic::Code::DeadlineExceeded));
+}
+
+#[tokio::test]
 async fn a_wal_cut_short_is_trimmed_and_the_rest_is_there() {
     let ground = Ground::new();
     let collector = ground.serve("");

@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt, stream};
 use skep_wire::v1::console_server::Console;
 use skep_wire::v1::{self};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::events::{Filter, KINDS};
@@ -20,6 +21,9 @@ use crate::missing::Missing;
 use crate::query::ipc::Pieces;
 use crate::query::{Answer, Engine, QueryError};
 use crate::respond::Ask;
+
+/// Pieces of an answer that wait for its reader.
+const PIECES_AHEAD: usize = 4;
 
 /// A reply's stream.
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -58,18 +62,13 @@ impl Console for ConsoleService {
         let answer = answer.map_err(|error| error.status())?;
         let pieces = Pieces::new(&answer.schema()).map_err(|error| Status::internal(error.to_string()))?;
         let reply = Reply { answer, pieces, missing: Arc::clone(&self.missing), ended: false };
-        let replies = stream::try_unfold(reply, |mut reply| async move {
-            let pieces = reply.next().await?;
-            Ok::<_, Status>(pieces.map(|pieces| (pieces, reply)))
+        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+        let sending = tokio::spawn(reply.send(sender));
+        let end = stream::once(sending).filter_map(|ended| {
+            let ended = ended.unwrap_or_else(|broken| Err(Status::internal(broken.to_string())));
+            std::future::ready(ended.err().map(Err))
         });
-        let flat = replies.flat_map(|step| match step {
-            Ok(pieces) => {
-                let replies = pieces.into_iter().map(|arrow_ipc| Ok(v1::QueryReply { arrow_ipc }));
-                stream::iter(replies.collect::<Vec<_>>())
-            }
-            Err(status) => stream::iter(vec![Err(status)]),
-        });
-        Ok(Response::new(Box::pin(flat)))
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok).chain(end))))
     }
 
     async fn events(&self, request: Request<v1::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
@@ -126,6 +125,25 @@ struct Reply {
 }
 
 impl Reply {
+    /// Sends all pieces. Ends when the reader has gone, and at the statement's deadline also when it only does not read:
+    /// others wait for its turn.
+    async fn send(mut self, reader: mpsc::Sender<v1::QueryReply>) -> Result<(), Status> {
+        loop {
+            let pieces = tokio::select! {
+                pieces = self.next() => pieces?,
+                () = reader.closed() => return Ok(()),
+            };
+            let Some(pieces) = pieces else { return Ok(()) };
+            for arrow_ipc in pieces {
+                match tokio::time::timeout_at(self.answer.deadline(), reader.send(v1::QueryReply { arrow_ipc })).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => return Err(self.answer.too_late().status()),
+                }
+            }
+        }
+    }
+
     /// The next pieces; `None` after the last. Files that could not be read end the stream with a status, after all the
     /// rows there are.
     async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, Status> {

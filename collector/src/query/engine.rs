@@ -194,6 +194,16 @@ impl Answer {
         Arc::clone(&self.schema)
     }
 
+    /// When its time is over.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What to say when it is over.
+    pub fn too_late(&self) -> QueryError {
+        QueryError::Timeout { limit: self.limit }
+    }
+
     /// The next rows; `None` after the last.
     ///
     /// # Errors
@@ -203,7 +213,7 @@ impl Answer {
             return Ok(Some(first));
         }
         match tokio::time::timeout_at(self.deadline, self.stream.next()).await {
-            Err(_) => Err(QueryError::Timeout { limit: self.limit }),
+            Err(_) => Err(self.too_late()),
             Ok(None) => Ok(None),
             Ok(Some(Ok(batch))) => Ok(Some(batch)),
             Ok(Some(Err(error))) => Err(QueryError::from_engine(&error)),
