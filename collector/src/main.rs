@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use skep_collector::config::{self, Flags};
 use skep_collector::decide::Policy;
+use skep_collector::maintain::forget;
 use skep_collector::query::engine::Limits;
 use skep_collector::query::ipc::Pieces;
 use skep_collector::query::{Engine, QueryError, offline};
@@ -33,7 +34,8 @@ const EXAMPLES: &str = "Examples:
   skep-collector policy > policy.toml
   skep-collector serve --config collector.toml
   skep-collector serve --data /var/lib/skep --ca ca.pem --cert collector.pem --key collector.key --command-key command.key
-  skep-collector query --data /var/lib/skep \"SELECT node, count(*) FROM cpu GROUP BY node\" > answer.arrows";
+  skep-collector query --data /var/lib/skep \"SELECT node, count(*) FROM cpu GROUP BY node\" > answer.arrows
+  skep-collector forget-node web1 --data /var/lib/skep";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -50,6 +52,14 @@ enum Command {
         /// One reading statement
         sql: String,
     },
+    /// Remove every row of one node, and every row about it, from a data folder nobody runs on; what was done is JSON
+    ForgetNode {
+        /// The node's name
+        node: String,
+        /// Data folder
+        #[arg(long, env = "SKEP_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
     /// Show the configuration file
     Config {
         /// Print the default file with every key
@@ -62,7 +72,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let quiet = matches!(arguments.command, Command::Query { .. });
+    let quiet = matches!(arguments.command, Command::Query { .. } | Command::ForgetNode { .. });
     let filter = arguments.log.unwrap_or_else(|| if quiet { "error" } else { telemetry::DEFAULT_FILTER }.to_owned());
     if let Err(fault) = telemetry::init(&filter, arguments.log_format) {
         return fail(&error::chain(&fault), 2);
@@ -82,6 +92,10 @@ fn main() -> ExitCode {
         Command::Query { data, timeout, sql } => match runtime.block_on(query(&data, &sql, timeout)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => fail(&format!("{fault:#}"), 1),
+        },
+        Command::ForgetNode { node, data } => match forget::forget_node(&data, &node) {
+            Ok(done) => print(&format!("{}\n", serde_json::json!(done))),
+            Err(fault) => fail(&error::chain(&fault), 1),
         },
         Command::Config { .. } => print(config::DEFAULT_FILE),
         Command::Policy => print(Policy::default_text()),

@@ -111,7 +111,7 @@ fn duckdb(data: &Path, sql: &str) -> i64 {
         history = os.path.join(sys.argv[1], 'history')\n\
         db = duckdb.connect()\n\
         for table in os.listdir(history):\n\
-        \x20   db.execute(f\"CREATE VIEW {table} AS SELECT * FROM read_parquet('{history}/{table}/**/*.parquet')\")\n\
+        \x20   db.execute(f\"CREATE VIEW {table} AS SELECT * FROM read_parquet('{history}/{table}/date=*/*/*.parquet')\")\n\
         print(db.execute(sys.argv[2]).fetchone()[0] or 0)\n";
     let output = Command::new(interop_python()).args(["-c", script]).arg(data).arg(sql).output().expect("python runs");
     assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));

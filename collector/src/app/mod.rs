@@ -198,6 +198,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         store: Arc::clone(&store),
         settings: config.maintain.clone(),
         clock: clock.clone(),
+        ledger: asks.clone(),
     };
     let (stop_keeper, keeper_ended) = keep::spawn(keeper)?;
     let flusher =

@@ -148,6 +148,32 @@ mod tests {
     }
 
     #[test]
+    fn a_table_may_be_kept_for_its_own_time() {
+        let text = "[retention]\ndays = 30\nmax_gib = 2\n[retention.tables]\nsyscalls = 7\naudit = 0\n";
+        let retention = file::merge(text, flags()).unwrap().maintain.retention;
+        let days = ["cpu", "syscalls", "audit", "actions"].map(|table| retention.days_of(table));
+        assert_eq!((days, retention.bytes), ([Some(30), Some(7), None, Some(1825)], Some(2 << 30)));
+        let faults = file::merge("[retention.tables]\nsyscall = 7\n", flags()).unwrap_err().to_string();
+        assert!(faults.contains("retention.tables.syscall"), "{faults}");
+    }
+
+    #[test]
+    fn tiers_go_from_short_to_long() {
+        let tiers = |text: &str| file::merge(text, flags()).map(|config| config.maintain.tiers.len());
+        assert_eq!(tiers("[maintain]\ntier = []\n").unwrap(), 0);
+        assert_eq!(tiers("[[maintain.tier]]\nwindow_s = 30\nafter_h = 1\n").unwrap(), 1);
+        for (tier, says) in [
+            ("window_s = 7\nafter_h = 1", "do not divide an hour"),
+            ("window_s = 60", "needs window_s and after_h"),
+            ("window_s = 60\nafter_h = 2\n[[maintain.tier]]\nwindow_s = 90\nafter_h = 3", "a multiple"),
+            ("window_s = 60\nafter_h = 2\n[[maintain.tier]]\nwindow_s = 300\nafter_h = 2", "begin later"),
+        ] {
+            let faults = tiers(&format!("[[maintain.tier]]\n{tier}\n")).unwrap_err().to_string();
+            assert!(faults.contains(says), "{faults}");
+        }
+    }
+
+    #[test]
     fn flags_go_over_the_file() {
         let given = Flags { listen: Some("[::1]:1".parse().unwrap()), ..flags() };
         let config = file::merge("listen = \"127.0.0.1:5\"\ndata = \"other\"\n", given).unwrap();

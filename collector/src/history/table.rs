@@ -56,6 +56,12 @@ pub enum HistoryError {
         /// Why.
         source: arrow::error::ArrowError,
     },
+    /// There is no such table.
+    #[error("there is no table {table}")]
+    NoTable {
+        /// Which.
+        table: &'static str,
+    },
     /// The folder cannot be searched for files left by a crash.
     #[error("cannot tidy {}", path.display())]
     Tidy {

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use skep_seglog::SegmentId;
 
 use super::action::{Action, Remove};
+use super::delta::DeltaError;
 use super::parquet_file::{Draft, WriteError};
 use super::path::{FileName, Hour, Merged};
 use super::table::{Content, DataFile, HistoryError, TableHistory, add, data_file, now_ms};
@@ -28,6 +29,13 @@ pub struct OwnFile {
     pub hour: Hour,
     /// What the log says of it.
     pub file: DataFile,
+}
+
+impl OwnFile {
+    /// Length its windows were brought to, in seconds; 0 for rows as they came.
+    pub fn window_s(&self) -> u32 {
+        self.name.merged.as_ref().map_or(0, |merged| merged.window_s)
+    }
 }
 
 /// A file that is to take the place of others, while it is written.
@@ -133,12 +141,17 @@ impl TableHistory {
         let Finished { hour, path, inputs, bytes } = finished;
         let table = self.table.name;
         let (first_us, last_us) = rows.times_us;
+        let file = self.folder.join(&path);
         let mut add = add(path, hour, &Content { bytes, rows: rows.rows, first_us, last_us });
         add.data_change = rows.changed;
         let mut actions = removes(&inputs, rows.changed);
         actions.push(Action { add: Some(add), ..Action::default() });
-        self.log.commit(&actions).map_err(|source| HistoryError::Delta { table, source })?;
-        Ok(bytes)
+        let committed = self.log.commit(&actions);
+        if let Err(DeltaError::Conflict { .. }) = &committed {
+            // Certainly not live, unlike after an error of the file system.
+            remove_file(file)?;
+        }
+        committed.map(|()| bytes).map_err(|source| HistoryError::Delta { table, source })
     }
 
     /// Takes files out of the table, in one commit.

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use skep_runtime::clock::Clock;
 use skep_wire::tables::{TABLES, Table};
-use thiserror::Error;
+use skep_wire::v1;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::merge::{self, MergeError, Source};
+use super::retention::{self, Expired};
+use super::rewrite::{Change, Job, RewriteError, Rewritten};
+use super::settings::Tier;
 use super::{Settings, plan};
 use crate::buffer::Store;
 use crate::history::path::Hour;
-use crate::history::upkeep::{OwnFile, Rows};
+use crate::history::upkeep::OwnFile;
 use crate::history::{History, HistoryError};
+use crate::respond::Ask;
 
 /// How willing the thread is to wait for others, from 0 to 19.
 const NICENESS: i32 = 10;
@@ -23,26 +27,7 @@ const NICENESS: i32 = 10;
 /// How long an hour is let be that could not be put in order.
 const AGAIN_AFTER_US: i64 = 3600 * 1_000_000;
 
-/// Why something could not be put in order. Nothing is lost by it.
-#[derive(Debug, Error)]
-pub enum KeepError {
-    /// The history.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// The rows.
-    #[error("table {table}, {hour}: {source}")]
-    Merge {
-        /// Which table.
-        table: &'static str,
-        /// Which hour.
-        hour: Hour,
-        /// Why.
-        source: MergeError,
-    },
-    /// The collector stops.
-    #[error("the collector stops")]
-    Stopping,
-}
+const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
 /// What the thread works on.
 #[derive(Debug)]
@@ -55,6 +40,8 @@ pub struct Keeper {
     pub settings: Settings,
     /// Time.
     pub clock: Clock,
+    /// Where the ledger is kept.
+    pub ledger: mpsc::Sender<Ask>,
 }
 
 /// The thread's state.
@@ -66,6 +53,8 @@ struct Work<'a> {
     stop: &'a Receiver<()>,
     /// Hours that failed, and when.
     failed_us: HashMap<(&'static str, Hour), i64>,
+    /// What the ledger has to hear and had no room for.
+    untold: Vec<v1::Chunk>,
 }
 
 impl Keeper {
@@ -80,7 +69,7 @@ impl Keeper {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let interval = self.settings.interval;
-        let mut work = Work { keeper: self, runtime, stop, failed_us: HashMap::new() };
+        let mut work = Work { keeper: self, runtime, stop, failed_us: HashMap::new(), untold: Vec::new() };
         while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             work.round();
         }
@@ -91,89 +80,144 @@ impl Keeper {
 impl Work<'_> {
     /// Does everything that is due. A table that cannot be kept is said and does not hold up the others.
     fn round(&mut self) {
+        let mut results = vec![self.make_room()];
         for table in TABLES {
-            match self.keep(table) {
-                Ok(()) => {}
-                Err(KeepError::Stopping) => return,
-                Err(error) => {
-                    let reason = crate::error::chain(&error);
-                    tracing::error!(%reason, "a table cannot be put in order for now; nothing is lost");
-                }
+            if !self.goes_on() {
+                return;
+            }
+            results.push(self.keep(table));
+        }
+        self.tell();
+        for error in results.into_iter().filter_map(Result::err) {
+            if !matches!(error, RewriteError::Stopping) {
+                let reason = crate::error::chain(&error);
+                tracing::error!(%reason, "a table cannot be put in order for now; nothing is lost");
             }
         }
     }
 
-    fn keep(&mut self, table: &'static Table) -> Result<(), KeepError> {
-        self.merge_hours(table)?;
-        self.vacuum(table)?;
-        let Settings { checkpoint_commits, log_age, .. } = self.keeper.settings;
-        let kept = self.keeper.history.with(table.name, |folder| folder.keep_log(checkpoint_commits, log_age));
-        Ok(kept.transpose()?.unwrap_or(()))
+    /// Takes the oldest hours of all tables out that are too much.
+    fn make_room(&mut self) -> Result<(), RewriteError> {
+        let Some(most_bytes) = self.keeper.settings.retention.bytes else { return Ok(()) };
+        let mut tables = Vec::with_capacity(TABLES.len());
+        for table in TABLES {
+            tables.push((table.name, self.own_files(table)?));
+        }
+        for (table, files) in retention::over(&tables, most_bytes, self.closed_us()) {
+            let why = format!("all tables together took more than {} GiB", most_bytes >> 30);
+            self.expire(Expired { table, files, why })?;
+        }
+        Ok(())
     }
 
-    /// Makes one file of the files of each closed hour. An hour that fails does not hold up the others.
-    fn merge_hours(&mut self, table: &'static Table) -> Result<(), KeepError> {
+    /// Takes the hours of a table out that are too old.
+    fn expire_old(&mut self, table: &'static Table) -> Result<(), RewriteError> {
+        let Some(days) = self.keeper.settings.retention.days_of(table.name) else { return Ok(()) };
+        let before_us = self.keeper.clock.wall_us().saturating_sub(i64::from(days) * DAY_US);
+        let files = retention::older(&self.own_files(table)?, before_us);
+        if files.is_empty() {
+            return Ok(());
+        }
+        self.expire(Expired { table: table.name, files, why: format!("older than {days} days") })
+    }
+
+    fn expire(&mut self, expired: Expired) -> Result<(), RewriteError> {
+        self.refile(expired.table, |folder| folder.remove(&expired.files))?;
+        let Expired { table, files, why } = &expired;
+        tracing::info!(table, files = files.len(), rows = expired.rows(), bytes = expired.bytes(), why, "rows expired");
+        match expired.ledger_row(self.keeper.clock.wall_us()) {
+            Ok(rows) => self.untold.extend(rows),
+            Err(error) => tracing::error!(%error, "the ledger cannot say that rows expired"),
+        }
+        Ok(())
+    }
+
+    /// Enters in the ledger what went. What does not fit now is told after the next round.
+    fn tell(&mut self) {
+        if self.untold.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(Ask::Record(untold))) =
+            self.keeper.ledger.try_send(Ask::Record(std::mem::take(&mut self.untold)))
+        {
+            self.untold = untold;
+        }
+    }
+
+    fn own_files(&self, table: &'static Table) -> Result<Vec<OwnFile>, HistoryError> {
+        let files = self.keeper.history.with(table.name, |folder| folder.own_files()).transpose()?;
+        Ok(files.unwrap_or_default())
+    }
+
+    /// Hours that end before this get no more rows, or few.
+    fn closed_us(&self) -> i64 {
+        self.keeper.clock.wall_us().saturating_sub(micros(self.keeper.settings.closed_after))
+    }
+
+    fn keep(&mut self, table: &'static Table) -> Result<(), RewriteError> {
+        self.expire_old(table)?;
+        self.rewrite_hours(table)?;
+        self.vacuum(table)?;
+        let Settings { checkpoint_commits, log_age, .. } = self.keeper.settings;
+        self.keeper.history.with(table.name, |folder| folder.keep_log(checkpoint_commits, log_age)).transpose()?;
+        Ok(())
+    }
+
+    /// Makes one file of the files of each closed hour, and longer windows of old ones. An hour that fails does not hold
+    /// up the others.
+    fn rewrite_hours(&mut self, table: &'static Table) -> Result<(), RewriteError> {
         loop {
             let now_us = self.keeper.clock.wall_us();
-            let closed_us = now_us.saturating_sub(micros(self.keeper.settings.closed_after));
             self.failed_us.retain(|_, failed_us| now_us.saturating_sub(*failed_us) < AGAIN_AFTER_US);
-            let files = self.keeper.history.with(table.name, |folder| folder.own_files()).transpose()?;
-            let files = files.unwrap_or_default();
+            let files = self.own_files(table)?;
             let leave = |hour| self.failed_us.contains_key(&(table.name, hour));
-            let Some(inputs) = plan::next_merge(&files, closed_us, leave) else { return Ok(()) };
-            let Some(hour) = inputs.first().map(|input| input.hour) else { return Ok(()) };
-            match self.merge(table, &inputs) {
+            let tiers: &[Tier] = if table.is_windowed() { &self.keeper.settings.tiers } else { &[] };
+            let job = plan::next_tier(&files, tiers, now_us, leave)
+                .map(|(window_s, inputs)| (Change::Windows(window_s), inputs));
+            let job = job.or_else(|| Some((Change::None, plan::next_merge(&files, self.closed_us(), leave)?)));
+            let Some((change, inputs)) = job else { return Ok(()) };
+            match self.rewrite(table, &inputs, change) {
                 Ok(()) => {}
-                Err(KeepError::Stopping) => return Err(KeepError::Stopping),
+                Err(RewriteError::Stopping) => return Err(RewriteError::Stopping),
                 Err(error) => {
                     let reason = crate::error::chain(&error);
                     tracing::error!(%reason, "an hour's files stay as they are for now; nothing is lost");
-                    self.failed_us.insert((table.name, hour), now_us);
+                    self.failed_us.extend(inputs.first().map(|input| ((table.name, input.hour), now_us)));
                 }
             }
         }
     }
 
-    fn merge(&self, table: &'static Table, inputs: &[OwnFile]) -> Result<(), KeepError> {
-        let hour = inputs.first().map_or(Hour::of(0), |input| input.hour);
-        let failed = |source| KeepError::Merge { table: table.name, hour, source };
-        let sources = inputs.iter().map(|input| Source::open(table, &input.file.path));
-        let sources = sources.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let expected = sources.iter().map(|source| source.rows).sum::<u64>();
-        let history = &self.keeper.history;
-        let Some(replacement) = history.with(table.name, |folder| folder.replacement(inputs, 0, "merge")) else {
-            return Ok(());
+    fn rewrite(&self, table: &'static Table, inputs: &[OwnFile], change: Change) -> Result<(), RewriteError> {
+        let job = Job { table, inputs, change };
+        let Rewritten { file, rows, read } = job.run(&self.keeper.history, &self.runtime, || self.goes_on())?;
+        let bytes = match file {
+            Some(file) => self.refile(table.name, |folder| folder.replace(file, rows))?,
+            None => self.refile(table.name, |folder| folder.remove(inputs).map(|()| 0))?,
         };
-        let mut replacement = replacement?;
-        let mut stream = merge::merged(table, sources).map_err(failed)?;
-        let write = |source| HistoryError::Write { table: table.name, source };
-        let (mut found, mut times) = (0, None);
-        while let Some(batch) = merge::next(&self.runtime, &mut stream).map_err(failed)? {
-            self.go_on()?;
-            found += batch.num_rows() as u64;
-            times = merge::widen(times, &batch);
-            replacement.write(&batch).map_err(write)?;
-        }
-        if found != expected {
-            return Err(failed(MergeError::Rows { expected, found }));
-        }
-        let rows = Rows { rows: found, times_us: times.unwrap_or_default(), changed: false };
-        let finished = replacement.finish().map_err(write)?;
-        let bytes = self.refile(table, |folder| folder.replace(finished, rows))?;
-        tracing::debug!(table = table.name, %hour, files = inputs.len(), rows = found, bytes, "merged an hour's files");
+        let change = job.change;
+        tracing::debug!(
+            table = table.name,
+            ?change,
+            files = inputs.len(),
+            read,
+            rows = rows.rows,
+            bytes,
+            "rewrote an hour"
+        );
         Ok(())
     }
 
     /// Changes which files are live, for queries too.
     fn refile<T>(
         &self,
-        table: &'static Table,
+        table: &'static str,
         change: impl FnOnce(&mut crate::history::TableHistory) -> Result<T, HistoryError>,
     ) -> Result<Option<T>, HistoryError> {
-        let changed = self.keeper.history.with(table.name, |folder| {
+        let changed = self.keeper.history.with(table, |folder| {
             let changed = change(folder)?;
             // Under the folder's lock, as a flush does it.
-            self.keeper.store.refiled(table.name, folder.files());
+            self.keeper.store.refiled(table, folder.files());
             Ok(changed)
         });
         changed.transpose()
@@ -190,11 +234,8 @@ impl Work<'_> {
     }
 
     /// Asked now and then by what takes long.
-    fn go_on(&self) -> Result<(), KeepError> {
-        match self.stop.try_recv() {
-            Err(TryRecvError::Empty) => Ok(()),
-            _ => Err(KeepError::Stopping),
-        }
+    fn goes_on(&self) -> bool {
+        self.stop.try_recv() == Err(TryRecvError::Empty)
     }
 }
 

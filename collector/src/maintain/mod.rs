@@ -3,6 +3,10 @@
 //! * [`settings`]: how much of it, and when.
 //! * [`plan`]: which files of an hour become one.
 //! * [`merge`]: sorted files to one sorted file.
+//! * [`coarsen`]: rows of short windows to rows of longer ones.
+//! * [`rewrite`]: files of an hour to one file, as they are or changed on the way.
+//! * [`retention`]: which hours go.
+//! * [`forget`]: everything of one node, from a folder nobody runs on.
 //! * [`keeper`]: the thread that does it, one table after the other.
 //!
 //! Whatever it does is one commit at a time, so a kill leaves the table as it was before or after. A collector changes and removes only files it wrote itself: others may append to the same tables.
@@ -12,6 +16,14 @@ pub mod settings;
 pub mod plan;
 
 pub mod merge;
+
+pub mod coarsen;
+
+pub mod rewrite;
+
+pub mod retention;
+
+pub mod forget;
 
 pub mod keeper;
 

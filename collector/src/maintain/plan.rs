@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::settings::Tier;
 use crate::history::path::Hour;
 use crate::history::upkeep::OwnFile;
 
@@ -38,6 +39,37 @@ pub fn next_merge(files: &[OwnFile], closed_us: i64, leave: impl Fn(Hour) -> boo
         }
     }
     None
+}
+
+/// The files of one hour whose windows are to become longer next, and how long; `None` when none are.
+///
+/// An hour with more files than are merged at once is merged first, by [`next_merge`].
+pub fn next_tier(
+    files: &[OwnFile],
+    tiers: &[Tier],
+    now_us: i64,
+    leave: impl Fn(Hour) -> bool,
+) -> Option<(u32, Vec<OwnFile>)> {
+    let mut hours: BTreeMap<Hour, Vec<&OwnFile>> = BTreeMap::new();
+    for file in files {
+        hours.entry(file.hour).or_default().push(file);
+    }
+    for (hour, files) in hours.into_iter().filter(|(hour, _)| !leave(*hour)) {
+        let Some(window_s) = window_s(tiers, hour, now_us) else { continue };
+        if files.len() <= MOST_INPUTS && files.iter().any(|file| file.window_s() < window_s) {
+            return Some((window_s, files.into_iter().cloned().collect()));
+        }
+    }
+    None
+}
+
+/// How long an hour's windows should be by now; `None` for as they came.
+fn window_s(tiers: &[Tier], hour: Hour, now_us: i64) -> Option<u32> {
+    let is_due = |tier: &&Tier| {
+        let after_us = i64::try_from(tier.after.as_micros()).unwrap_or(i64::MAX);
+        hour.end_us().saturating_add(after_us) <= now_us
+    };
+    tiers.iter().rev().find(is_due).map(|tier| tier.window_s)
 }
 
 fn is_worthwhile(files: &[&OwnFile], closed_for_us: i64) -> bool {
@@ -93,6 +125,29 @@ mod tests {
         assert_eq!(next(&[file(5, 1, 1000), file(5, 2, 250)], 7), Some(vec![2, 1]), "or when it is much");
         files.extend((3..=16).map(|segment| file(5, segment, 1)));
         assert_eq!(next(&files, 7).map(|merge| merge.len()), Some(16), "or when it is many");
+    }
+
+    #[test]
+    fn windows_become_longer_with_age_and_late_rows_join_them() {
+        use std::time::Duration;
+
+        use crate::history::path::Merged;
+
+        let tier = |window_s, after_h: u64| Tier { window_s, after: Duration::from_secs(3600 * after_h) };
+        let tiers = [tier(60, 10), tier(300, 20)];
+        let mut files = vec![file(5, 1, 10), file(5, 2, 10)];
+        let due = |files: &[OwnFile], hour: i64| {
+            let (window_s, inputs) = next_tier(files, &tiers, hour * HOUR_US, |_| false)?;
+            Some((window_s, inputs.len()))
+        };
+        assert_eq!(due(&files, 15), None);
+        assert_eq!(due(&files, 16), Some((60, 2)));
+        assert_eq!(due(&files, 26), Some((300, 2)));
+        files[0].name.merged = Some(Merged { digest: String::new(), window_s: 60 });
+        assert_eq!(due(&files[..1], 25), None);
+        assert_eq!(due(&files[..1], 26), Some((300, 1)));
+        assert_eq!(due(&files, 16), Some((60, 2)), "the second came late");
+        assert_eq!(due(&vec![file(5, 1, 1); 65], 16), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How much is kept, and when it is put in order.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The section `[maintain]` of the configuration.
@@ -15,4 +16,35 @@ pub struct Settings {
     pub closed_after: Duration,
     /// How long a file stays that is not live any more.
     pub grace: Duration,
+    /// Lengths of windows by age, from the shortest to the longest.
+    pub tiers: Vec<Tier>,
+    /// How long and how much is kept.
+    pub retention: Retention,
+}
+
+/// Windows of at least this length once an hour is so old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// Length of the windows in seconds; divides an hour.
+    pub window_s: u32,
+    /// Time since the end of the hour.
+    pub after: Duration,
+}
+
+/// The section `[retention]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Days rows are kept; `None` for ever.
+    pub days: Option<u32>,
+    /// Tables that have days of their own.
+    pub tables: BTreeMap<&'static str, Option<u32>>,
+    /// Most bytes of all tables together; `None` for no limit.
+    pub bytes: Option<u64>,
+}
+
+impl Retention {
+    /// Days the rows of a table are kept.
+    pub fn days_of(&self, table: &str) -> Option<u32> {
+        self.tables.get(table).copied().unwrap_or(self.days)
+    }
 }

@@ -185,6 +185,13 @@ impl Ground {
         found
     }
 
+    /// Files of a table's rows.
+    pub fn rows_of(&self, table: &str) -> Vec<PathBuf> {
+        let mut files = self.files(&format!("history/{table}"), "parquet");
+        files.retain(|file| !file.components().any(|part| part.as_os_str() == "_delta_log"));
+        files
+    }
+
     /// A channel with one of the certificates.
     pub async fn channel(&self, grpc: &str, who: &str) -> Result<Channel, tonic::transport::Error> {
         let read = |file: String| fs::read(self.tls(&file)).unwrap();

@@ -51,6 +51,73 @@ pub struct Column {
     pub doc: &'static str,
 }
 
+/// What becomes of a column when rows of one key in short windows become one row of a longer window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// Part of the key: rows that differ in it stay apart.
+    Key,
+    /// The start of the longer window.
+    Start,
+    /// The length of the longer window.
+    Length,
+    /// What was counted adds up.
+    Sum,
+    /// The smallest.
+    Least,
+    /// The largest.
+    Most,
+    /// The mean, each window weighing what it is long.
+    Mean,
+    /// Counts of equal values add up.
+    Buckets,
+}
+
+/// Numbers that tell rows apart.
+const KEY_NUMBERS: [&str; 5] = ["pid", "start_ns", "uid", "cgroup_id", "syscall_nr"];
+
+/// Numbers that count, and have no ending that says so.
+const COUNTERS: [&str; 12] = [
+    "on_cpu_ns",
+    "slices",
+    "voluntary_switches",
+    "involuntary_switches",
+    "migrations",
+    "count",
+    "timed",
+    "errors",
+    "bytes",
+    "retransmits",
+    "resets_sent",
+    "resets_received",
+];
+
+impl Column {
+    /// Its rule in a table of windows; `None` for a column nobody thought of, which a test forbids.
+    pub fn merge(&self) -> Option<Merge> {
+        let counts = |name: &str| {
+            let endings = ["_count", "_sum_ns", "_bytes", "_messages"];
+            COUNTERS.contains(&name)
+                || name.starts_with("errors_")
+                || endings.iter().any(|ending| name.ends_with(ending))
+        };
+        Some(match (self.kind, self.name) {
+            (Kind::Time, "time") => Merge::Start,
+            (Kind::Float, "window_s") => Merge::Length,
+            // Of the batches it came in, the last.
+            (Kind::Int, "seq") => Merge::Most,
+            (Kind::Histogram, _) => Merge::Buckets,
+            (Kind::Text | Kind::TextList | Kind::Bool, _) => Merge::Key,
+            (Kind::Int, name) if KEY_NUMBERS.contains(&name) => Merge::Key,
+            (Kind::Int, name) if name.contains("_min_") => Merge::Least,
+            (Kind::Int, name) if name.contains("_max_") => Merge::Most,
+            (Kind::Int, name) if counts(name) => Merge::Sum,
+            (Kind::Float, "score") => Merge::Most,
+            (Kind::Float, "value" | "baseline" | "spread" | "coverage") => Merge::Mean,
+            _ => return None,
+        })
+    }
+}
+
 /// One table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
@@ -73,6 +140,11 @@ impl Table {
     /// All columns of the table as stored: [`ENVELOPE`], then [`Table::columns`].
     pub fn stored_columns(&self) -> impl Iterator<Item = &'static Column> + use<> {
         ENVELOPE.iter().chain(self.columns())
+    }
+
+    /// Whether its rows speak of windows, and so can be merged to rows of longer ones.
+    pub fn is_windowed(&self) -> bool {
+        self.column("window_s").is_some()
     }
 
     /// The column of this name, if the table has it.
@@ -549,5 +621,36 @@ mod tests {
             }
             assert_eq!(table.column("time").map(|c| c.kind), Some(Time));
         }
+    }
+
+    #[test]
+    fn every_column_of_a_table_of_windows_says_how_it_merges() {
+        for table in TABLES.iter().filter(|table| table.is_windowed()) {
+            for column in table.stored_columns() {
+                assert!(column.merge().is_some(), "{}.{} has no rule", table.name, column.name);
+            }
+            let order: Vec<_> = table.sort.iter().filter_map(|name| table.column(name)?.merge()).collect();
+            let (last, keys) = order.split_last().unwrap();
+            assert_eq!(*last, Merge::Start, "{}: windows of one key must stand together", table.name);
+            assert!(keys.iter().all(|rule| *rule == Merge::Key), "{}: {keys:?}", table.name);
+        }
+    }
+
+    #[test]
+    fn what_counts_adds_up_and_what_names_does_not() {
+        let rules = |table: &Table, rule| -> Vec<&str> {
+            let columns = table.columns().filter(|column| column.merge() == Some(rule) && column.kind == Int);
+            columns.map(|column| column.name).collect()
+        };
+        assert_eq!(rules(&BLOCK_IO, Merge::Sum), ["count", "errors", "bytes", "latency_sum_ns"]);
+        assert_eq!(rules(&BLOCK_IO, Merge::Least), ["latency_min_ns", "size_min_bytes"]);
+        assert_eq!(rules(&BLOCK_IO, Merge::Most), ["latency_max_ns", "size_max_bytes"]);
+        assert_eq!(rules(&SYSCALLS, Merge::Key), ["pid", "start_ns", "uid", "cgroup_id", "syscall_nr"]);
+        assert_eq!(rules(&SYSCALLS, Merge::Sum).len(), 15);
+        assert_eq!(rules(&SOCKETS, Merge::Sum).len(), 7);
+        let of = |table: &Table, name| table.column(name).and_then(Column::merge);
+        assert_eq!(of(&CPU, "coverage"), Some(Merge::Mean));
+        assert_eq!(of(&CPU, "run_queue_delay_count"), Some(Merge::Sum));
+        assert_eq!(of(&SCORES, "score"), Some(Merge::Most));
     }
 }

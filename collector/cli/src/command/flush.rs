@@ -15,7 +15,7 @@ pub(crate) const ABOUT: &str = "Write what the collector holds in memory to Parq
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  skep flush && duckdb -c \"SELECT count(*) FROM '/var/lib/skep/history/cpu/**/*.parquet'\"")]
+  skep flush && duckdb -c \"SELECT count(*) FROM '/var/lib/skep/history/cpu/date=*/*/*.parquet'\"")]
 pub struct FlushArgs {
     /// How the result is printed
     #[arg(long, short, value_enum, default_value_t)]
