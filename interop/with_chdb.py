@@ -13,7 +13,7 @@ READS_FOLDERS = True
 
 def table(history, name, files):
     if files:
-        return f"file('{history}/{name}/**/*.parquet', Parquet)"
+        return f"file('{history}/{name}/date=*/hour=*/*.parquet', Parquet)"
     # It follows a Delta log only inside the working directory (a server: inside its `user_files_path`).
     os.chdir(history)
     return f"deltaLakeLocal('{history}/{name}')"

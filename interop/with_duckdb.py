@@ -18,7 +18,7 @@ db.execute(f"LOAD '{next(extensions.glob('**/delta.duckdb_extension'))}'")
 
 def table(history, name, files):
     if files:
-        return f"read_parquet('{history}/{name}/**/*.parquet', hive_partitioning = true)"
+        return f"read_parquet('{history}/{name}/date=*/hour=*/*.parquet', hive_partitioning = true)"
     return f"delta_scan('{history}/{name}')"
 
 

@@ -11,7 +11,7 @@ READS_FOLDERS = True
 
 def table(history, name, files):
     if files:
-        return pl.scan_parquet(f"{history}/{name}/**/*.parquet", hive_partitioning=True)
+        return pl.scan_parquet(f"{history}/{name}/date=*/hour=*/*.parquet", hive_partitioning=True)
     return pl.scan_delta(f"{history}/{name}")
 
 

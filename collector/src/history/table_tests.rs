@@ -35,3 +35,30 @@ fn a_file_of_a_committed_segment_is_not_taken_for_one_that_is_to_come() {
     assert_eq!(history.tidy(&BTreeSet::from([SegmentId(7)])).unwrap(), 0);
     assert!(strange.exists());
 }
+
+#[test]
+fn a_merged_file_no_commit_names_goes_if_all_it_was_made_of_is_live() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("cpu");
+    lay(temp.path(), "c0ffee-1-1.parquet");
+    let live = "date=2026-01-31/hour=07/c0ffee-1-1.parquet";
+    let content = Content { bytes: 4, rows: 1, first_us: 0, last_us: 0 };
+    let add = add(live.to_owned(), Hour::of_path(live).unwrap(), &content);
+    let mut log = DeltaLog::open(&folder, ME).unwrap();
+    log.commit(&[Action { add: Some(add), ..Action::default() }]).unwrap();
+    let merged = |name: &str, inputs: &[&str]| {
+        let path = folder.join("date=2026-01-31/hour=07").join(name);
+        let mut draft = parquet_file::Draft::new(&path, &skep_wire::tables::CPU).unwrap();
+        draft.made_of(&inputs.iter().map(|&input| input.to_owned()).collect::<Vec<_>>());
+        draft.finish().unwrap();
+        path
+    };
+    let second_home = merged("c0ffee-1-2-m0123456789abcdef.parquet", &[live]);
+    let only_home =
+        merged("c0ffee-1-2-mfedcba9876543210.parquet", &[live, "date=2026-01-31/hour=07/c0ffee-2-2.parquet"]);
+    let unfinished = lay(temp.path(), "c0ffee-1-2-m0000000000000000-60s.parquet.tmp");
+    let history = History::open(temp.path(), ME).unwrap();
+    assert_eq!(history.tidy(&BTreeSet::new()).unwrap(), 2);
+    assert!(!second_home.exists() && !unfinished.exists() && only_home.exists());
+    assert_eq!(history.files()["cpu"].len(), 1);
+}

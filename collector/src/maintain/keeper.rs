@@ -27,6 +27,10 @@ const NICENESS: i32 = 10;
 /// How long an hour is let be that could not be put in order.
 const AGAIN_AFTER_US: i64 = 3600 * 1_000_000;
 
+/// Most bytes of replaced files that wait for the end of their grace: a long history that is put in order for the first
+/// time must not double on the disk.
+const MOST_WAITING_BYTES: u64 = 4 << 30;
+
 const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
 /// What the thread works on.
@@ -53,6 +57,8 @@ struct Work<'a> {
     stop: &'a Receiver<()>,
     /// Hours that failed, and when.
     failed_us: HashMap<(&'static str, Hour), i64>,
+    /// When files were replaced, and how large they are.
+    waiting: Vec<(i64, u64)>,
     /// What the ledger has to hear and had no room for.
     untold: Vec<v1::Chunk>,
 }
@@ -69,7 +75,8 @@ impl Keeper {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let interval = self.settings.interval;
-        let mut work = Work { keeper: self, runtime, stop, failed_us: HashMap::new(), untold: Vec::new() };
+        let mut work =
+            Work { keeper: self, runtime, stop, failed_us: HashMap::new(), waiting: Vec::new(), untold: Vec::new() };
         while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             work.round();
         }
@@ -169,6 +176,11 @@ impl Work<'_> {
         loop {
             let now_us = self.keeper.clock.wall_us();
             self.failed_us.retain(|_, failed_us| now_us.saturating_sub(*failed_us) < AGAIN_AFTER_US);
+            let grace_us = micros(self.keeper.settings.grace);
+            self.waiting.retain(|(replaced_us, _)| now_us.saturating_sub(*replaced_us) < grace_us);
+            if self.waiting.iter().map(|(_, bytes)| bytes).sum::<u64>() > MOST_WAITING_BYTES {
+                return Ok(());
+            }
             let files = self.own_files(table)?;
             let leave = |hour| self.failed_us.contains_key(&(table.name, hour));
             let tiers: &[Tier] = if table.is_windowed() { &self.keeper.settings.tiers } else { &[] };
@@ -177,7 +189,7 @@ impl Work<'_> {
             let job = job.or_else(|| Some((Change::None, plan::next_merge(&files, self.closed_us(), leave)?)));
             let Some((change, inputs)) = job else { return Ok(()) };
             match self.rewrite(table, &inputs, change) {
-                Ok(()) => {}
+                Ok(()) => self.waiting.push((now_us, inputs.iter().map(|input| input.file.bytes).sum())),
                 Err(RewriteError::Stopping) => return Err(RewriteError::Stopping),
                 Err(error) => {
                     let reason = crate::error::chain(&error);
