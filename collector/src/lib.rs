@@ -30,6 +30,9 @@ pub mod history;
 /// Checkpoints, compaction, retention.
 pub mod maintain;
 
+/// What a start finds of it.
+pub mod recover;
+
 /// SQL over all of it.
 pub mod query;
 

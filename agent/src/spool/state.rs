@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-use skep_seglog::{SegmentFile, Storage};
+use skep_seglog::Storage;
 
 use super::record::{ReceiptMark, is_stream};
 use crate::probe::reading::Mark;

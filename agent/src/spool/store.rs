@@ -553,7 +553,7 @@ impl<S: Storage + Clone> Store<S> {
         let folder = self.options.dir.join(&lane.stream);
         lane.retire();
         // Only the empty folder of a finished stream is left; if it stays, the next start finds it empty.
-        if let Err(error) = std::fs::remove_dir(&folder) {
+        if let Err(error) = self.storage.remove_dir(&folder) {
             tracing::debug!(%error, folder = %folder.display(), "an empty spool folder stays");
         }
     }

@@ -9,7 +9,7 @@ use ed25519_dalek::pkcs8::DecodePrivateKey;
 use rustls::ServerConfig;
 use skep_runtime::clock::Clock;
 use skep_runtime::settings::Faults;
-use skep_seglog::{Disk, Log, LogError, Options};
+use skep_seglog::{Disk, Log};
 use skep_wire::chunk::{Builder, ChunkError};
 use skep_wire::tables::LOSS;
 use skep_wire::v1;
@@ -20,13 +20,14 @@ use crate::buffer::{Snapshot, Store};
 use crate::config::Config;
 use crate::decide::Policy;
 use crate::folder::{Folder, FolderError, Identity};
-use crate::history::{History, HistoryError};
+use crate::history::History;
 use crate::ingest::{quarantine, substitute};
 use crate::missing;
 use crate::query::Engine;
+use crate::recover::{self, Found, Places, RecoverError};
 use crate::response::{Responder, Setup};
 use crate::tls::{self, TlsError};
-use crate::wal::{self, Offsets, Replayed, replay::ReplayError};
+use crate::wal::{Damage, Offsets};
 
 /// Why the collector did not start.
 #[derive(Debug, Error)]
@@ -67,15 +68,9 @@ pub enum StartError {
     /// No randomness.
     #[error("the system gives no random bytes")]
     Random(getrandom::Error),
-    /// The history.
+    /// What is on disk.
     #[error(transparent)]
-    History(#[from] HistoryError),
-    /// The WAL.
-    #[error("cannot open the WAL")]
-    Wal(#[from] LogError),
-    /// The WAL's content.
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
+    Recover(#[from] RecoverError),
 }
 
 /// The state at start.
@@ -109,29 +104,21 @@ pub(super) async fn start(config: &Config, engine: &Engine, clock: &Clock) -> Re
     let setup = setup(config)?;
     let folder = Folder::open_exclusive(&config.data)?;
     let identity = folder.identity_or_new()?;
-    let history = Arc::new(History::open(&folder.history(), &identity.collector)?);
-    let progress = history.progress();
-    // Segments are sealed by us, never by size.
-    let options = Options { segment_bytes: u64::MAX, first_segment: history.newest()?.next() };
-    let (log, trim) = Log::open(Disk, &folder.wal(), options)?;
-    if let Some(trim) = trim {
+    let (wal, history) = (folder.wal(), folder.history());
+    let places = Places { wal: &wal, history: &history, collector: &identity.collector };
+    let found = recover::open(Disk, places, config.buffer_bytes)?;
+    if let Some(trim) = &found.trim {
         tracing::warn!(file = %trim.path.display(), at = trim.position.offset, bytes = trim.bytes,
             "trimmed a torn end of the WAL; it was never acknowledged");
     }
-    history.tidy(&log.segments().map(|info| info.id).collect())?;
-    let store = Arc::new(Store::new(config.buffer_bytes, history.files()));
     let mut responder = Responder::new(setup);
     let now_us = clock.wall_us();
-    remember::remember(&mut responder, engine, &store.snapshot(), now_us).await;
-    let replayed = wal::replay(&log, &progress, |durable| responder.restore(&durable.origin, &durable.batch, now_us))?;
-    let ledger = report_damage(&replayed, &folder, now_us);
-    let rows: usize = replayed.memtables.iter().map(|memtable| memtable.rows).sum();
-    tracing::info!(batches = replayed.batches, rows, "replayed the WAL");
-    for memtable in replayed.memtables {
-        store.recovered(memtable);
-    }
+    remember::remember(&mut responder, engine, &found.store.snapshot(), now_us).await;
+    let resumed = found.replay(|durable| responder.restore(&durable.origin, &durable.batch, now_us))?;
+    let ledger = report_damage(&resumed.damage, &folder, now_us);
+    tracing::info!(batches = resumed.batches, rows = resumed.rows, "replayed the WAL");
+    let (Found { history, store, log, .. }, offsets) = (found, resumed.offsets);
     let told = told(engine, &store.snapshot()).await;
-    let offsets = replayed.offsets;
     Ok(Started { folder, identity, tls, history, store, log, offsets, responder, told, ledger })
 }
 
@@ -152,12 +139,12 @@ fn setup(config: &Config) -> Result<Setup, StartError> {
 }
 
 /// Says what of the WAL could not be read, keeps a copy of it, and makes the ledger's rows.
-fn report_damage(replayed: &Replayed, folder: &Folder, now_us: i64) -> Option<v1::Chunk> {
-    if replayed.damage.is_empty() {
+fn report_damage(damage: &[Damage], folder: &Folder, now_us: i64) -> Option<v1::Chunk> {
+    if damage.is_empty() {
         return None;
     }
     let mut lines = Vec::new();
-    for damage in &replayed.damage {
+    for damage in damage {
         let kept = damage.segment().map(|id| quarantine::keep_copy(&folder.quarantine(), &id.path(&folder.wal())));
         let kept = match kept {
             Some(Ok(path)) => format!("; a copy is kept as {}", path.display()),

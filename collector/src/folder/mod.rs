@@ -91,7 +91,7 @@ impl Folder {
     /// # Errors
     /// [`FolderError`].
     pub fn open_exclusive(path: &Path) -> Result<Self, FolderError> {
-        std::fs::create_dir_all(path).map_err(|source| io("create", path, source))?;
+        crate::history::parquet_file::create_dir_durably(path).map_err(|source| io("create", path, source))?;
         let lock = Lock::exclusive(path)?;
         Ok(Self { path: absolute(path)?, _lock: Some(lock) })
     }
@@ -180,7 +180,7 @@ fn io(action: &'static str, path: &Path, source: std::io::Error) -> FolderError 
 }
 
 /// Puts a small file in place whole and durable.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let temporary = path.with_extension("tmp");
     let mut file = std::fs::File::create(&temporary)?;

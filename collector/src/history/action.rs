@@ -82,6 +82,19 @@ pub struct Add {
     /// [`Stats`] as JSON in a string.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stats: Option<String>,
+    /// What its writer has to say besides; ours says [`CHECKSUM`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// Name of the tag with the CRC-32C of the whole file, 8 hex digits.
+pub const CHECKSUM: &str = "skep.crc32c";
+
+impl Add {
+    /// CRC-32C of the whole file, where its writer said.
+    pub fn checksum(&self) -> Option<u32> {
+        u32::from_str_radix(self.tags.as_ref()?.get(CHECKSUM)?.as_deref()?, 16).ok()
+    }
 }
 
 /// What is known of a file's rows.

@@ -8,7 +8,6 @@
 //! The classic form with one part. The rows are the actions of the log, so JSON is what goes in and comes out; columns
 //! other writers put beside ours are not read.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::{ReaderBuilder, WriterBuilder, writer::LineDelimited};
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
@@ -24,10 +24,10 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
+use skep_seglog::{Appender, Shared, Storage};
 use thiserror::Error;
 
 use super::action::Action;
-use super::parquet_file::sync_dir;
 
 /// For readers that do not list the folder.
 const POINTER: &str = "_last_checkpoint";
@@ -63,22 +63,29 @@ pub fn parse_name(name: &str) -> Option<u64> {
 ///
 /// # Errors
 /// [`CheckpointError`]; the log is as good without it.
-pub fn write(dir: &Path, writer: &str, version: u64, actions: &[Action]) -> Result<(), CheckpointError> {
+pub fn write(
+    disk: &Shared,
+    dir: &Path,
+    writer: &str,
+    version: u64,
+    actions: &[Action],
+) -> Result<(), CheckpointError> {
     let temporary = dir.join(format!(".checkpoint-{writer}.tmp"));
-    let bytes = encode(&temporary, actions)?;
-    std::fs::rename(&temporary, dir.join(file_name(version)))?;
-    sync_dir(dir)?;
+    let bytes = encode(disk, &temporary, actions)?;
+    disk.rename(&temporary, &dir.join(file_name(version)))?;
+    disk.sync_dir(dir)?;
     let adds = actions.iter().filter(|action| action.add.is_some()).count();
     let pointer =
         json!({ "version": version, "size": actions.len(), "sizeInBytes": bytes, "numOfAddFiles": adds }).to_string();
     let temporary = dir.join(format!(".pointer-{writer}.tmp"));
-    std::fs::write(&temporary, pointer)?;
-    File::open(&temporary)?.sync_all()?;
-    std::fs::rename(&temporary, dir.join(POINTER))?;
-    Ok(sync_dir(dir)?)
+    let mut file = disk.create_anew(&temporary)?;
+    file.write_all_at(pointer.as_bytes(), 0)?;
+    file.sync()?;
+    disk.rename(&temporary, &dir.join(POINTER))?;
+    Ok(disk.sync_dir(dir)?)
 }
 
-fn encode(path: &Path, actions: &[Action]) -> Result<u64, CheckpointError> {
+fn encode(disk: &Shared, path: &Path, actions: &[Action]) -> Result<u64, CheckpointError> {
     let schema = schema();
     let mut rows = ReaderBuilder::new(Arc::clone(&schema)).build_decoder()?;
     rows.serialize(actions)?;
@@ -88,19 +95,19 @@ fn encode(path: &Path, actions: &[Action]) -> Result<u64, CheckpointError> {
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
         .build();
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(File::create(path)?, schema, options)?;
+    let mut writer = ArrowWriter::try_new_with_options(Appender::new(disk.create_anew(path)?), schema, options)?;
     writer.write(&batch)?;
-    let file = writer.into_inner()?;
-    file.sync_all()?;
-    Ok(file.metadata()?.len())
+    let mut file = writer.into_inner()?;
+    file.sync()?;
+    Ok(file.bytes)
 }
 
 /// The actions a checkpoint holds.
 ///
 /// # Errors
 /// [`CheckpointError`].
-pub fn read(path: &Path) -> Result<Vec<Action>, CheckpointError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+pub fn read(disk: &Shared, path: &Path) -> Result<Vec<Action>, CheckpointError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(disk.read(path)?))?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), wanted());
     let mut actions = Vec::new();
     for batch in builder.with_projection(mask).build()? {
@@ -125,6 +132,7 @@ fn wanted() -> impl Iterator<Item = &'static str> {
         "add.modificationTime",
         "add.dataChange",
         "add.stats",
+        "add.tags",
         "remove.path",
         "remove.dataChange",
         "remove.deletionTimestamp",
@@ -154,6 +162,7 @@ fn schema() -> SchemaRef {
                 ("modificationTime", long()),
                 ("dataChange", DataType::Boolean),
                 ("stats", text()),
+                ("tags", text_map()),
             ]),
         ),
         ("remove", group(&[("path", text()), ("deletionTimestamp", long()), ("dataChange", DataType::Boolean)])),

@@ -7,16 +7,16 @@
 //! Reading begins at the newest checkpoint that is whole; commits before it need not be there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use skep_seglog::{Shared, Storage};
 use thiserror::Error;
 
 use super::action::{Action, Add, MetaData, Protocol, Remove, Txn};
 use super::checkpoint::{self, CheckpointError};
-use super::parquet_file::{create_dir_durably, sync_dir};
+use super::folders::Folders;
 
 /// Writers of this version know every action this program does; a log that asks for more may hold others, which a
 /// checkpoint of ours would leave out.
@@ -78,6 +78,7 @@ pub enum DeltaError {
 /// A table's log as it stands after the commits read so far.
 #[derive(Debug, Clone, Default)]
 pub struct DeltaLog {
+    folders: Folders,
     dir: PathBuf,
     /// Who commits, in the names of files that are not commits yet.
     writer: String,
@@ -97,23 +98,33 @@ pub struct DeltaLog {
 }
 
 impl DeltaLog {
-    /// Reads the log of the table in `folder`; a folder without one is a new table. `writer` must be one process's own.
+    /// Reads the log of the table in `folder` on the real disk; a folder without one is a new table. `writer` must be one
+    /// process's own.
     ///
     /// # Errors
     /// [`DeltaError`]; nothing may be written to this table before somebody has looked.
     pub fn open(folder: &Path, writer: &str) -> Result<Self, DeltaError> {
-        let log = Self { dir: folder.join("_delta_log"), writer: writer.to_owned(), ..Self::default() };
-        log.read_anew()
+        Self::open_on(&Folders::default(), folder, writer)
+    }
+
+    /// As [`DeltaLog::open`], on this disk.
+    ///
+    /// # Errors
+    /// As [`DeltaLog::open`].
+    pub fn open_on(folders: &Folders, folder: &Path, writer: &str) -> Result<Self, DeltaError> {
+        let (folders, dir, writer) = (folders.clone(), folder.join("_delta_log"), writer.to_owned());
+        Self { folders, dir, writer, ..Self::default() }.read_anew()
     }
 
     /// The same log, read from its newest checkpoint on.
     fn read_anew(&self) -> Result<Self, DeltaError> {
-        let mut log = Self { dir: self.dir.clone(), writer: self.writer.clone(), ..Self::default() };
+        let (folders, dir, writer) = (self.folders.clone(), self.dir.clone(), self.writer.clone());
+        let mut log = Self { folders, dir, writer, ..Self::default() };
         let (commits, checkpoints) = log.list()?;
         let mut broken = None;
         for &version in checkpoints.iter().rev() {
             let path = checkpoint::path(&log.dir, version);
-            match checkpoint::read(&path) {
+            match checkpoint::read(log.disk(), &path) {
                 Ok(actions) => {
                     actions.into_iter().try_for_each(|action| log.apply(action, &path))?;
                     (log.next, log.checkpoint) = (version + 1, Some(version));
@@ -136,6 +147,11 @@ impl DeltaLog {
         }
     }
 
+    /// How many versions were read: the next commit's number.
+    pub fn version(&self) -> u64 {
+        self.next
+    }
+
     /// Reads commits made since. Returns how many there were.
     ///
     /// # Errors
@@ -144,7 +160,8 @@ impl DeltaLog {
         let before = self.next;
         loop {
             let path = self.commit_path(self.next);
-            let text = match std::fs::read_to_string(&path) {
+            let read = self.disk().read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+            let text = match read {
                 Ok(text) => text,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.was_left_behind() => {
                     *self = self.read_anew()?;
@@ -172,7 +189,7 @@ impl DeltaLog {
     /// commit is then not in the log, except when only the last sync of the folder failed: reading
     /// the log anew tells.
     pub fn commit(&mut self, actions: &[Action]) -> Result<(), DeltaError> {
-        create_dir_durably(&self.dir).map_err(|source| io_error("create", &self.dir, source))?;
+        self.folders.make(&self.dir).map_err(|source| io_error("create", &self.dir, source))?;
         let mut text = String::new();
         for action in actions {
             let line = serde_json::to_string(action).map_err(|source| DeltaError::Malformed {
@@ -184,7 +201,7 @@ impl DeltaLog {
             text.push('\n');
         }
         let temporary = self.dir.join(format!(".commit-{}.tmp", self.writer));
-        write_synced(&temporary, text.as_bytes()).map_err(|source| io_error("write", &temporary, source))?;
+        write_synced(self.disk(), &temporary, text.as_bytes()).map_err(|source| io_error("write", &temporary, source))?;
         let linked = loop {
             if self.was_left_behind()
                 && let Err(error) = self.refresh()
@@ -195,7 +212,7 @@ impl DeltaLog {
                 break Err(DeltaError::Conflict { file });
             }
             let path = self.commit_path(self.next);
-            match std::fs::hard_link(&temporary, &path) {
+            match self.disk().link(&temporary, &path) {
                 Ok(()) => break Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     if let Err(error) = self.refresh() {
@@ -206,9 +223,9 @@ impl DeltaLog {
             }
         };
         // The link is what counts; the next commit removes a leftover name before it writes under it.
-        let _left_behind = std::fs::remove_file(&temporary).is_err();
+        let _left_behind = self.disk().remove(&temporary).is_err();
         linked?;
-        sync_dir(&self.dir).map_err(|source| io_error("sync", &self.dir, source))?;
+        self.disk().sync_dir(&self.dir).map_err(|source| io_error("sync", &self.dir, source))?;
         self.refresh().map(|_| ())
     }
 
@@ -217,10 +234,11 @@ impl DeltaLog {
     /// # Errors
     /// [`DeltaError::Io`]; what the log says may be gone after a power loss.
     pub fn make_durable(&self) -> Result<(), DeltaError> {
-        match sync_dir(&self.dir) {
-            Err(error) if self.next == 0 && error.kind() == io::ErrorKind::NotFound => Ok(()),
-            synced => synced.map_err(|source| io_error("sync", &self.dir, source)),
+        match self.disk().sync_dir(&self.dir) {
+            Err(error) if self.next == 0 && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            synced => synced.map_err(|source| io_error("sync", &self.dir, source))?,
         }
+        self.folders.make(&self.dir).map_err(|source| io_error("sync", &self.dir, source))
     }
 
     fn apply(&mut self, action: Action, path: &Path) -> Result<(), DeltaError> {
@@ -249,7 +267,7 @@ impl DeltaLog {
 
     /// Whether others cleaned away commits that were not read yet: the next version is then not free, it is gone.
     fn was_left_behind(&self) -> bool {
-        self.next > 0 && self.checkpoint != Some(self.next - 1) && !self.commit_path(self.next - 1).exists()
+        self.next > 0 && self.checkpoint != Some(self.next - 1) && !self.disk().exists(&self.commit_path(self.next - 1))
     }
 
     fn first_not_live(&self, actions: &[Action]) -> Option<String> {
@@ -270,7 +288,7 @@ impl DeltaLog {
     pub fn write_checkpoint(&mut self) -> Result<Option<u64>, DeltaError> {
         let known = self.protocol.as_ref().is_some_and(|protocol| protocol.min_writer_version <= KNOWN_WRITER_VERSION);
         let Some(version) = self.next.checked_sub(1).filter(|_| known) else { return Ok(None) };
-        checkpoint::write(&self.dir, &self.writer, version, &self.state())
+        checkpoint::write(self.disk(), &self.dir, &self.writer, version, &self.state())
             .map_err(|source| DeltaError::Checkpoint { path: checkpoint::path(&self.dir, version), source })?;
         self.checkpoint = Some(version);
         Ok(Some(version))
@@ -293,7 +311,7 @@ impl DeltaLog {
         let mut gone = 0;
         // Oldest first, so that what is left has no hole.
         for path in commits.chain(checkpoints) {
-            std::fs::remove_file(&path).map_err(|source| io_error("remove", &path, source))?;
+            self.disk().remove(&path).map_err(|source| io_error("remove", &path, source))?;
             gone += 1;
         }
         Ok(gone)
@@ -316,18 +334,15 @@ impl DeltaLog {
     /// Versions of the commits and of the checkpoints there are.
     fn list(&self) -> Result<(BTreeSet<u64>, BTreeSet<u64>), DeltaError> {
         let mut found = (BTreeSet::new(), BTreeSet::new());
-        let entries = match std::fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-            Err(source) => return Err(io_error("list", &self.dir, source)),
-        };
-        for entry in entries {
-            let name = entry.map_err(|source| io_error("list", &self.dir, source))?.file_name();
-            let Some(name) = name.to_str() else { continue };
+        for name in &self.disk().list(&self.dir).map_err(|source| io_error("list", &self.dir, source))? {
             found.0.extend(name.strip_suffix(".json").and_then(|version| version.parse::<u64>().ok()));
             found.1.extend(checkpoint::parse_name(name));
         }
         Ok(found)
+    }
+
+    fn disk(&self) -> &Shared {
+        self.folders.disk()
     }
 
     fn commit_path(&self, version: u64) -> PathBuf {
@@ -336,14 +351,10 @@ impl DeltaLog {
 }
 
 /// Writes a new file. A name left over by a crash may be a second one of a commit, so it goes before anything is written.
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::options().write(true).create_new(true).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_synced(disk: &Shared, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = disk.create_anew(path)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync()
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> DeltaError {

@@ -9,6 +9,7 @@ fn add(path: &str) -> Action {
         modification_time: 1,
         data_change: true,
         stats: Some("{\"numRecords\":3}".to_owned()),
+        tags: None,
     };
     Action { add: Some(add), ..Action::default() }
 }

@@ -6,6 +6,7 @@
 //! history/<table>/date=2026-01-31/hour=07/<collector>-<first segment>-<last segment>-m<of what>.parquet
 //! ```
 //!
+//! * [`folders`]: the disk, and which folders on it are there for good.
 //! * [`path`]: the names of files.
 //! * [`partition`]: rows to hours.
 //! * [`parquet_file`]: sorted rows to one file.
@@ -23,6 +24,8 @@
 //! and go if their segment is still in the WAL. If it is not, the commits are what is missing, and the files stay.
 //!
 //! A merged file takes the place of others in one commit. One no commit names goes if all it was made of is live.
+
+pub mod folders;
 
 pub mod path;
 
@@ -46,4 +49,5 @@ pub mod flush;
 
 pub mod flusher;
 
+pub use folders::Folders;
 pub use table::{DataFile, History, HistoryError, TableHistory};

@@ -4,19 +4,21 @@
 //! through dictionaries; statistics for every page. No Arrow schema is embedded: the Parquet types say it all, and any
 //! engine reads them.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
+use skep_seglog::{Appender, Disk, Shared, Storage};
 use skep_wire::tables::{Kind, Table};
 use thiserror::Error;
 
+use super::folders::Folders;
 use crate::buffer::schema;
 
 /// Rows in one row group: with page statistics, large groups compress and scan best.
@@ -49,12 +51,21 @@ pub enum WriteError {
 /// Key in a file's own metadata under which a merged file says what it was made of, as a JSON list of paths.
 const INPUTS: &str = "skep.inputs";
 
-/// Writes `rows` to `path` so that the file is there whole and durable, or not at all; returns its size in bytes.
+/// A file that was written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Written {
+    /// Its size.
+    pub bytes: u64,
+    /// CRC-32C of all of it.
+    pub crc32c: u32,
+}
+
+/// Writes `rows` to `path` so that the file is there whole and durable, or not at all.
 ///
 /// # Errors
 /// [`WriteError`]; try again later.
-pub fn write(path: &Path, table: &'static Table, rows: &RecordBatch) -> Result<u64, WriteError> {
-    let mut draft = Draft::new(path, table)?;
+pub fn write(folders: &Folders, path: &Path, table: &'static Table, rows: &RecordBatch) -> Result<Written, WriteError> {
+    let mut draft = Draft::new(folders, path, table)?;
     draft.write(rows)?;
     draft.finish()
 }
@@ -62,9 +73,10 @@ pub fn write(path: &Path, table: &'static Table, rows: &RecordBatch) -> Result<u
 /// A file being written under another name; it goes when this is dropped before it is finished.
 #[derive(Debug)]
 pub struct Draft {
+    disk: Shared,
     path: PathBuf,
     temporary: Option<PathBuf>,
-    writer: Option<ArrowWriter<File>>,
+    writer: Option<ArrowWriter<Appender>>,
 }
 
 impl Draft {
@@ -72,12 +84,13 @@ impl Draft {
     ///
     /// # Errors
     /// [`WriteError`].
-    pub fn new(path: &Path, table: &'static Table) -> Result<Self, WriteError> {
+    pub fn new(folders: &Folders, path: &Path, table: &'static Table) -> Result<Self, WriteError> {
         let io = |source| WriteError::Io { path: path.to_owned(), source };
-        create_dir_durably(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
+        let disk = Shared::clone(folders.disk());
+        folders.make(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
         let temporary = path.with_extension("parquet.tmp");
-        let file = File::create(&temporary).map_err(io)?;
-        let mut draft = Self { path: path.to_owned(), temporary: Some(temporary), writer: None };
+        let file = Appender::new(disk.create_anew(&temporary).map_err(io)?);
+        let mut draft = Self { disk, path: path.to_owned(), temporary: Some(temporary), writer: None };
         let options = ArrowWriterOptions::new().with_properties(properties(table)).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(file, schema::schema(table), options);
         draft.writer = Some(writer.map_err(|source| WriteError::Encode { path: path.to_owned(), source })?);
@@ -101,21 +114,22 @@ impl Draft {
         }
     }
 
-    /// Makes the file durable under its name; returns its size in bytes.
+    /// Makes the file durable under its name.
     ///
     /// # Errors
     /// [`WriteError`].
-    pub fn finish(mut self) -> Result<u64, WriteError> {
+    pub fn finish(mut self) -> Result<Written, WriteError> {
         let io = |source| WriteError::Io { path: self.path.clone(), source };
         let encode = |source| WriteError::Encode { path: self.path.clone(), source };
-        let (Some(writer), Some(temporary)) = (self.writer.take(), self.temporary.clone()) else { return Ok(0) };
-        let file = writer.into_inner().map_err(encode)?;
-        file.sync_all().map_err(io)?;
-        let bytes = file.metadata().map_err(io)?.len();
-        std::fs::rename(temporary, &self.path).map_err(io)?;
-        sync_dir(self.path.parent().unwrap_or(Path::new("."))).map_err(io)?;
+        let (Some(writer), Some(temporary)) = (self.writer.take(), self.temporary.clone()) else {
+            return Ok(Written::default());
+        };
+        let mut file = writer.into_inner().map_err(encode)?;
+        file.sync().map_err(io)?;
+        self.disk.rename(&temporary, &self.path).map_err(io)?;
+        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new("."))).map_err(io)?;
         self.temporary = None;
-        Ok(bytes)
+        Ok(Written { bytes: file.bytes, crc32c: file.crc32c })
     }
 }
 
@@ -123,14 +137,14 @@ impl Drop for Draft {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
             // Nothing to be done if this fails too; the next start removes it.
-            let _left_behind = std::fs::remove_file(temporary).is_err();
+            let _left_behind = self.disk.remove(temporary).is_err();
         }
     }
 }
 
 /// What a merged file says it was made of; `None` for any other.
-pub fn inputs(path: &Path) -> Option<Vec<String>> {
-    let footer = ParquetMetaDataReader::new().parse_and_finish(&File::open(path).ok()?).ok()?;
+pub fn inputs(disk: &Shared, path: &Path) -> Option<Vec<String>> {
+    let footer = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(disk.read(path).ok()?)).ok()?;
     let pairs = footer.file_metadata().key_value_metadata()?;
     let list = pairs.iter().find(|pair| pair.key == INPUTS)?.value.as_deref()?;
     serde_json::from_str(list).ok()
@@ -171,18 +185,7 @@ fn sorting(table: &'static Table) -> Vec<SortingColumn> {
 /// # Errors
 /// As the file system says.
 pub fn create_dir_durably(folder: &Path) -> std::io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        create_dir_durably(parent)?;
-    }
-    match std::fs::create_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_dir(parent.unwrap_or(Path::new(".")))
+    Disk.create_dir(folder)
 }
 
 /// `fsync` of a folder.
@@ -190,5 +193,5 @@ pub fn create_dir_durably(folder: &Path) -> std::io::Result<()> {
 /// # Errors
 /// As the file system says.
 pub fn sync_dir(folder: &Path) -> std::io::Result<()> {
-    File::open(folder)?.sync_all()
+    Disk.sync_dir(folder)
 }

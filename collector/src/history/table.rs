@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use skep_seglog::SegmentId;
+use skep_seglog::{Disk, SegmentId, Shared, Storage};
 use skep_wire::tables::{TABLES, Table};
 use thiserror::Error;
 
-use super::action::{Action, Add, Format, MetaData, Protocol, Stats, Txn};
+use super::action::{Action, Add, CHECKSUM, Format, MetaData, Protocol, Stats, Txn};
 use super::delta::{DeltaError, DeltaLog};
 use super::delta_schema::{PARTITION_COLUMNS, schema_string};
-use super::parquet_file::{self, WriteError};
+use super::folders::Folders;
+use super::parquet_file::{self, WriteError, Written};
 use super::partition::{Partition, partition};
 use super::path::{FileName, Hour};
 
@@ -27,6 +28,8 @@ pub struct DataFile {
     pub rows: Option<u64>,
     /// Smallest and largest `time` in it, microseconds since the epoch, where the writer said.
     pub times_us: Option<(i64, i64)>,
+    /// CRC-32C of the whole file, where the writer said.
+    pub crc32c: Option<u32>,
 }
 
 /// Why history could not be read or written.
@@ -82,6 +85,7 @@ pub struct History {
 #[derive(Debug)]
 pub struct TableHistory {
     pub(super) table: &'static Table,
+    pub(super) folders: Folders,
     pub(super) folder: PathBuf,
     pub(super) collector: String,
     pub(super) log: DeltaLog,
@@ -93,9 +97,18 @@ impl History {
     /// # Errors
     /// [`HistoryError::Delta`].
     pub fn open(root: &Path, collector: &str) -> Result<Self, HistoryError> {
+        Self::open_on(Arc::new(Disk), root, collector)
+    }
+
+    /// As [`History::open`], on this disk.
+    ///
+    /// # Errors
+    /// [`HistoryError::Delta`].
+    pub fn open_on(disk: Shared, root: &Path, collector: &str) -> Result<Self, HistoryError> {
+        let folders = Folders::new(disk, root.parent().unwrap_or(root));
         let mut tables = BTreeMap::new();
         for table in TABLES {
-            tables.insert(table.name, Mutex::new(TableHistory::open(root, table, collector)?));
+            tables.insert(table.name, Mutex::new(TableHistory::open(&folders, root, table, collector)?));
         }
         Ok(Self { tables })
     }
@@ -135,6 +148,11 @@ impl History {
         self.with_each(TableHistory::files)
     }
 
+    /// Versions of the Delta log that were read, by table: the next commit's number.
+    pub fn versions(&self) -> BTreeMap<&'static str, u64> {
+        self.with_each(|table| table.log.version())
+    }
+
     /// Runs `act` on one table's folder; `None` for a table that does not exist.
     pub fn with<T>(&self, table: &str, act: impl FnOnce(&mut TableHistory) -> T) -> Option<T> {
         let table = self.tables.get(table)?;
@@ -148,11 +166,16 @@ impl History {
 }
 
 impl TableHistory {
-    fn open(root: &Path, table: &'static Table, collector: &str) -> Result<Self, HistoryError> {
+    fn open(
+        folders: &Folders,
+        root: &Path,
+        table: &'static Table,
+        collector: &str,
+    ) -> Result<Self, HistoryError> {
         let folder = root.join(table.name);
-        let log =
-            DeltaLog::open(&folder, collector).map_err(|source| HistoryError::Delta { table: table.name, source })?;
-        Ok(Self { table, folder, collector: collector.to_owned(), log })
+        let log = DeltaLog::open_on(folders, &folder, collector)
+            .map_err(|source| HistoryError::Delta { table: table.name, source })?;
+        Ok(Self { table, folders: folders.clone(), folder, collector: collector.to_owned(), log })
     }
 
     fn progress(&self) -> SegmentId {
@@ -225,15 +248,15 @@ impl TableHistory {
     fn write(&self, segment: SegmentId, part: &Partition) -> Result<Add, WriteError> {
         let name = FileName { collector: self.collector.clone(), first: segment, last: segment, merged: None };
         let path = name.build(part.hour);
-        let bytes = parquet_file::write(&self.folder.join(&path), self.table, &part.rows)?;
+        let written = parquet_file::write(&self.folders, &self.folder.join(&path), self.table, &part.rows)?;
         let rows = part.rows.num_rows() as u64;
-        Ok(add(path, part.hour, &Content { bytes, rows, first_us: part.first_us, last_us: part.last_us }))
+        Ok(add(path, part.hour, &Content { written, rows, first_us: part.first_us, last_us: part.last_us }))
     }
 
     fn tidy(&self, wal: &BTreeSet<SegmentId>) -> Result<usize, HistoryError> {
         self.log.make_durable().map_err(|source| HistoryError::Delta { table: self.table.name, source })?;
         let mut gone = 0;
-        for path in files_below(&self.folder)? {
+        for path in files_below(self.folders.disk(), &self.folder)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let (whole, finished) = name.strip_suffix(".tmp").map_or((name, true), |whole| (whole, false));
             let Some(file) = FileName::parse(whole).filter(|file| file.collector == self.collector) else { continue };
@@ -246,7 +269,7 @@ impl TableHistory {
                 tracing::error!(file = %path.display(), "no commit names this file and its rows are nowhere else; it is kept, and not read");
                 continue;
             }
-            std::fs::remove_file(&path).map_err(|source| HistoryError::Tidy { path: path.clone(), source })?;
+            self.folders.disk().remove(&path).map_err(|source| HistoryError::Tidy { path: path.clone(), source })?;
             tracing::info!(file = %path.display(), "removed a file no commit names; its rows are elsewhere");
             gone += 1;
         }
@@ -254,7 +277,7 @@ impl TableHistory {
     }
 
     fn newest(&self) -> Result<SegmentId, HistoryError> {
-        let paths = files_below(&self.folder)?;
+        let paths = files_below(self.folders.disk(), &self.folder)?;
         let names = paths.iter().filter_map(|path| FileName::parse(path.file_name()?.to_str()?));
         let ours = names.filter(|file| file.collector == self.collector).map(|file| file.last);
         Ok(ours.max().unwrap_or(SegmentId(0)).max(self.progress()))
@@ -262,7 +285,7 @@ impl TableHistory {
 
     /// Whether everything a merged file was made of is live.
     fn has_inputs(&self, path: &Path) -> bool {
-        parquet_file::inputs(path).is_some_and(|inputs| inputs.iter().all(|input| self.log.live.contains_key(input)))
+        parquet_file::inputs(self.folders.disk(), path).is_some_and(|inputs| inputs.iter().all(|input| self.log.live.contains_key(input)))
     }
 
     /// Whether a file's rows are still to come from the WAL: all of its segments are there, and none is committed.
@@ -274,23 +297,17 @@ impl TableHistory {
 }
 
 /// Files in `folder/date=*/hour=*/`.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
+fn files_below(disk: &Shared, folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
     let mut level = vec![folder.to_owned()];
     for prefix in ["date=", "hour=", ""] {
         let mut next = Vec::new();
         for path in level {
-            let tidy = |source| HistoryError::Tidy { path: path.clone(), source };
-            let entries = match std::fs::read_dir(&path) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => continue,
-                Err(error) => return Err(tidy(error)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(tidy)?;
-                if entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
-                    next.push(entry.path());
+            match disk.list(&path) {
+                Ok(names) => {
+                    next.extend(names.iter().filter(|name| name.starts_with(prefix)).map(|name| path.join(name)));
                 }
+                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
+                Err(source) => return Err(HistoryError::Tidy { path, source }),
             }
         }
         level = next;
@@ -298,7 +315,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
     Ok(level)
 }
 
-pub(super) fn data_file(folder: &Path, add: &Add) -> DataFile {
+pub(crate) fn data_file(folder: &Path, add: &Add) -> DataFile {
     let stats: Option<Stats> = add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
     let time = |values: &BTreeMap<String, serde_json::Value>| -> Option<i64> {
         let text = values.get("time")?.as_str()?;
@@ -312,6 +329,7 @@ pub(super) fn data_file(folder: &Path, add: &Add) -> DataFile {
         bytes: u64::try_from(add.size).unwrap_or(0),
         rows: stats.and_then(|stats| u64::try_from(stats.num_records).ok()),
         times_us,
+        crc32c: add.checksum(),
     }
 }
 
@@ -338,7 +356,7 @@ fn percent_decode(path: &str) -> String {
 /// What a new file holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Content {
-    pub(super) bytes: u64,
+    pub(super) written: Written,
     pub(super) rows: u64,
     /// Smallest `time`, microseconds since the epoch.
     pub(super) first_us: i64,
@@ -360,10 +378,11 @@ pub(super) fn add(path: String, hour: Hour, content: &Content) -> Add {
             ("date".to_owned(), Some(hour.date())),
             ("hour".to_owned(), Some(hour.hour().to_string())),
         ]),
-        size: i64::try_from(content.bytes).unwrap_or(i64::MAX),
+        size: i64::try_from(content.written.bytes).unwrap_or(i64::MAX),
         modification_time: now_ms(),
         data_change: true,
         stats: serde_json::to_string(&stats).ok(),
+        tags: Some(BTreeMap::from([(CHECKSUM.to_owned(), Some(format!("{:08x}", content.written.crc32c)))])),
     }
 }
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use skep_seglog::SegmentId;
+use skep_seglog::{SegmentId, Shared, Storage};
 
 use super::action::{Action, Remove};
 use super::delta::DeltaError;
-use super::parquet_file::{Draft, WriteError};
+use super::parquet_file::{Draft, WriteError, Written};
 use super::path::{FileName, Hour, Merged};
 use super::table::{Content, DataFile, HistoryError, TableHistory, add, data_file, now_ms};
 
@@ -53,7 +53,7 @@ pub struct Finished {
     hour: Hour,
     path: String,
     inputs: Vec<String>,
-    bytes: u64,
+    written: Written,
 }
 
 /// What the rows written to a [`Replacement`] are.
@@ -91,7 +91,7 @@ impl Replacement {
     /// [`WriteError`].
     pub fn finish(self) -> Result<Finished, WriteError> {
         let Self { hour, path, inputs, draft } = self;
-        Ok(Finished { hour, path, inputs, bytes: draft.finish()? })
+        Ok(Finished { hour, path, inputs, written: draft.finish()? })
     }
 }
 
@@ -127,7 +127,7 @@ impl TableHistory {
         };
         let path = name.build(hour);
         let write = |source| HistoryError::Write { table: self.table.name, source };
-        let mut draft = Draft::new(&self.folder.join(&path), self.table).map_err(write)?;
+        let mut draft = Draft::new(&self.folders, &self.folder.join(&path), self.table).map_err(write)?;
         let inputs: Vec<String> = inputs.iter().map(|input| input.path.clone()).collect();
         draft.made_of(&inputs);
         Ok(Replacement { hour, path, inputs, draft })
@@ -138,20 +138,20 @@ impl TableHistory {
     /// # Errors
     /// [`HistoryError::Delta`]; nothing has changed then but for a file no commit names.
     pub fn replace(&mut self, finished: Finished, rows: Rows) -> Result<u64, HistoryError> {
-        let Finished { hour, path, inputs, bytes } = finished;
+        let Finished { hour, path, inputs, written } = finished;
         let table = self.table.name;
         let (first_us, last_us) = rows.times_us;
         let file = self.folder.join(&path);
-        let mut add = add(path, hour, &Content { bytes, rows: rows.rows, first_us, last_us });
+        let mut add = add(path, hour, &Content { written, rows: rows.rows, first_us, last_us });
         add.data_change = rows.changed;
         let mut actions = removes(&inputs, rows.changed);
         actions.push(Action { add: Some(add), ..Action::default() });
         let committed = self.log.commit(&actions);
         if let Err(DeltaError::Conflict { .. }) = &committed {
             // Certainly not live, unlike after an error of the file system.
-            remove_file(file)?;
+            remove_file(self.folders.disk(), file)?;
         }
-        committed.map(|()| bytes).map_err(|source| HistoryError::Delta { table, source })
+        committed.map(|()| written.bytes).map_err(|source| HistoryError::Delta { table, source })
     }
 
     /// Takes files out of the table, in one commit.
@@ -197,7 +197,7 @@ impl TableHistory {
                 done.read += 1;
                 continue;
             }
-            done.files += usize::from(remove_file(path)?);
+            done.files += usize::from(remove_file(self.folders.disk(), path)?);
             forgotten.push(relative.clone());
         }
         forgotten.iter().for_each(|path| drop(self.log.removed.remove(path)));
@@ -224,8 +224,8 @@ impl TableHistory {
 }
 
 /// Whether there was a file.
-fn remove_file(path: PathBuf) -> Result<bool, HistoryError> {
-    match std::fs::remove_file(&path) {
+fn remove_file(disk: &Shared, path: PathBuf) -> Result<bool, HistoryError> {
+    match disk.remove(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(HistoryError::Tidy { path, source }),

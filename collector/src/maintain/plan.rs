@@ -94,7 +94,7 @@ mod tests {
         let name =
             FileName { collector: "c".to_owned(), first: SegmentId(segment), last: SegmentId(segment), merged: None };
         let path = name.build(hour);
-        let file = DataFile { path: path.clone().into(), bytes, rows: None, times_us: None };
+        let file = DataFile { path: path.clone().into(), bytes, rows: None, times_us: None, crc32c: None };
         OwnFile { path, name, hour, file }
     }
 

@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn file(first: i64, last: i64) -> DataFile {
-        DataFile { path: "x".into(), bytes: 1, rows: None, times_us: Some((first, last)) }
+        DataFile { path: "x".into(), bytes: 1, rows: None, times_us: Some((first, last)), crc32c: None }
     }
 
     #[test]

@@ -18,5 +18,5 @@ pub mod writer;
 
 pub use offsets::{Offsets, StreamKey, Verdict};
 pub use record::Record;
-pub use replay::{Replayed, replay};
+pub use replay::{Damage, Replayed, replay};
 pub use writer::{Arrival, Command, Outcome, Wal, Writer};

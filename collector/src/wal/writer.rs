@@ -136,12 +136,28 @@ impl<S: Storage + Clone> Writer<S> {
     /// A sync failed. Nothing more may be acknowledged by this process.
     pub fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), LogError> {
         while let Some(first) = commands.blocking_recv() {
-            let mut next = Some(first);
-            while let Some(command) = next.take() {
-                next = self.serve(command, &mut commands)?;
-            }
+            self.serve_all(first, &mut commands)?;
         }
         self.log.sync().map(|_| ())
+    }
+
+    /// Serves the commands that are waiting, and does not wait for more.
+    ///
+    /// # Errors
+    /// As [`Writer::run`]; the writer is then of no further use.
+    pub fn run_waiting(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<(), LogError> {
+        while let Ok(first) = commands.try_recv() {
+            self.serve_all(first, commands)?;
+        }
+        Ok(())
+    }
+
+    fn serve_all(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) -> Result<(), LogError> {
+        let mut next = Some(first);
+        while let Some(command) = next.take() {
+            next = self.serve(command, commands)?;
+        }
+        Ok(())
     }
 
     /// Stores `first` and what else is waiting; returns the command that ended the group.

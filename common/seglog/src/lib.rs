@@ -2,7 +2,7 @@
 //!
 //! * [`format`]: the bytes on disk, and what recovery may do to them.
 //! * [`storage`]: the few file operations used, as a trait, and the real disk behind it.
-//! * [`sim`]: a disk in memory that tears writes, fills up and fails `fsync`, for tests here and in the daemons.
+//! * [`sim`]: a disk in memory that loses power, tears writes, fills up, fails `fsync`, for tests here and in the daemons.
 //! * [`read`]: entries out of segments, with faults as values.
 //! * [`log`]: append, sync, seal, remove.
 //!
@@ -24,4 +24,4 @@ pub mod log;
 pub use format::{Position, SegmentId};
 pub use log::{Log, LogError, Options, SegmentInfo, Trim};
 pub use read::{Entry, Fault, ReadError, Reader};
-pub use storage::{Disk, SegmentFile, Storage};
+pub use storage::{Appender, Disk, SegmentFile, Shared, Storage};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::format::{self, FILE_HEADER_BYTES, FRAME_HEADER_BYTES, MAX_ENTRY_BYTES, Position, SegmentId};
-use crate::read::{ReadError, Reader, Scan};
+use crate::read::{Entry, ReadError, Reader, Scan};
 use crate::storage::{Disk, SegmentFile, Storage};
 
 /// How a log behaves.
@@ -95,9 +95,7 @@ impl LogError {
             Self::Poisoned { source, .. } => source.as_ref(),
             _ => None,
         };
-        source.is_some_and(|e| {
-            matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
-        })
+        source.is_some_and(is_full)
     }
 }
 
@@ -112,16 +110,16 @@ pub struct Log<S: Storage + Clone = Disk> {
     /// Every segment with the bytes of it that count, the one being written included.
     segments: BTreeMap<SegmentId, u64>,
     next: SegmentId,
-    active: Option<Active<S::File>>,
+    active: Option<Active>,
     writable: bool,
     poisoned: bool,
 }
 
 #[derive(Debug)]
-struct Active<F> {
+struct Active {
     id: SegmentId,
     path: PathBuf,
-    file: F,
+    file: Box<dyn SegmentFile>,
     /// Where the next frame goes.
     end: u64,
     dirty: bool,
@@ -135,7 +133,9 @@ impl<S: Storage + Clone> Log<S> {
     /// # Errors
     /// [`LogError::Io`], and [`LogError::Read`] when the newest segment cannot be read or is of a later format.
     pub fn open(storage: S, dir: &Path, options: Options) -> Result<(Self, Option<Trim>), LogError> {
-        storage.create_dir(dir).map_err(|source| io_error("create", dir, source))?;
+        // A folder that is there may have been made by a process that died before it came to the sync.
+        let made = storage.create_dir(dir).and_then(|()| storage.sync_dir(dir.parent().unwrap_or(Path::new(""))));
+        made.map_err(|source| io_error("create", dir, source))?;
         let mut log = Self::list(storage, dir, options, true)?;
         let trim = log.settle_newest()?;
         Ok((log, trim))
@@ -163,7 +163,8 @@ impl<S: Storage + Clone> Log<S> {
         Ok(Self { storage, dir: dir.to_owned(), options, segments, next, active: None, writable, poisoned: false })
     }
 
-    /// Finds the end of the newest segment and cuts off what a crash left behind it.
+    /// Finds the end of the newest segment, cuts off what a crash left behind it, and makes the rest durable, since from
+    /// here on it counts as such.
     fn settle_newest(&mut self) -> Result<Option<Trim>, LogError> {
         let Some((&id, &size)) = self.segments.iter().next_back() else { return Ok(None) };
         let path = id.path(&self.dir);
@@ -171,6 +172,10 @@ impl<S: Storage + Clone> Log<S> {
         let mut scan = Scan { file, path: path.clone(), segment: id, size, offset: 0 };
         let torn = loop {
             match scan.next() {
+                Ok(Some(entry)) if self.writable => {
+                    let again = write_again(&mut *scan.file, &entry);
+                    again.map_err(|source| io_error("write again", &path, source))?;
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => break None,
                 Err(ReadError::Damaged(fault)) if !fault.entries_follow => break Some(fault.position.offset),
@@ -178,24 +183,28 @@ impl<S: Storage + Clone> Log<S> {
                 Err(error) => return Err(LogError::Read(error)),
             }
         };
-        let Some(cut) = torn else { return Ok(None) };
-        let position = Position { segment: id, offset: cut };
-        let trim = Trim { path: path.clone(), position, bytes: size - cut };
-        if cut < FILE_HEADER_BYTES {
+        let trim = torn.map(|cut| Trim {
+            path: path.clone(),
+            position: Position { segment: id, offset: cut },
+            bytes: size - cut,
+        });
+        let end = torn.unwrap_or(size);
+        if end < FILE_HEADER_BYTES {
             self.segments.remove(&id);
             self.next = id.max(self.options.first_segment);
-            if self.writable {
-                self.storage.remove(&path).map_err(|source| io_error("remove", &path, source))?;
-                self.sync_dir()?;
-            }
         } else {
-            self.segments.insert(id, cut);
-            if self.writable {
-                let cut_off = scan.file.truncate(cut).and_then(|()| scan.file.sync());
-                cut_off.map_err(|source| io_error("trim", &path, source))?;
-            }
+            self.segments.insert(id, end);
         }
-        Ok(Some(trim))
+        if self.writable {
+            if end < FILE_HEADER_BYTES {
+                self.storage.remove(&path).map_err(|source| io_error("remove", &path, source))?;
+            } else {
+                let cut_off = if torn.is_some() { scan.file.truncate(end) } else { Ok(()) };
+                cut_off.and_then(|()| scan.file.sync()).map_err(|source| io_error("trim", &path, source))?;
+            }
+            self.sync_dir()?;
+        }
+        Ok(trim)
     }
 
     /// Queues an entry and says where it stands. It is durable after the next [`Log::sync`].
@@ -240,7 +249,7 @@ impl<S: Storage + Clone> Log<S> {
         result
     }
 
-    fn create_segment(&mut self) -> Result<Active<S::File>, LogError> {
+    fn create_segment(&mut self) -> Result<Active, LogError> {
         let id = self.next;
         let path = id.path(&self.dir);
         let mut file = self.storage.create(&path).map_err(|source| io_error("create", &path, source))?;
@@ -365,6 +374,21 @@ impl<S: Storage + Clone> Log<S> {
     fn sync_dir(&self) -> Result<(), LogError> {
         self.storage.sync_dir(&self.dir).map_err(|source| io_error("sync", &self.dir, source))
     }
+}
+
+/// Writes an entry over itself. Its writer may have ended with a sync that failed, and after that the system takes the
+/// bytes for written: only what is written anew goes to the device. The file's header went with an earlier sync, or the
+/// entries are found without it.
+fn write_again(file: &mut dyn SegmentFile, entry: &Entry) -> io::Result<()> {
+    match file.write_all_at(&format::encode_frame(entry.position, &entry.payload), entry.position.offset) {
+        // A full disk that wants room even for this must not keep a program from starting.
+        Err(error) if is_full(&error) => Ok(()),
+        written => written,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> LogError {

@@ -76,7 +76,7 @@ pub struct Reader<S: Storage> {
     /// Segments still to be opened, in reverse, with the size up to which they hold entries.
     ahead: Vec<(SegmentId, u64)>,
     from: Position,
-    current: Option<Scan<S::File>>,
+    current: Option<Scan>,
 }
 
 impl<S: Storage> Reader<S> {
@@ -128,8 +128,8 @@ impl<S: Storage> Iterator for Reader<S> {
 
 /// One segment, front to back.
 #[derive(Debug)]
-pub(crate) struct Scan<F> {
-    pub(crate) file: F,
+pub(crate) struct Scan {
+    pub(crate) file: Box<dyn SegmentFile>,
     pub(crate) path: PathBuf,
     pub(crate) segment: SegmentId,
     /// Bytes of the file that count.
@@ -138,7 +138,7 @@ pub(crate) struct Scan<F> {
     pub(crate) offset: u64,
 }
 
-impl<F: SegmentFile> Scan<F> {
+impl Scan {
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, ReadError> {
         if self.offset < FILE_HEADER_BYTES {
             self.check_file_header()?;

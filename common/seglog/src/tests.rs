@@ -177,6 +177,7 @@ fn an_older_segment_that_was_cut_is_a_fault() {
 #[test]
 fn a_later_format_is_refused_by_name() {
     let disk = SimDisk::default();
+    disk.create_dir(dir()).unwrap();
     let mut file = disk.create(&SegmentId(1).path(dir())).unwrap();
     let mut header = format::encode_file_header(SegmentId(1));
     header[8] = 2;
@@ -228,6 +229,85 @@ fn a_failed_sync_poisons_the_log() {
     assert!(matches!(log.append(b"x"), Err(LogError::Poisoned { .. })));
     disk.crash(|_| 0);
     assert_eq!(payloads(&open(&disk, 1 << 20).0), [b"kept".to_vec()]);
+}
+
+#[test]
+fn what_a_killed_writer_had_not_synced_is_durable_once_it_was_read() {
+    let disk = SimDisk::default();
+    let (mut log, _) = open(&disk, 1 << 20);
+    log.append(b"never synced").unwrap();
+    drop(log);
+    // A start reads it, and whoever asks is told that it is there.
+    let (log, _) = open(&disk, 1 << 20);
+    assert_eq!(payloads(&log), [b"never synced".to_vec()]);
+    disk.crash(|_| 0);
+    assert_eq!(payloads(&open(&disk, 1 << 20).0), [b"never synced".to_vec()]);
+}
+
+#[test]
+fn what_a_failed_sync_dropped_is_written_anew_at_the_next_open() {
+    let disk = SimDisk::default();
+    let (mut log, _) = open(&disk, 1 << 20);
+    log.append(b"at risk").unwrap();
+    disk.fail_next_sync(true);
+    assert!(log.sync().is_err());
+    drop(log);
+    assert_eq!(payloads(&open(&disk, 1 << 20).0), [b"at risk".to_vec()]);
+    disk.crash(|_| 0);
+    assert_eq!(payloads(&open(&disk, 1 << 20).0), [b"at risk".to_vec()]);
+}
+
+#[test]
+fn a_bit_that_rots_on_its_way_is_a_fault_and_not_an_entry() {
+    let disk = SimDisk::default();
+    three(&disk);
+    let (log, _) = open(&disk, 1 << 20);
+    let whole = [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()];
+    let mut faults = 0;
+    for every in 2..20 {
+        disk.rot_reads(every);
+        for read in walk(&log) {
+            match read {
+                Ok(payload) => assert!(whole.contains(&payload), "{payload:?}"),
+                Err(_) => faults += 1,
+            }
+        }
+    }
+    assert!(faults > 0);
+    disk.rot_reads(0);
+    assert_eq!(payloads(&log), whole);
+}
+
+#[test]
+fn power_that_goes_at_any_operation_takes_nothing_that_was_synced() {
+    for operations in 1..40 {
+        for (done, seed) in [(false, 1u64), (true, 2), (true, 3)] {
+            let disk = SimDisk::default();
+            disk.cut_after(operations, done);
+            let mut synced = 0;
+            let mut fill = || -> Result<(), LogError> {
+                let (mut log, _) =
+                    Log::open(disk.clone(), dir(), Options { segment_bytes: 100, ..Options::default() })?;
+                for payload in [b"one".as_slice(), b"two", b"three", b"four"] {
+                    log.append(payload)?;
+                    log.sync()?;
+                    synced += 1;
+                }
+                Ok(())
+            };
+            let went = fill().is_err();
+            let mut state = seed;
+            disk.power_on(&mut |n| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) % n
+            });
+            let kept = payloads(&open(&disk, 100).0);
+            assert!(
+                kept.len() >= synced,
+                "{went}: {synced} were synced, {kept:?} are there, power cut at {operations}"
+            );
+        }
+    }
 }
 
 #[test]
