@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chaos;
 mod generate;
 mod interop;
 mod lint;
@@ -59,6 +60,17 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<String>,
     },
+    /// Kill, cut off, starve and unplug the collector: cargo xtask chaos ingest --rounds 1000; as root
+    Chaos {
+        /// Which: ingest, power
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        /// Passed on: --rounds N, --seed S
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<String>,
+    },
     /// Formatting, clippy and layering, without tests
     Lint,
     /// Write common/wire/src/gen from the .proto files and docs/TABLES.md from the tables
@@ -90,6 +102,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Vm { names, record, .. } => vm::run(&vm::Choice { names, record }),
         Task::Bench { name, json, arguments } => bench::run(&name, json, &arguments),
+        Task::Chaos { name, json, arguments } => chaos::run(&name, json, &arguments),
         Task::Lint => lint::run(),
         Task::Generate { check } => generate::run(check),
     }
