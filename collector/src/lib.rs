@@ -33,6 +33,9 @@ pub mod maintain;
 /// What a start finds of it.
 pub mod recover;
 
+/// Copies, puts back, checks and describes all of it.
+pub mod archive;
+
 /// SQL over all of it.
 pub mod query;
 

@@ -12,7 +12,7 @@ use skep_collector::maintain::forget;
 use skep_collector::query::engine::Limits;
 use skep_collector::query::ipc::Pieces;
 use skep_collector::query::{Engine, QueryError, offline};
-use skep_collector::{app, error};
+use skep_collector::{app, archive, error};
 use skep_runtime::telemetry::{self, Format};
 
 /// Takes batches from skep agents, keeps them as Parquet, answers SQL, decides on actions
@@ -35,7 +35,9 @@ const EXAMPLES: &str = "Examples:
   skep-collector serve --config collector.toml
   skep-collector serve --data /var/lib/skep --ca ca.pem --cert collector.pem --key collector.key --command-key command.key
   skep-collector query --data /var/lib/skep \"SELECT node, count(*) FROM cpu GROUP BY node\" > answer.arrows
-  skep-collector forget-node web1 --data /var/lib/skep";
+  skep-collector forget-node web1 --data /var/lib/skep
+  skep-collector backup --data /var/lib/skep --to /backup/skep-today
+  skep-collector verify --data /backup/skep-today";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -60,6 +62,8 @@ enum Command {
         #[arg(long, env = "SKEP_DATA", value_name = "DIR")]
         data: PathBuf,
     },
+    #[command(flatten)]
+    Archive(archive::command::Command),
     /// Show the configuration file
     Config {
         /// Print the default file with every key
@@ -72,7 +76,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let quiet = matches!(arguments.command, Command::Query { .. } | Command::ForgetNode { .. });
+    let quiet =
+        matches!(arguments.command, Command::Query { .. } | Command::ForgetNode { .. } | Command::Archive(_));
     let filter = arguments.log.unwrap_or_else(|| if quiet { "error" } else { telemetry::DEFAULT_FILTER }.to_owned());
     if let Err(fault) = telemetry::init(&filter, arguments.log_format) {
         return fail(&error::chain(&fault), 2);
@@ -95,6 +100,11 @@ fn main() -> ExitCode {
         },
         Command::ForgetNode { node, data } => match forget::forget_node(&data, &node) {
             Ok(done) => print(&format!("{}\n", serde_json::json!(done))),
+            Err(fault) => fail(&error::chain(&fault), 1),
+        },
+        Command::Archive(command) => match command.run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
             Err(fault) => fail(&error::chain(&fault), 1),
         },
         Command::Config { .. } => print(config::DEFAULT_FILE),
