@@ -7,8 +7,8 @@ use skep_wire::v1;
 
 use crate::dice::Dice;
 
-/// 2026-11-21T23:59:50Z: a few batches later it is another hour and another day.
-const START_US: i64 = 1_795_305_590_000_000;
+/// 2026-11-21T23:59:50Z: a few batches later it is another hour and another day. For rounds that a seed repeats exactly.
+pub(crate) const START_US: i64 = 1_795_305_590_000_000;
 
 /// Rows of `cpu` in every batch.
 pub(crate) const CPU_ROWS: u64 = 5;
@@ -19,22 +19,21 @@ pub(crate) const ROWS: [(&str, u64); 3] = [("cpu", CPU_ROWS), ("processes", 1), 
 /// Rows every batch brings.
 pub(crate) const ROWS_A_BATCH: u64 = CPU_ROWS + 2;
 
-/// Batch `seq` of a stream, as it lies in its agent's spool.
-pub(crate) fn sealed(node: &str, stream: &str, seq: u64) -> Result<v1::Envelope, EnvelopeError> {
+/// Batch `seq` of a stream that began at `start_us`, as it lies in its agent's spool.
+pub(crate) fn sealed(node: &str, stream: &str, seq: u64, start_us: i64) -> Result<v1::Envelope, EnvelopeError> {
     let origin = Origin { node: node.to_owned(), boot: "boot".to_owned(), stream: stream.to_owned(), seq };
-    let chunks = chunks(seq).unwrap_or_default();
+    let chunks = chunks(seq, time_us(seq, start_us)).unwrap_or_default();
     let deliveries = vec![v1::Delivery { probe: "cpu".to_owned(), delivered: CPU_ROWS }];
-    envelope::seal(origin, &v1::Batch { sealed_us: time_us(seq), chunks, deliveries })
+    envelope::seal(origin, &v1::Batch { sealed_us: time_us(seq, start_us), chunks, deliveries })
 }
 
 /// A batch a second; after every 50, the agent's clock steps by up to two hours, forwards or back.
-fn time_us(seq: u64) -> i64 {
+fn time_us(seq: u64, start_us: i64) -> i64 {
     let step_s = Dice::new(seq / 50).below(4 * 3600) as i64 - 2 * 3600;
-    START_US + (seq as i64 + step_s) * 1_000_000
+    start_us + (seq as i64 + step_s) * 1_000_000
 }
 
-fn chunks(seq: u64) -> Result<Vec<v1::Chunk>, ChunkError> {
-    let time = time_us(seq);
+fn chunks(seq: u64, time: i64) -> Result<Vec<v1::Chunk>, ChunkError> {
     let mut cpu = Builder::new(&CPU);
     for pid in 0..CPU_ROWS as i64 {
         cpu.int("time", time).float("window_s", 1.0).int("pid", pid).int("start_ns", 1).text("comm", "x");

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use skep_wire::v1::uplink_client::UplinkClient;
@@ -20,6 +20,9 @@ const WINDOW: u64 = 16;
 const PACE: Duration = Duration::from_millis(3);
 const RETRY: Duration = Duration::from_millis(25);
 
+/// How long ago its first batch was.
+const AGO: Duration = Duration::from_secs(6 * 3600);
+
 /// An answer that takes this long will not come.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -29,6 +32,8 @@ pub(super) struct Agent {
     pub(super) node: &'static str,
     /// Where it connects to: its own way to the collector.
     pub(super) address: String,
+    /// When its first batch was, microseconds since the epoch.
+    start_us: i64,
     /// Last batch it made.
     pub(super) made: AtomicU64,
     /// Last batch it was told is durable.
@@ -44,9 +49,13 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn new(node: &'static str, address: String) -> Self {
+        // Long enough ago that its hours are over, and not so long that the collector keeps less of it.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let start_us = i64::try_from((now.saturating_sub(AGO)).as_micros()).unwrap_or(batch::START_US);
         Self {
             node,
             address,
+            start_us,
             made: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -113,7 +122,7 @@ impl Agent {
                 } else {
                     self.resent.fetch_add(1, Ordering::SeqCst);
                 }
-                let envelope = batch::sealed(self.node, &self.stream(), seq)?;
+                let envelope = batch::sealed(self.node, &self.stream(), seq, self.start_us)?;
                 sender.send(v1::Up { message: Some(up::Message::Batch(envelope)) }).await.context("uplink")?;
                 sent = seq;
             } else if heard >= sent {

@@ -47,7 +47,7 @@ impl Agent {
         self.made = self.made.max(self.next - 1) + new;
         let mut batches = Vec::new();
         while self.next <= self.made {
-            let envelope = batch::sealed(&self.node, &self.stream, self.next)?;
+            let envelope = batch::sealed(&self.node, &self.stream, self.next, batch::START_US)?;
             let sent = Sent { envelope, gap_from: self.hole.take().unwrap_or(self.next) };
             if dice.one_in(8) {
                 batches.push(sent.clone());
