@@ -63,13 +63,7 @@ pub fn parse_name(name: &str) -> Option<u64> {
 ///
 /// # Errors
 /// [`CheckpointError`]; the log is as good without it.
-pub fn write(
-    disk: &Shared,
-    dir: &Path,
-    writer: &str,
-    version: u64,
-    actions: &[Action],
-) -> Result<(), CheckpointError> {
+pub fn write(disk: &Shared, dir: &Path, writer: &str, version: u64, actions: &[Action]) -> Result<(), CheckpointError> {
     let temporary = dir.join(format!(".checkpoint-{writer}.tmp"));
     let bytes = encode(disk, &temporary, actions)?;
     disk.rename(&temporary, &dir.join(file_name(version)))?;

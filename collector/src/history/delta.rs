@@ -201,7 +201,8 @@ impl DeltaLog {
             text.push('\n');
         }
         let temporary = self.dir.join(format!(".commit-{}.tmp", self.writer));
-        write_synced(self.disk(), &temporary, text.as_bytes()).map_err(|source| io_error("write", &temporary, source))?;
+        write_synced(self.disk(), &temporary, text.as_bytes())
+            .map_err(|source| io_error("write", &temporary, source))?;
         let linked = loop {
             if self.was_left_behind()
                 && let Err(error) = self.refresh()

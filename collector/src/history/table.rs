@@ -166,12 +166,7 @@ impl History {
 }
 
 impl TableHistory {
-    fn open(
-        folders: &Folders,
-        root: &Path,
-        table: &'static Table,
-        collector: &str,
-    ) -> Result<Self, HistoryError> {
+    fn open(folders: &Folders, root: &Path, table: &'static Table, collector: &str) -> Result<Self, HistoryError> {
         let folder = root.join(table.name);
         let log = DeltaLog::open_on(folders, &folder, collector)
             .map_err(|source| HistoryError::Delta { table: table.name, source })?;
@@ -285,7 +280,8 @@ impl TableHistory {
 
     /// Whether everything a merged file was made of is live.
     fn has_inputs(&self, path: &Path) -> bool {
-        parquet_file::inputs(self.folders.disk(), path).is_some_and(|inputs| inputs.iter().all(|input| self.log.live.contains_key(input)))
+        parquet_file::inputs(self.folders.disk(), path)
+            .is_some_and(|inputs| inputs.iter().all(|input| self.log.live.contains_key(input)))
     }
 
     /// Whether a file's rows are still to come from the WAL: all of its segments are there, and none is committed.
