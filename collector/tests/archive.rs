@@ -1,6 +1,6 @@
 //! Backup under load, restore, verify, inspect.
 
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -38,6 +38,9 @@ pub struct TableLog {
 }
 
 /// Every table that has a log; one whose log does not read is a fault.
+///
+/// # Errors
+/// [`ArchiveError::Folder`].
 pub fn tables(folder: &Folder, faults: &mut Vec<Fault>) -> Result<Vec<TableLog>, ArchiveError> {
     let collector = folder.identity()?.map(|identity| identity.collector).unwrap_or_default();
     let mut found = Vec::new();
@@ -144,6 +147,9 @@ pub struct Quarantine {
 }
 
 /// The quarantine.
+///
+/// # Errors
+/// [`ArchiveError::Io`].
 pub fn quarantine(folder: &Folder) -> Result<Quarantine, ArchiveError> {
     let files = backup::files_below(&folder.quarantine())?;
     let bytes = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|about| about.len()).sum();

@@ -26,8 +26,8 @@ impl Figures {
     }
 
     /// Something that must not be: said at once, since a run may take long.
-    pub(crate) fn violation(&mut self, what: &str, seed: u64, what_happened: &str) {
-        let line = format!("{what_happened}; repeat it with: cargo xtask chaos {what} --rounds 1 --seed {seed}");
+    pub(crate) fn violation(&mut self, command: &str, what_happened: &str) {
+        let line = format!("{what_happened}; repeat it with: cargo xtask chaos {command}");
         eprintln!("VIOLATION: {line}");
         self.violations.push(line);
     }

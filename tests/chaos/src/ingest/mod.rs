@@ -70,7 +70,7 @@ pub(crate) fn run(first_seed: u64, rounds: u64) -> Result<Figures> {
         let seed = first_seed.saturating_add(done);
         let count = EPISODE.min(rounds - done);
         if let Err(error) = episode(&runtime, seed, count, &mut figures) {
-            figures.violation("ingest", seed, &format!("{count} rounds: {error:#}"));
+            figures.violation(&format!("ingest --rounds {count} --seed {seed}"), &format!("{error:#}"));
         }
         for seed in (seed..seed + count).step_by(2) {
             power::round(seed, &mut power);

@@ -10,8 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::ground::Ground;
 
-/// Flushes as often as it can, so that faults fall into every step of one.
-const CONFIG: &str = "[flush]\ninterval_s = 1\nrows = 200\n";
+/// Flushes, merges files and cleans up as often as it can, so that faults fall into every step of it.
+const CONFIG: &str = "[flush]\ninterval_s = 1\nrows = 200\n\
+    [maintain]\ninterval_s = 1\nclosed_s = 0\ngrace_s = 0\ncheckpoint_commits = 3\nlog_hours = 0\n";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use skep_collector::buffer::Store;
@@ -17,6 +18,8 @@ use skep_collector::wal::{Arrival, Command, Damage, Outcome, StreamKey, Wal, Wri
 use skep_seglog::sim::SimDisk;
 use skep_wire::v1;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+use crate::batch::ROWS;
 
 /// Commands that may wait.
 const QUEUE: usize = 256;
@@ -86,6 +89,14 @@ impl Collector {
     /// Writes what is sealed to Parquet. An error is for the next flush to make good.
     pub(super) fn flush(&self) -> Result<()> {
         flush(&self.store, &self.history).1.map_err(anyhow::Error::from)
+    }
+
+    /// Writes checkpoints of the logs and removes the commits before them, as often as it may.
+    pub(super) fn keep_logs(&self) -> Result<()> {
+        for (table, _) in ROWS {
+            self.history.with(table, |folder| folder.keep_log(3, Duration::ZERO)).transpose()?;
+        }
+        Ok(())
     }
 
     /// Lets go of WAL segments.
