@@ -8,6 +8,7 @@ use skep_wire::envelope::{self, Origin};
 use skep_wire::tables;
 use skep_wire::v1::{self, column_data::Data};
 
+use crate::rows::random::Random;
 use crate::rows::{Host, cpu, syscalls};
 use crate::uplink;
 
@@ -37,7 +38,7 @@ impl Template {
         let mut host = Host::new("fleet", seed, processes);
         let rows = cpu::window(&mut host, window_s, true);
         let mut chunks = vec![cpu::chunk(&rows, 0, window_s)?];
-        chunks.extend(syscalls::chunk(&mut host, 0, window_s)?);
+        chunks.extend(syscalls::chunk(&host, &mut Random::new(seed), 0, window_s)?);
         chunks.extend(events(&host)?);
         chunks.extend(ledger(processes as i64)?);
         let deliveries = vec![v1::Delivery { probe: "cpu".to_owned(), delivered: processes as u64 }];

@@ -12,7 +12,7 @@ mod hostile;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
@@ -89,6 +89,8 @@ pub(crate) fn run(arguments: &FleetArguments) -> Result<Map<String, Value>> {
     let life = collector.process.stop(PATIENCE)?;
     figures.insert("cpu_s_to_the_end".to_owned(), json!(rounded(life.cpu.as_secs_f64())));
     let stored = crate::ground::live_rows(&ground.table("cpu"))?;
+    // Of hostile ones, too, what could be stored is.
+    ensure!(stored >= sent, "{sent} rows of cpu were acknowledged and {stored} are stored: {}", ground.log());
     figures.insert("cpu_rows".to_owned(), json!({ "acknowledged": sent, "stored": stored }));
     let goals = goals(&figures, peak);
     figures.insert("goals".to_owned(), Value::Object(goals));

@@ -11,6 +11,7 @@ use skep_wire::v1::{self, FlushRequest};
 use super::QueryArguments;
 use crate::ground::{self, Collector, Ground};
 use crate::measured::bytes_below;
+use crate::rows::random::Random;
 use crate::rows::{HOUR_US, Host, Windows, cpu, last_hour_us, syscalls};
 use crate::uplink::{self, Uplink};
 
@@ -84,11 +85,12 @@ async fn send(ground: &Ground, collector: &Collector, mut windows: Windows, call
     let mut uplink = Uplink::open(channel, &node, &uplink::stream(&node)).await?;
     let mut taken = Vec::new();
     let mut seq = 0;
+    let mut random = Random::new(13);
     let window_s = windows.window_s;
     while let Some((time_us, rows)) = windows.next() {
         let mut chunks = vec![cpu::chunk(&rows, time_us, window_s)?];
         if calls && seq % SECONDS_A_SYSCALL_WINDOW == 0 {
-            chunks.extend(syscalls::chunk(&mut windows.host, time_us, SECONDS_A_SYSCALL_WINDOW as f64)?);
+            chunks.extend(syscalls::chunk(&windows.host, &mut random, time_us, SECONDS_A_SYSCALL_WINDOW as f64)?);
         }
         seq += 1;
         let origin =

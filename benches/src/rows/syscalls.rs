@@ -6,6 +6,7 @@ use skep_wire::{tables, v1};
 
 use super::cpu;
 use super::host::Host;
+use super::random::Random;
 use super::waits::Waits;
 
 /// What processes call, with the median of how long it takes, nanoseconds.
@@ -35,8 +36,9 @@ const CALLS: [(&str, u64, f64); 20] = [
 /// One of so many pairs of process and call is in use.
 const SPARSENESS: u64 = 14;
 
-/// One window of every process of `host`, or `None` when nobody called anything.
-pub(crate) fn chunk(host: &mut Host, time_us: i64, window_s: f64) -> Result<Option<v1::Chunk>> {
+/// One window of every process of `host`, or `None` when nobody called anything. The host's own numbers stay as they are,
+/// so that its rows of `cpu` are the same with these and without.
+pub(crate) fn chunk(host: &Host, random: &mut Random, time_us: i64, window_s: f64) -> Result<Option<v1::Chunk>> {
     let mut chunk = Builder::new(&tables::SYSCALLS);
     for process in &host.processes {
         for (name, number, median_ns) in CALLS {
@@ -44,8 +46,8 @@ pub(crate) fn chunk(host: &mut Host, time_us: i64, window_s: f64) -> Result<Opti
             if !(process.pid.wrapping_mul(2_654_435_761) + number * 40_503).is_multiple_of(SPARSENESS) {
                 continue;
             }
-            let count = host.random.log_normal(40.0 * window_s, 1.3).round().max(1.0) as u64;
-            let waits = Waits::draw(&mut host.random, count, median_ns, 1.0);
+            let count = random.log_normal(40.0 * window_s, 1.3).round().max(1.0) as u64;
+            let waits = Waits::draw(random, count, median_ns, 1.0);
             let again = waits.count() / 20;
             chunk.int("time", time_us).float("window_s", window_s);
             cpu::identity(&mut chunk, process);
@@ -71,8 +73,8 @@ mod tests {
 
     #[test]
     fn a_window_passes_the_collectors_check() {
-        let mut host = Host::new("h", 7, 500);
-        let chunk = chunk(&mut host, 1, 10.0).unwrap().unwrap();
+        let host = Host::new("h", 7, 500);
+        let chunk = chunk(&host, &mut Random::new(1), 1, 10.0).unwrap().unwrap();
         assert!((500..1000).contains(&chunk.rows), "{}", chunk.rows);
         assert_eq!(skep_wire::chunk::check(&chunk, &tables::SYSCALLS), Ok(0));
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skep_runtime::shutdown::Token;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -16,6 +17,14 @@ const MAX_HANDSHAKES: usize = 128;
 
 /// How long a peer has for its handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Takes as many open files as the hard limit allows: every agent is one, and the usual soft limit is 1024.
+pub(super) fn allow_many() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, files = ?limit.current, "the number of agents is bounded by this limit on open files");
+    }
+}
 
 /// Connections of peers with a certificate of our authority. Ends when the collector stops.
 pub(super) fn accept(

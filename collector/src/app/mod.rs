@@ -136,6 +136,7 @@ pub enum AppError {
 /// # Errors
 /// [`AppError`].
 pub async fn serve(config: Config) -> Result<(), AppError> {
+    listen::allow_many();
     let address = config.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| AppError::Bind { address, source })?;
     let address = listener.local_addr().map_err(|source| AppError::Bind { address, source })?;
