@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -26,6 +27,9 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 
 /// Rows in one page: what a lookup by key has to decode at least.
 const PAGE_ROWS: usize = 20_000;
+
+/// Columns by whose statistics nothing is left out: nearly every page holds all there is.
+const UNPRUNED: [&str; 3] = ["boot", "stream", "attribution"];
 
 /// Why a file could not be written. What was begun is gone.
 #[derive(Debug, Error)]
@@ -64,9 +68,17 @@ pub struct Written {
 ///
 /// # Errors
 /// [`WriteError`]; try again later.
-pub fn write(folders: &Folders, path: &Path, table: &'static Table, rows: &RecordBatch) -> Result<Written, WriteError> {
+pub fn write(
+    folders: &Folders,
+    path: &Path,
+    table: &'static Table,
+    rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<Written, WriteError> {
     let mut draft = Draft::new(folders, path, table)?;
-    draft.write(rows)?;
+    for piece in rows {
+        let piece = piece.map_err(|source| WriteError::Encode { path: path.to_owned(), source: source.into() })?;
+        draft.write(&piece)?;
+    }
     draft.finish()
 }
 
@@ -159,6 +171,9 @@ fn properties(table: &'static Table) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_sorting_columns(Some(sorting(table)));
+    for name in UNPRUNED {
+        builder = builder.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::None);
+    }
     for column in table.stored_columns() {
         if matches!(column.kind, Kind::Int | Kind::Time) {
             let path = ColumnPath::from(column.name);

@@ -6,6 +6,7 @@ use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, Timesta
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
+use foldhash::fast::RandomState;
 use skep_wire::tables::Table;
 
 use super::path::Hour;
@@ -13,28 +14,50 @@ use super::path::Hour;
 /// Most columns a table is sorted by, its time left out.
 const MOST_KEYS: usize = 6;
 
-/// One hour's rows.
+/// Rows that are gathered at a time: what they take stays in the processor's caches and is used again for the next.
+const PIECE_ROWS: usize = 1 << 15;
+
+/// One hour's rows, sorted by [`Table::sort`].
 #[derive(Debug)]
-pub struct Partition {
+pub struct Partition<'a> {
     /// Which hour.
     pub hour: Hour,
-    /// Its rows, sorted by [`Table::sort`].
-    pub rows: RecordBatch,
     /// Smallest `time` in it, microseconds since the epoch.
     pub first_us: i64,
     /// Largest.
     pub last_us: i64,
+    batches: &'a [RecordBatch],
+    /// Batch and row of each row, in order.
+    places: Vec<(u32, u32)>,
+}
+
+impl Partition<'_> {
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The rows, in pieces.
+    ///
+    /// An item is an error when the batches are not of one schema, or hold more text than one array can.
+    pub fn pieces(&self) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        self.places.chunks(PIECE_ROWS).map(move |places| {
+            let places: Vec<_> = places.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
+            interleave_record_batch(&batches, &places)
+        })
+    }
 }
 
 /// Splits rows of `table` by the hour of their `time` and sorts each part. Ascending by hour.
 ///
 /// Comparing rows column by column is what sorting costs, and rows have much in common: there are far fewer different
 /// keys than rows. So the keys are numbered first and only they are compared; rows are then sorted by two numbers, and
-/// copied once.
+/// copied once, piece by piece as they are written.
 ///
 /// # Errors
-/// The batches are not of the table's schema, or hold more text than one array can.
-pub fn partition(table: &'static Table, batches: &[RecordBatch]) -> Result<Vec<Partition>, ArrowError> {
+/// The batches are not of the table's schema.
+pub fn partition<'a>(table: &'static Table, batches: &'a [RecordBatch]) -> Result<Vec<Partition<'a>>, ArrowError> {
     let mut keys = Keys::default();
     let mut hours: BTreeMap<Hour, Vec<Row>> = BTreeMap::new();
     for (batch, rows) in batches.iter().enumerate() {
@@ -42,18 +65,12 @@ pub fn partition(table: &'static Table, batches: &[RecordBatch]) -> Result<Vec<P
         for row in 0..rows.num_rows() {
             let time_us = columns.times.value(row);
             let key = keys.number(&columns, row);
-            hours.entry(Hour::of(time_us)).or_default().push(Row {
-                key,
-                time_us,
-                batch: batch as u32,
-                row: row as u32,
-            });
+            let row = Row { key, time_us, batch: batch as u32, row: row as u32 };
+            hours.entry(Hour::of(time_us)).or_default().push(row);
         }
     }
     let ranks = keys.ranks();
-    let all: Vec<&RecordBatch> = batches.iter().collect();
-    let mut partitions = Vec::with_capacity(hours.len());
-    for (hour, mut rows) in hours {
+    let sorted = hours.into_iter().map(|(hour, mut rows)| {
         for row in &mut rows {
             row.key = ranks[row.key as usize];
         }
@@ -61,11 +78,10 @@ pub fn partition(table: &'static Table, batches: &[RecordBatch]) -> Result<Vec<P
         rows.sort_unstable_by_key(|row| (row.key, row.time_us, row.batch, row.row));
         let times = || rows.iter().map(|row| row.time_us);
         let (first_us, last_us) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
-        let places: Vec<_> = rows.iter().map(|row| (row.batch as usize, row.row as usize)).collect();
-        drop(rows);
-        partitions.push(Partition { hour, rows: interleave_record_batch(&all, &places)?, first_us, last_us });
-    }
-    Ok(partitions)
+        let places = rows.iter().map(|row| (row.batch, row.row)).collect();
+        Partition { hour, first_us, last_us, batches, places }
+    });
+    Ok(sorted.collect())
 }
 
 /// One row: the number of its key, later that key's rank, and where it is.
@@ -110,8 +126,8 @@ type Key = [i64; MOST_KEYS];
 /// Every different key, numbered as they come.
 #[derive(Default)]
 struct Keys<'a> {
-    numbers: HashMap<Key, u32>,
-    texts: HashMap<&'a str, i64>,
+    numbers: HashMap<Key, u32, RandomState>,
+    texts: HashMap<&'a str, i64, RandomState>,
     /// Which columns are texts.
     is_text: [bool; MOST_KEYS],
     /// By column, the text that came last: neighbours often have the same.

@@ -48,10 +48,25 @@ fn rows_are_where_comparing_them_column_by_column_puts_them() {
     let parts = partition(&LOSS, &batches).unwrap();
     assert_eq!(parts.iter().map(|part| part.hour).collect::<Vec<_>>(), [Hour::of(HOUR_US), Hour::of(2 * HOUR_US)]);
     for part in &parts {
-        assert_eq!(part.rows, plainly(&LOSS, &batches, part.hour));
+        assert_eq!(whole(part), plainly(&LOSS, &batches, part.hour));
     }
-    assert_eq!(parts.iter().map(|part| part.rows.num_rows()).sum::<usize>(), 1000);
+    assert_eq!(parts.iter().map(Partition::rows).sum::<usize>(), 1000);
     assert_eq!((parts[1].first_us, parts[1].last_us), (2 * HOUR_US, 2 * HOUR_US + 6));
+}
+
+#[test]
+fn pieces_follow_one_another() {
+    let rows: Vec<_> = (0..PIECE_ROWS as i64).rev().map(|time| (time, "cpu")).collect();
+    let batches = [batch("a", 1, &rows), batch("a", 2, &rows)];
+    let parts = partition(&LOSS, &batches).unwrap();
+    let pieces: Vec<_> = parts[0].pieces().map(Result::unwrap).collect();
+    assert_eq!(pieces.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [PIECE_ROWS, PIECE_ROWS]);
+    assert_eq!(whole(&parts[0]), plainly(&LOSS, &batches, parts[0].hour));
+}
+
+fn whole(part: &Partition<'_>) -> RecordBatch {
+    let pieces: Vec<_> = part.pieces().map(Result::unwrap).collect();
+    concat_batches(&pieces[0].schema(), &pieces).unwrap()
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl TableHistory {
         let mut actions = self.table_actions();
         let mut rows = 0;
         for part in &parts {
-            rows += part.rows.num_rows();
+            rows += part.rows();
             let add = self.write(segment, part).map_err(|source| HistoryError::Write { table, source })?;
             actions.push(Action { add: Some(add), ..Action::default() });
         }
@@ -240,11 +240,11 @@ impl TableHistory {
         actions
     }
 
-    fn write(&self, segment: SegmentId, part: &Partition) -> Result<Add, WriteError> {
+    fn write(&self, segment: SegmentId, part: &Partition<'_>) -> Result<Add, WriteError> {
         let name = FileName { collector: self.collector.clone(), first: segment, last: segment, merged: None };
         let path = name.build(part.hour);
-        let written = parquet_file::write(&self.folders, &self.folder.join(&path), self.table, &part.rows)?;
-        let rows = part.rows.num_rows() as u64;
+        let written = parquet_file::write(&self.folders, &self.folder.join(&path), self.table, part.pieces())?;
+        let rows = part.rows() as u64;
         Ok(add(path, part.hour, &Content { written, rows, first_us: part.first_us, last_us: part.last_us }))
     }
 
