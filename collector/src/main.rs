@@ -76,8 +76,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let quiet =
-        matches!(arguments.command, Command::Query { .. } | Command::ForgetNode { .. } | Command::Archive(_));
+    let quiet = matches!(arguments.command, Command::Query { .. } | Command::ForgetNode { .. } | Command::Archive(_));
     let filter = arguments.log.unwrap_or_else(|| if quiet { "error" } else { telemetry::DEFAULT_FILTER }.to_owned());
     if let Err(fault) = telemetry::init(&filter, arguments.log_format) {
         return fail(&error::chain(&fault), 2);

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str) -> DataFile {
-        DataFile { path: path.into(), bytes: 1, rows: None, times_us: None }
+        DataFile { path: path.into(), bytes: 1, rows: None, times_us: None, crc32c: None }
     }
 
     #[test]

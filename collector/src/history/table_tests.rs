@@ -42,13 +42,14 @@ fn a_merged_file_no_commit_names_goes_if_all_it_was_made_of_is_live() {
     let folder = temp.path().join("cpu");
     lay(temp.path(), "c0ffee-1-1.parquet");
     let live = "date=2026-01-31/hour=07/c0ffee-1-1.parquet";
-    let content = Content { bytes: 4, rows: 1, first_us: 0, last_us: 0 };
+    let written = parquet_file::Written { bytes: 4, crc32c: 0 };
+    let content = Content { written, rows: 1, first_us: 0, last_us: 0 };
     let add = add(live.to_owned(), Hour::of_path(live).unwrap(), &content);
     let mut log = DeltaLog::open(&folder, ME).unwrap();
     log.commit(&[Action { add: Some(add), ..Action::default() }]).unwrap();
     let merged = |name: &str, inputs: &[&str]| {
         let path = folder.join("date=2026-01-31/hour=07").join(name);
-        let mut draft = parquet_file::Draft::new(&path, &skep_wire::tables::CPU).unwrap();
+        let mut draft = parquet_file::Draft::new(&Folders::default(), &path, &skep_wire::tables::CPU).unwrap();
         draft.made_of(&inputs.iter().map(|&input| input.to_owned()).collect::<Vec<_>>());
         draft.finish().unwrap();
         path

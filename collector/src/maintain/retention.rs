@@ -101,7 +101,12 @@ mod tests {
         let hour = Hour::of(hour * HOUR_US);
         let name = FileName { collector: "c".to_owned(), first: SegmentId(1), last: SegmentId(1), merged: None };
         let path = name.build(hour);
-        OwnFile { file: DataFile { path: path.clone().into(), bytes, rows: Some(3), times_us: None }, path, name, hour }
+        OwnFile {
+            file: DataFile { path: path.clone().into(), bytes, rows: Some(3), times_us: None, crc32c: None },
+            path,
+            name,
+            hour,
+        }
     }
 
     fn hours(files: &[OwnFile]) -> Vec<i64> {

@@ -8,7 +8,8 @@ use skep_wire::tables::{CPU, Kind};
 
 use super::*;
 use crate::buffer::{TableSnapshot, convert};
-use crate::history::{DataFile, parquet_file};
+use crate::history::parquet_file::Written;
+use crate::history::{DataFile, Folders, parquet_file};
 
 /// 2026-11-26T00:00:00Z.
 const START_US: i64 = 1_795_651_200_000_000;
@@ -35,6 +36,10 @@ fn blank() -> RecordBatch {
     convert::record_batch(&origin, &CPU, &rows.finish().unwrap()).unwrap()
 }
 
+fn write(path: &Path, rows: RecordBatch) -> Written {
+    parquet_file::write(&Folders::default(), path, &CPU, std::iter::once(Ok(rows))).unwrap()
+}
+
 /// A file of one hour, sorted as history's are.
 fn hour(folder: &Path, hour: i64) -> DataFile {
     let (rows, first_us) = (PIDS * ROWS_EACH, START_US + hour * HOUR_US);
@@ -47,9 +52,10 @@ fn hour(folder: &Path, hour: i64) -> DataFile {
     set("time", Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")));
     let rows = RecordBatch::try_new(all.schema(), columns).unwrap();
     let path = folder.join(format!("{hour}.parquet"));
-    let bytes = parquet_file::write(&path, &CPU, &rows).unwrap();
     let times_us = Some((first_us, first_us + (ROWS_EACH - 1) * 3_000_000));
-    DataFile { path, bytes, rows: Some(rows.num_rows() as u64), times_us }
+    let count = Some(rows.num_rows() as u64);
+    let written = write(&path, rows);
+    DataFile { path, bytes: written.bytes, rows: count, times_us, crc32c: Some(written.crc32c) }
 }
 
 fn limits() -> Limits {
@@ -119,8 +125,9 @@ async fn what_two_collectors_stored_is_read_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, seqs| {
         let (path, rows) = (folder.path().join(name), of_batches(seqs));
-        let bytes = parquet_file::write(&path, &CPU, &rows).unwrap();
-        DataFile { path, bytes, rows: Some(rows.num_rows() as u64), times_us: Some((0, 0)) }
+        let count = Some(rows.num_rows() as u64);
+        let written = write(&path, rows);
+        DataFile { path, bytes: written.bytes, rows: count, times_us: Some((0, 0)), crc32c: Some(written.crc32c) }
     };
     let files = vec![file("bb-1-1.parquet", 4..=8), file("aa-1-1.parquet", 1..=5), file("aa-2-2.parquet", 12..=13)];
     let cpu = TableSnapshot { batches: vec![of_batches(8..=10), of_batches(13..=14)], files: Arc::new(files) };
