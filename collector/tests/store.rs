@@ -303,12 +303,14 @@ async fn a_statement_whose_asker_went_away_ends() {
     let ground = Ground::new();
     let collector = ground.serve("");
     let pid = collector.pid();
-    let range = "(SELECT unnest(range(0, 1000000)) AS v)";
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    uplink.deliver(1, 60).await.unwrap();
+    let all = "cpu AS a, cpu AS b, cpu AS c, cpu AS d";
     for sql in [
         // Nothing comes back for hours, or everything at once and more than anybody takes.
-        format!("SELECT sum(a.v * b.v * c.v) FROM {range} AS a, {range} AS b, {range} AS c"),
-        format!("SELECT count(*) FROM (SELECT a.v % b.v AS m FROM {range} AS a, {range} AS b) GROUP BY m"),
-        format!("SELECT a.v, b.v FROM {range} AS a, {range} AS b"),
+        format!("SELECT sum(a.pid * b.pid * c.pid * d.pid) FROM {all}"),
+        format!("SELECT count(*) FROM (SELECT a.pid + b.pid + c.pid + d.pid AS m FROM {all}) GROUP BY m"),
+        format!("SELECT a.pid, b.pid, c.pid, d.pid FROM {all}"),
     ] {
         assert!(rests(pid).await, "before {sql}");
         let mut console = collector.console().await;

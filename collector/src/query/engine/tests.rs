@@ -1,3 +1,4 @@
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray, UInt32Array};
@@ -40,6 +41,13 @@ fn write(path: &Path, rows: RecordBatch) -> Written {
     parquet_file::write(&Folders::default(), path, &CPU, std::iter::once(Ok(rows))).unwrap()
 }
 
+/// What does not compress.
+fn noise(row: i64) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    row.hash(&mut hasher);
+    (hasher.finish() >> 40) as i64
+}
+
 /// A file of one hour, sorted as history's are.
 fn hour(folder: &Path, hour: i64) -> DataFile {
     let (rows, first_us) = (PIDS * ROWS_EACH, START_US + hour * HOUR_US);
@@ -47,7 +55,7 @@ fn hour(folder: &Path, hour: i64) -> DataFile {
     let mut columns: Vec<ArrayRef> = all.columns().to_vec();
     let mut set = |name: &str, column: ArrayRef| columns[all.schema().index_of(name).unwrap()] = column;
     set("pid", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row / ROWS_EACH))));
-    set("on_cpu_ns", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row * 2_654_435_761 % 1_000_003))));
+    set("on_cpu_ns", Arc::new(Int64Array::from_iter_values((0..rows).map(noise))));
     let times = (0..rows).map(|row| first_us + row % ROWS_EACH * 3_000_000);
     set("time", Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")));
     let rows = RecordBatch::try_new(all.schema(), columns).unwrap();
