@@ -65,4 +65,5 @@ async fn add_view(context: &SessionContext, view: &View) -> Result<(), QueryErro
 }
 
 #[cfg(test)]
+#[path = "catalog_tests.rs"]
 mod tests;

@@ -239,4 +239,5 @@ impl Answer {
 }
 
 #[cfg(test)]
+#[path = "engine_tests.rs"]
 mod tests;
