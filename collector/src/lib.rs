@@ -54,6 +54,9 @@ pub mod respond;
 /// What operators ask.
 pub mod console;
 
+/// What other programs ask, by Flight SQL.
+pub mod flight;
+
 pub mod app;
 
 pub use skep_runtime::error;

@@ -40,6 +40,7 @@ use tonic::transport::Server;
 use self::tasks::Tasks;
 use crate::config::Config;
 use crate::console::ConsoleService;
+use crate::flight::{self, FlightSql};
 use crate::folder::{Announced, Folder};
 use crate::history::flusher::Flusher;
 use crate::ingest::publish::{Events, Publisher};
@@ -103,6 +104,9 @@ pub enum AppError {
     /// The query engine did not start.
     #[error(transparent)]
     Engine(#[from] QueryError),
+    /// The Flight SQL service cannot describe itself.
+    #[error("cannot offer Flight SQL")]
+    Flight(#[from] arrow_flight::error::FlightError),
     /// The WAL cannot be written; nothing was acknowledged that is not in it.
     #[error("the WAL failed, and with it the collector")]
     Wal(#[source] LogError),
@@ -230,8 +234,9 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let uplink = UplinkService::new(Arc::new(shared), asks.clone(), shutdown.clone());
     let missing = Arc::new(Missing::new(told, asks.clone(), clock));
     let stop = shutdown.token();
+    let flight = FlightSql::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&missing))?;
     let console = ConsoleService { store, engine, missing, events, responder: asks, flush, registry, stop };
-    let serving = spawn_server(listener, tls, uplink, console, &shutdown);
+    let serving = spawn_server(listener, tls, (uplink, console, flight), &shutdown);
     let tasks = Tasks { wal_ended, serving, responding, flushing, keeper_ended };
     Ok(Running { folder, shutdown, tasks, finish, flusher, stop_keeper })
 }
@@ -255,8 +260,7 @@ fn spawn_writer(
 fn spawn_server(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    uplink: UplinkService,
-    console: ConsoleService,
+    (uplink, console, flight): (UplinkService, ConsoleService, FlightSql),
     shutdown: &Shutdown,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let mut stop = shutdown.token();
@@ -266,6 +270,7 @@ fn spawn_server(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(UplinkServer::new(uplink).max_decoding_message_size(MESSAGE_BYTES))
         .add_service(ConsoleServer::new(console).max_encoding_message_size(MESSAGE_BYTES))
+        .add_service(flight::endpoint::server(flight))
         .serve_with_incoming_shutdown(connections, async move { stop.stopped().await });
     tokio::spawn(server)
 }

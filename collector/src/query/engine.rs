@@ -12,6 +12,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::TableType;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use skep_wire::tables::TABLES;
@@ -72,6 +73,21 @@ pub struct Answer {
     _turn: Turn,
 }
 
+/// Something a statement can name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// First part of its full name.
+    pub catalog: String,
+    /// Second part.
+    pub schema: String,
+    /// Last part, which is enough.
+    pub name: String,
+    /// Whether it is a statement under a name.
+    pub is_view: bool,
+    /// Its columns.
+    pub columns: SchemaRef,
+}
+
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answer").field("schema", &self.schema).finish_non_exhaustive()
@@ -117,6 +133,39 @@ impl Engine {
         let ((stream, first), reading) = answered.await.map_err(|_| QueryError::Timeout { limit })??;
         let schema = stream.schema();
         Ok(Answer { schema, first, stream, reading, _held: held, deadline, limit, _turn: turn })
+    }
+
+    /// The columns `sql` would have, without running it.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn columns(&self, snapshot: Snapshot, sql: &str) -> Result<SchemaRef, QueryError> {
+        let (limit, reading) = (self.limits.timeout, Reading::default());
+        let planned = tokio::time::timeout(limit, self.plan(snapshot, sql, &reading)).await;
+        Ok(planned.map_err(|_| QueryError::Timeout { limit })??.schema())
+    }
+
+    /// Everything a statement can name.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn tables(&self, snapshot: Snapshot) -> Result<Vec<Listed>, QueryError> {
+        let context = self.context(snapshot, &Reading::default())?;
+        let mut listed = Vec::new();
+        for catalog in context.catalog_names() {
+            let Some(schemas) = context.catalog(&catalog) else { continue };
+            for schema in schemas.schema_names() {
+                let Some(tables) = schemas.schema(&schema) else { continue };
+                for name in tables.table_names() {
+                    let table = tables.table(&name).await.map_err(|error| QueryError::from_engine(&error))?;
+                    let Some(table) = table else { continue };
+                    let (catalog, schema) = (catalog.clone(), schema.clone());
+                    let is_view = table.table_type() == TableType::View;
+                    listed.push(Listed { catalog, schema, name, is_view, columns: table.schema() });
+                }
+            }
+        }
+        Ok(listed)
     }
 
     async fn begin(

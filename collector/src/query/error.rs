@@ -10,6 +10,9 @@ use tonic::{Code, Status};
 use super::files::Unreadable;
 use super::suggest;
 
+/// What is said to statements with `?` or `$1` in them.
+pub const NO_PARAMETERS: &str = "statements take no parameters: write the values into the statement";
+
 /// Why a statement has no answer.
 #[derive(Debug, Error)]
 pub enum QueryError {
@@ -118,6 +121,9 @@ impl QueryError {
                 other => Self::Wrong { reason: one_line(&other.to_string()) },
             },
             DataFusionError::Plan(reason) => Self::Wrong { reason: one_line(reason) },
+            DataFusionError::Execution(reason) if reason.starts_with("Placeholder ") => {
+                Self::Wrong { reason: NO_PARAMETERS.to_owned() }
+            }
             DataFusionError::NotImplemented(what) => {
                 Self::Wrong { reason: format!("not supported: {}", one_line(what)) }
             }
