@@ -1,4 +1,4 @@
-//! What a generator did is what skep answers: live, offline, and read by DuckDB from the files.
+//! What a generator did is what skep answers: live, offline, by Flight SQL, and read by DuckDB from the files.
 //!
 //! Needs root and the real kernel.
 
@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use skep_tests::ledger::assert_ledger;
-use skep_tests::truth::{Generator, arguments_sql, assert_arguments, assert_exact, wait_for_counts};
+use skep_tests::truth::{Generator, arguments_sql, assert_arguments, assert_exact, getppid_sql, wait_for_counts};
 use skep_tests::{PATIENCE, Skep, binary, eventually, number, query};
 
 fn assert_sleep_quantiles(generator: &Generator, skep: &Skep) {
@@ -35,6 +36,7 @@ fn counts_bytes_arguments_and_quantiles_are_exact() {
     assert_exact(&generator, &|sql| skep.number(sql));
     assert_arguments(&generator, &skep.query(&arguments_sql(generator.pid())));
     assert_sleep_quantiles(&generator, &skep);
+    assert_eq!(adbc(data.path(), &getppid_sql(generator.pid())), generator.truth("getppid"), "by Flight SQL");
     generator.end();
     skep.stop();
 
@@ -116,6 +118,24 @@ fn duckdb(data: &Path, sql: &str) -> i64 {
     let output = Command::new(interop_python()).args(["-c", script]).arg(data).arg(sql).output().expect("python runs");
     assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
+}
+
+/// A number from the running collector through ADBC's Flight SQL driver, with the certificates `skep up` made.
+fn adbc(data: &Path, sql: &str) -> i64 {
+    let endpoint = std::fs::read(data.join("endpoint.json")).expect("a collector runs");
+    let endpoint: Value = serde_json::from_slice(&endpoint).expect("JSON");
+    let url = format!("https://{}", endpoint["grpc"].as_str().expect("an address"));
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../interop/with_adbc.py");
+    let output = Command::new(interop_python())
+        .args(["-B", recipe, &url])
+        .arg(data.join("tls"))
+        .arg(sql)
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let row = said["answers"][0][0].as_object().expect("a row");
+    row.values().next().and_then(Value::as_i64).expect("a number")
 }
 
 /// The interpreter with DuckDB that `cargo xtask setup` prepares.

@@ -49,6 +49,12 @@ enum Task {
         #[arg(long)]
         record: bool,
     },
+    /// Other engines read one history and agree with skep query: DuckDB, Polars, pandas, PyArrow, deltalake, ADBC
+    Interop {
+        /// ClickHouse (chdb) and Spark as well, which are large
+        #[arg(long)]
+        all: bool,
+    },
     /// Cost of a hot path against its floor: cargo xtask bench overhead --json
     Bench {
         /// Which: overhead, agent, syscall, batch, ingest, query, fleet
@@ -101,6 +107,7 @@ fn run(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Vm { names, record, .. } => vm::run(&vm::Choice { names, record }),
+        Task::Interop { all } => interop::run(all),
         Task::Bench { name, json, arguments } => bench::run(&name, json, &arguments),
         Task::Chaos { name, json, arguments } => chaos::run(&name, json, &arguments),
         Task::Lint => lint::run(),

@@ -19,9 +19,8 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 /// What the tests want on top.
-const TEST_TOOLS: [(&str, &str); 15] = [
+const TEST_TOOLS: [(&str, &str); 14] = [
     ("gdb", "a test takes a probe out of the running agent"),
-    ("python3-venv", "interop tests read the tables with DuckDB and deltalake"),
     ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),
     ("podman", "tests run containers"),
@@ -36,6 +35,9 @@ const TEST_TOOLS: [(&str, &str); 15] = [
     ("systemd", "which is this one"),
     ("iproute2", "tests make networks of their own"),
 ];
+
+/// What `cargo xtask interop` wants.
+const INTEROP_TOOLS: [(&str, &str); 1] = [("python3-venv", "interop tests read the history with other engines")];
 
 /// What a benchmark compares with.
 const PEERS: [(&str, &str); 1] = [("bpftrace", "bench overhead compares with it")];
@@ -95,7 +97,7 @@ pub(crate) fn ensure_build() -> Result<()> {
 
 /// Installs what the tests lack on top of [`ensure_build`], if anything.
 pub(crate) fn ensure_tests() -> Result<()> {
-    install(&missing(&TEST_TOOLS))?;
+    install(&missing(&[&TEST_TOOLS[..], &INTEROP_TOOLS].concat()))?;
     for component in ["rustfmt", "clippy"] {
         let tool = if component == "clippy" { "clippy" } else { "fmt" };
         ensure!(
@@ -104,7 +106,21 @@ pub(crate) fn ensure_tests() -> Result<()> {
         );
     }
     ensure_vm()?;
+    ensure_interop()
+}
+
+/// Installs what the other engines need, and the engines, if anything lacks.
+pub(crate) fn ensure_interop() -> Result<()> {
+    install(&missing(&INTEROP_TOOLS))?;
     interop::prepare(&target_folder()?)
+}
+
+/// Installs a Java, which Spark wants, if there is none.
+pub(crate) fn ensure_java() -> Result<()> {
+    if succeeds(Command::new("java").arg("-version")) {
+        return Ok(());
+    }
+    install(&[("default-jre-headless", "Spark runs on it")])
 }
 
 /// Installs what the benchmarks compare with, if it lacks; `run` leaves it out, nothing else needs it.

@@ -61,7 +61,7 @@ fn one_at_a_time() -> Command {
     cargo
 }
 
-fn has_nextest() -> bool {
+pub(crate) fn has_nextest() -> bool {
     succeeds(Command::new("cargo").args(["nextest", "--version"]))
 }
 
