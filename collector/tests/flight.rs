@@ -28,8 +28,8 @@ const STREAM: &str = "fedcba9876543210fedcba9876543210";
 type Client = FlightSqlServiceClient<Channel>;
 
 /// A collector that holds ten batches in files and ten in memory.
-async fn filled(ground: &Ground) -> Collector<'_> {
-    let collector = ground.serve("");
+async fn filled<'a>(ground: &'a Ground, config: &str) -> Collector<'a> {
+    let collector = ground.serve(config);
     let mut uplink = Uplink::open(ground, &collector.grpc, "a", STREAM).await.unwrap();
     uplink.deliver(1, 10).await.unwrap();
     collector.flush().await;
@@ -66,7 +66,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, FlightError>, code: Code, said:
 #[tokio::test]
 async fn statements_are_answered_from_memory_and_files() {
     let ground = Ground::new();
-    let collector = filled(&ground).await;
+    let collector = filled(&ground, "").await;
     let mut client = client(&ground, &collector, "operator").await;
     let count = ask(&mut client, "SELECT count(*) FROM cpu").await.unwrap();
     assert_eq!(number(&count), 20 * ROWS);
@@ -93,7 +93,7 @@ async fn statements_are_answered_from_memory_and_files() {
 #[tokio::test]
 async fn a_prepared_statement_says_its_columns_and_runs_as_often_as_one_likes() {
     let ground = Ground::new();
-    let collector = filled(&ground).await;
+    let collector = filled(&ground, "").await;
     let mut client = client(&ground, &collector, "operator").await;
     let mut prepared = client.prepare("SELECT count(*) AS n FROM cpu".to_owned(), None).await.unwrap();
     assert_eq!(prepared.dataset_schema().unwrap().field(0).name(), "n");
@@ -187,7 +187,7 @@ fn cpu_time(pid: u32) -> Duration {
 #[tokio::test]
 async fn a_statement_ends_with_the_connection_that_asked_it() {
     let ground = Ground::new();
-    let collector = filled(&ground).await;
+    let collector = filled(&ground, "").await;
     let mut client = client(&ground, &collector, "operator").await;
     // 400 rows to the fifth: nobody lives to see the answer.
     let endless = "SELECT count(*) FROM cpu a, cpu b, cpu c, cpu d, cpu e WHERE a.pid + b.pid + c.pid + d.pid <> e.pid";
@@ -207,4 +207,27 @@ async fn a_statement_ends_with_the_connection_that_asked_it() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = cpu_time(collector.pid()) - before;
     assert!(after < Duration::from_millis(500), "{after:?} of CPU time for nobody");
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_keeps_no_statement() {
+    let ground = Ground::new();
+    let collector = filled(&ground, "[query]\ntimeout_s = 3\n").await;
+    let mut client = client(&ground, &collector, "operator").await;
+    // 64 million rows: more than lie on the way to a reader, and more than are made in that time.
+    let info = client.execute("SELECT a.*, b.* FROM cpu a, cpu b, cpu c".to_owned(), None).await.unwrap();
+    let mut rows = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let before = cpu_time(collector.pid());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = cpu_time(collector.pid()) - before;
+    assert!(after < Duration::from_millis(250), "{after:?} of CPU time for nobody");
+    let ended = loop {
+        match rows.try_next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    refused(ended, Code::DeadlineExceeded, "took longer than 3 s");
 }
