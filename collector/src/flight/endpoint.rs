@@ -15,12 +15,15 @@ use crate::ingest::peer::{self, Role};
 pub struct Endpoint(FlightSql);
 
 /// The service as the listener takes it: every call needs an operator's certificate.
-pub fn server(service: FlightSql) -> InterceptedService<FlightServiceServer<Endpoint>, fn(Request<()>) -> Checked> {
+pub fn server(service: FlightSql) -> InterceptedService<FlightServiceServer<Endpoint>, Check> {
     FlightServiceServer::with_interceptor(Endpoint(service), operators_only)
 }
 
 /// A call that may go on, or why not.
 type Checked = Result<Request<()>, Status>;
+
+/// What looks at every call.
+type Check = fn(Request<()>) -> Checked;
 
 fn operators_only(request: Request<()>) -> Checked {
     match peer::peer(&request, Role::Operator) {

@@ -89,7 +89,7 @@ impl Ground {
 
     /// Fills the disk but for `left` bytes.
     pub(super) fn fill(&self, left: u64) -> Result<()> {
-        let about = rustix::fs::statvfs(&self.disk())?;
+        let about = rustix::fs::statvfs(self.disk())?;
         let bytes = (about.f_bavail * about.f_frsize).saturating_sub(left);
         let filler = fs::File::create(self.filler())?;
         // The collector may have taken some of it in between: the disk is full all the same.
