@@ -1,5 +1,7 @@
 //! What is acknowledged is stored once and is found, in memory and in Parquet, with the collector and without it.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;
@@ -280,9 +282,10 @@ async fn a_statement_that_takes_too_long_is_ended() {
 
 /// CPU time of a process, all its threads.
 fn cpu_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split_whitespace().collect();
-    let ticks = fields[12].parse::<u64>().unwrap() + fields[13].parse::<u64>().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
     Duration::from_millis(ticks * 10)
 }
 

@@ -151,6 +151,7 @@ impl Engine {
     /// [`QueryError`].
     pub async fn tables(&self, snapshot: Snapshot) -> Result<Vec<Listed>, QueryError> {
         let context = self.context(snapshot, &Reading::default())?;
+        catalog::add_all_views(&context).await?;
         let mut listed = Vec::new();
         for catalog in context.catalog_names() {
             let Some(schemas) = context.catalog(&catalog) else { continue };
