@@ -136,6 +136,8 @@ impl Work<'_> {
             Ok(rows) => self.untold.extend(rows),
             Err(error) => tracing::error!(%error, "the ledger cannot say that rows expired"),
         }
+        // At once: what went and was not told when a kill comes stays untold.
+        self.tell();
         Ok(())
     }
 
