@@ -1,6 +1,6 @@
 //! kill -9 at any moment: nothing acknowledged is lost, nothing is there twice.
 
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
