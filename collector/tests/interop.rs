@@ -3,7 +3,7 @@
 //! The recipes are those of `interop/README.md`. `cargo xtask setup` prepares the Python they run in; what is large runs
 //! with `cargo xtask interop --all` only, which sets `SKEP_INTEROP=all`.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod support;
 
