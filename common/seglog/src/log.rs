@@ -25,6 +25,12 @@ impl Default for Options {
     }
 }
 
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: u64 = 512;
+
+/// So many zeros in a row are none of an entry's own: entries are compressed.
+const LEAST_ZEROS: usize = 32;
+
 /// A torn end that was cut off the newest segment: it was never synced, so nobody was told it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trim {
@@ -178,8 +184,15 @@ impl<S: Storage + Clone> Log<S> {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => break None,
-                Err(ReadError::Damaged(fault)) if !fault.entries_follow => break Some(fault.position.offset),
-                Err(ReadError::Damaged(_)) => {}
+                Err(ReadError::Damaged(fault)) => {
+                    let (offset, bytes) = (fault.position.offset, fault.bytes);
+                    let torn = !fault.entries_follow
+                        || never_written(&*scan.file, offset, bytes)
+                            .map_err(|source| io_error("read", &path, source))?;
+                    if torn {
+                        break Some(offset);
+                    }
+                }
                 Err(error) => return Err(LogError::Read(error)),
             }
         };
@@ -385,6 +398,23 @@ fn write_again(file: &mut dyn SegmentFile, entry: &Entry) -> io::Result<()> {
         Err(error) if is_full(&error) => Ok(()),
         written => written,
     }
+}
+
+/// Whether a sector of these bytes was never written. Sectors reach a disk in any order, so after a power cut whole entries
+/// may stand behind one that is not; then none of them was synced, and nobody was told that they are durable.
+fn never_written(file: &dyn SegmentFile, from: u64, bytes: u64) -> io::Result<bool> {
+    let mut sector = [0; SECTOR_BYTES as usize];
+    let (mut at, end) = (from, from + bytes);
+    while at < end {
+        let next = (at - at % SECTOR_BYTES + SECTOR_BYTES).min(end);
+        let part = &mut sector[..(next - at) as usize];
+        let read = file.read_at(part, at)?;
+        if read >= LEAST_ZEROS && part[..read].iter().all(|byte| *byte == 0) {
+            return Ok(true);
+        }
+        at = next;
+    }
+    Ok(false)
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -101,6 +101,22 @@ fn an_end_of_zeros_is_trimmed() {
     assert_eq!(payloads(&log).len(), 3);
 }
 
+/// Sectors reach a disk in any order: what stands behind one that did not was synced as little.
+#[test]
+fn entries_behind_a_sector_that_was_never_written_go_with_it() {
+    let disk = SimDisk::default();
+    let (mut log, _) = open(&disk, 1 << 20);
+    let at: Vec<_> = [1, 2, 3].map(|byte| log.append(&[byte; 1000]).unwrap()).into();
+    log.sync().unwrap();
+    drop(log);
+    let path = at[1].segment.path(dir());
+    disk.open(&path, true).unwrap().write_all_at(&[0; 512], 1536).unwrap();
+    assert!(at[1].offset < 1536 && at[2].offset >= 2048);
+    let (log, trim) = open(&disk, 1 << 20);
+    assert_eq!(trim.map(|trim| trim.position), Some(at[1]));
+    assert_eq!(payloads(&log), [vec![1; 1000]]);
+}
+
 #[test]
 fn a_file_without_its_header_is_taken_away() {
     for size in [0, 10, 23] {
