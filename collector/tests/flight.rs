@@ -176,14 +176,6 @@ async fn only_operators_are_answered() {
     assert!(operator.do_get(forged).await.is_err());
 }
 
-/// CPU time of a process so far.
-fn cpu_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
-}
-
 #[tokio::test]
 async fn a_statement_ends_with_the_connection_that_asked_it() {
     let ground = Ground::new();
@@ -191,9 +183,9 @@ async fn a_statement_ends_with_the_connection_that_asked_it() {
     let mut client = client(&ground, &collector, "operator").await;
     // 400 rows to the fifth: nobody lives to see the answer.
     let endless = "SELECT count(*) FROM cpu a, cpu b, cpu c, cpu d, cpu e WHERE a.pid + b.pid + c.pid + d.pid <> e.pid";
-    let at_work = cpu_time(collector.pid()) + Duration::from_millis(500);
+    let at_work = collector.cpu_time() + Duration::from_millis(500);
     let watch = async {
-        while cpu_time(collector.pid()) < at_work {
+        while collector.cpu_time() < at_work {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -203,9 +195,9 @@ async fn a_statement_ends_with_the_connection_that_asked_it() {
     }
     drop(client);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = cpu_time(collector.pid());
+    let before = collector.cpu_time();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let after = cpu_time(collector.pid()) - before;
+    let after = collector.cpu_time() - before;
     assert!(after < Duration::from_millis(500), "{after:?} of CPU time for nobody");
 }
 
@@ -218,9 +210,9 @@ async fn a_reader_that_does_not_read_keeps_no_statement() {
     let info = client.execute("SELECT a.*, b.* FROM cpu a, cpu b, cpu c".to_owned(), None).await.unwrap();
     let mut rows = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(13)).await;
-    let before = cpu_time(collector.pid());
+    let before = collector.cpu_time();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let after = cpu_time(collector.pid()) - before;
+    let after = collector.cpu_time() - before;
     assert!(after < Duration::from_millis(250), "{after:?} of CPU time for nobody");
     let ended = loop {
         match rows.try_next().await {

@@ -1,14 +1,12 @@
 //! What is acknowledged is stored once and is found, in memory and in Parquet, with the collector and without it.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use std::time::Duration;
 
 use skep_wire::v1::{self, down, up};
 use support::agent::{ROWS, Uplink, sealed};
-use support::{Ground, eventually};
+use support::{Collector, Ground, eventually};
 
 const STREAM: &str = "0123456789abcdef0123456789abcdef";
 
@@ -280,21 +278,12 @@ async fn a_statement_that_takes_too_long_is_ended() {
     assert_eq!(collector.number("SELECT count(*) FROM cpu").await, 60 * ROWS);
 }
 
-/// CPU time of a process, all its threads.
-fn cpu_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
-    Duration::from_millis(ticks * 10)
-}
-
 /// Waits until the process does next to nothing for half a second.
-async fn rests(pid: u32) -> bool {
+async fn rests(collector: &Collector<'_>) -> bool {
     for _ in 0..20 {
-        let before = cpu_time(pid);
+        let before = collector.cpu_time();
         tokio::time::sleep(Duration::from_millis(500)).await;
-        if cpu_time(pid) - before < Duration::from_millis(100) {
+        if collector.cpu_time() - before < Duration::from_millis(100) {
             return true;
         }
     }
@@ -305,7 +294,6 @@ async fn rests(pid: u32) -> bool {
 async fn a_statement_whose_asker_went_away_ends() {
     let ground = Ground::new();
     let collector = ground.serve("");
-    let pid = collector.pid();
     let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
     uplink.deliver(1, 60).await.unwrap();
     let all = "cpu AS a, cpu AS b, cpu AS c, cpu AS d";
@@ -315,20 +303,20 @@ async fn a_statement_whose_asker_went_away_ends() {
         format!("SELECT count(*) FROM (SELECT a.pid + b.pid + c.pid + d.pid AS m FROM {all}) GROUP BY m"),
         format!("SELECT a.pid, b.pid, c.pid, d.pid FROM {all}"),
     ] {
-        assert!(rests(pid).await, "before {sql}");
+        assert!(rests(&collector).await, "before {sql}");
         let mut console = collector.console().await;
         let request = v1::QueryRequest { sql: sql.clone(), timeout_s: 0 };
-        let before = cpu_time(pid);
+        let before = collector.cpu_time();
         let asking = tokio::spawn(async move {
             let mut replies = console.query(request).await.unwrap().into_inner();
             while replies.message().await.unwrap().is_some() {}
         });
-        while cpu_time(pid) - before < Duration::from_millis(500) {
+        while collector.cpu_time() - before < Duration::from_millis(500) {
             assert!(!asking.is_finished(), "{sql} ended by itself");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         asking.abort();
-        assert!(rests(pid).await, "{sql} went on without anybody to hear it");
+        assert!(rests(&collector).await, "{sql} went on without anybody to hear it");
     }
 }
 

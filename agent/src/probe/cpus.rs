@@ -249,7 +249,7 @@ impl Cpus {
 
     fn write(&self, cpu: u32, offset: usize, value: u64) {
         let place = self.states.at::<u64>(cpu as usize * size_of::<CpuState>() + offset);
-        // SAFETY: mapped and aligned; only this program writes orders.
+        // SAFETY: mapped and aligned; what is written here no program writes, or none of an epoch that is over.
         unsafe { ptr::write_volatile(place, value) };
     }
 }

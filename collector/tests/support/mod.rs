@@ -218,6 +218,15 @@ impl Collector<'_> {
         self.child.id()
     }
 
+    /// CPU time of the process so far, all its threads.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
