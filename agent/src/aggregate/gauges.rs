@@ -8,8 +8,13 @@ use std::path::Path;
 use procfs::net::{DeviceStatus, TcpState};
 use procfs::{CpuTime, Current, CurrentSI};
 
+use crate::host;
+
 /// Listing every socket costs some microseconds each; above this many the states are left out of a window.
 const LISTED_SOCKETS: u64 = 20_000;
+
+/// Seconds between two such lists: the kernel walks its whole table of connections for each, empty or not.
+const LISTED_EVERY_S: f64 = 60.0;
 
 /// One gauge.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +50,10 @@ pub struct OwnState {
 #[derive(Debug, Default)]
 pub struct Gauges {
     cpu: Option<(u64, u64)>,
-    own_ticks: Option<u64>,
+    own_ns: Option<u64>,
     interfaces: HashMap<String, DeviceStatus>,
+    /// Seconds since sockets were listed.
+    unlisted_s: Option<f64>,
 }
 
 impl Gauges {
@@ -54,6 +61,8 @@ impl Gauges {
     pub fn start() -> Self {
         let mut gauges = Self::default();
         drop(gauges.read(1.0, OwnState::default()));
+        // The first window lists sockets too.
+        gauges.unlisted_s = None;
         gauges
     }
 
@@ -66,7 +75,7 @@ impl Gauges {
         pressure(&mut out);
         disks(&mut out);
         self.interfaces(length_s, &mut out);
-        tcp_states(&mut out);
+        self.tcp_states(length_s, &mut out);
         self.own(length_s, own, &mut out);
         out
     }
@@ -108,17 +117,24 @@ impl Gauges {
         self.interfaces = now;
     }
 
-    fn own(&mut self, length_s: f64, own: OwnState, out: &mut Vec<Gauge>) {
-        if let Ok(stat) = procfs::process::Process::myself().and_then(|process| process.stat()) {
-            let ticks = stat.utime + stat.stime;
-            if let Some(before) = self.own_ticks.replace(ticks)
-                && length_s > 0.0
-            {
-                let cpu_s = ticks.saturating_sub(before) as f64 / procfs::ticks_per_second() as f64;
-                push(out, "agent_cpu_ratio", "", cpu_s / length_s);
-            }
-            push(out, "agent_rss_bytes", "", (stat.rss * procfs::page_size()) as f64);
+    fn tcp_states(&mut self, length_s: f64, out: &mut Vec<Gauge>) {
+        let passed_s = self.unlisted_s.map_or(f64::INFINITY, |unlisted_s| unlisted_s + length_s);
+        self.unlisted_s = Some(passed_s);
+        // Windows end some milliseconds early or late.
+        if passed_s + 0.5 >= LISTED_EVERY_S {
+            tcp_states(out);
+            self.unlisted_s = Some(0.0);
         }
+    }
+
+    fn own(&mut self, length_s: f64, own: OwnState, out: &mut Vec<Gauge>) {
+        let own_ns = host::own_cpu_ns();
+        if let Some(before) = self.own_ns.replace(own_ns)
+            && length_s > 0.0
+        {
+            push(out, "agent_cpu_ratio", "", own_ns.saturating_sub(before) as f64 / 1e9 / length_s);
+        }
+        push(out, "agent_rss_bytes", "", host::own_resident_bytes() as f64);
         push(out, "agent_spool_batches", "", own.spool_batches as f64);
         push(out, "agent_spool_bytes", "", own.spool_bytes as f64);
         push(out, "agent_map_bytes", "", own.map_bytes as f64);

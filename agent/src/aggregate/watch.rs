@@ -22,8 +22,9 @@ use crate::probe::reading::{Event, Mark, Reading};
 use crate::source::{Detail, Source, SourceError};
 use crate::spool::{Append, Request, SpoolState};
 
-/// How often the ring buffer is emptied. With sealing right after, an event waits at most this long and a bit.
-pub const PULSE: Duration = Duration::from_millis(200);
+/// How often the ring buffer is emptied. With sealing right after, an event waits at most this long and a bit; each time
+/// costs a wake-up, and with events a batch.
+pub const PULSE: Duration = Duration::from_millis(400);
 
 /// How often it is looked whether a window that is late can end.
 const LATE_PULSE: Duration = Duration::from_millis(20);
@@ -79,6 +80,9 @@ pub struct Progress {
     sealed_ns: u64,
     /// End of the window that is late, once that was said.
     late: Option<i64>,
+    /// Kernel memory of the probes at the end of the last window: asking for it every second would cost a twentieth of
+    /// all the agent spends.
+    map_bytes: u64,
 }
 
 /// The two ends of the task that asks the container runtime.
@@ -96,6 +100,7 @@ impl<S: Source> Watch<S> {
     /// # Errors
     /// [`WatchError`]; the process should end.
     pub fn run(mut self) -> Result<(), WatchError> {
+        self.progress.map_bytes = self.source.map_bytes();
         self.catch_up()?;
         loop {
             let boundary_us = self.aggregator.boundary_us();
@@ -178,7 +183,7 @@ impl<S: Source> Watch<S> {
             now_us: self.clock.wall_us(),
             own_ns: host::own_cpu_ns(),
             costs,
-            held_bytes: host::own_resident_bytes() + self.source.map_bytes(),
+            held_bytes: host::own_resident_bytes() + self.progress.map_bytes,
         };
         let Orders { detail, processes, rows } = self.desk.look(look);
         self.aggregator.note(rows);
@@ -226,6 +231,7 @@ impl<S: Source> Watch<S> {
 
     /// Seals a window with what its reading holds, or that it could not be read.
     fn seal(&mut self, reading: Result<Reading, SourceError>) -> Result<(), WatchError> {
+        self.progress.map_bytes = self.source.map_bytes();
         self.aggregator.set_own(self.own_state());
         let (rows, gauges) = self.desk.end_window(self.clock.wall_us(), self.aggregator.elapsed_s());
         self.aggregator.note(rows);
@@ -270,7 +276,7 @@ impl<S: Source> Watch<S> {
         OwnState {
             spool_batches: spool.batches,
             spool_bytes: spool.bytes,
-            map_bytes: self.source.map_bytes(),
+            map_bytes: self.progress.map_bytes,
             ..OwnState::default()
         }
     }

@@ -29,12 +29,18 @@ pub struct Spending {
     horizon: usize,
     /// Samples since the detail was changed.
     since_change: usize,
+    /// Samples since the agent's first window: what it spends in that goes into starting, which no lower detail makes
+    /// cheaper, and does not count.
+    since_start: usize,
+    /// Samples to come in that window.
+    starting: usize,
 }
 
 impl Spending {
     /// Keeps as many samples as make a window.
     pub fn new(horizon: usize) -> Self {
-        Self { samples: VecDeque::new(), horizon: horizon.max(PROBE_SAMPLES), since_change: 0 }
+        let horizon = horizon.max(PROBE_SAMPLES);
+        Self { samples: VecDeque::new(), horizon, since_change: 0, since_start: 0, starting: horizon }
     }
 
     /// Samples that make a window.
@@ -44,6 +50,10 @@ impl Spending {
 
     /// Takes one in.
     pub fn add(&mut self, sample: Sample) {
+        match self.starting.checked_sub(1) {
+            Some(left) => self.starting = left,
+            None => self.since_start = self.horizon.min(self.since_start + 1),
+        }
         if self.samples.len() == self.horizon {
             self.samples.pop_front();
         }
@@ -63,14 +73,15 @@ impl Spending {
 
     /// The agent's own share of a core.
     pub fn own(&self) -> f64 {
-        self.own_of_window().min(self.share(self.since_change.max(1), |sample| sample.own_ns))
+        let newest = self.since_change.max(1).min(self.since_start);
+        self.own_of_window().min(self.share(newest, |sample| sample.own_ns))
     }
 
-    /// As [`Spending::own`], without the benefit of the doubt: over the whole window. The first one is not whole yet, and
-    /// a burst in it is not to be taken for a habit.
+    /// As [`Spending::own`], without the benefit of the doubt: over the whole window. The first that counts is not whole
+    /// yet, and a burst in it is not to be taken for a habit.
     pub fn own_of_window(&self) -> f64 {
-        let whole = self.samples.len() as f64 / self.horizon as f64;
-        self.share(self.horizon, |sample| sample.own_ns) * whole
+        let whole = self.since_start as f64 / self.horizon as f64;
+        self.share(self.since_start, |sample| sample.own_ns) * whole
     }
 
     /// A domain's share of a core.
@@ -112,6 +123,8 @@ mod tests {
     #[test]
     fn what_was_before_a_change_is_not_held_against_it() {
         let mut spending = Spending::new(10);
+        (0..10).for_each(|_| spending.add(sample(900, 500)));
+        assert!(spending.own().abs() < 1e-9, "the start does not count");
         (0..10).for_each(|_| spending.add(sample(500, 500)));
         assert!((spending.domain("cpu") - 0.5).abs() < 1e-9 && (spending.own() - 0.5).abs() < 1e-9);
         spending.changed();
