@@ -1,6 +1,7 @@
 //! When detail is given up, and when it comes back. Pure.
 //!
-//! Down at once and as far as needed, by what the domains cost now; up slowly, and only into half of the room that is
+//! Down as far as needed, by what the domains cost now: at once in a storm, and over a window where it is a little too
+//! much, since a busy second or two is no reason to look away. Up slowly, and only into half of the room that is
 //! free, by the most it could cost. What a domain costs that is off nobody knows: it is tried again after a while, and
 //! after a longer one each time that was too early.
 
@@ -10,6 +11,9 @@ use crate::source::Detail;
 
 /// Samples after a change before the next one down: one may be a moment's.
 const LOOKS: usize = 2;
+
+/// So many times the budget is a storm, which is not waited for.
+const STORM: f64 = 2.0;
 
 /// Samples for which there must be room before detail comes back.
 const PATIENCE: u32 = 10;
@@ -104,7 +108,8 @@ impl Governor {
         }
         let costs: Vec<_> = self.attached.iter().map(|domain| (*domain, self.spending.domain(domain))).collect();
         let spent = self.spending.own() + total(&costs);
-        let to = if spent > self.budget {
+        let is_over = spent > self.budget * STORM || spent.min(self.spending.of_window()) > self.budget;
+        let to = if is_over {
             (self.calm, self.kept) = (0, 0);
             self.lower(&costs)
         } else {

@@ -86,10 +86,12 @@ impl Spending {
 
     /// A domain's share of a core.
     pub fn domain(&self, domain: &str) -> f64 {
-        let spent = |sample: &Sample| {
-            sample.domains.iter().filter(|cost| cost.domain == domain).map(|cost| cost.run_ns).sum::<u64>()
-        };
-        self.share(self.since_change.clamp(1, PROBE_SAMPLES), spent)
+        self.share(self.since_change.clamp(1, PROBE_SAMPLES), |sample| run_ns(sample, |name| name == domain))
+    }
+
+    /// All that was spent in a window, or since the last change of detail, as a share of a core.
+    pub fn of_window(&self) -> f64 {
+        self.own() + self.share(self.since_change.max(1), |sample| run_ns(sample, |_| true))
     }
 
     fn share(&self, newest: usize, spent: impl Fn(&Sample) -> u64) -> f64 {
@@ -100,6 +102,11 @@ impl Spending {
         }
         if elapsed_ns == 0 { 0.0 } else { spent_ns as f64 / elapsed_ns as f64 }
     }
+}
+
+/// What the probes of some domains took in one sample.
+fn run_ns(sample: &Sample, is_meant: impl Fn(&str) -> bool) -> u64 {
+    sample.domains.iter().filter(|cost| is_meant(cost.domain)).map(|cost| cost.run_ns).sum()
 }
 
 #[cfg(test)]
