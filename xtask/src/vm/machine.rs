@@ -6,11 +6,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use thiserror::Error;
 
 use super::debian::Kernel;
 
 /// What a kernel writes when something in it went wrong.
 const FAULTS: [&str; 5] = ["BUG: ", "Oops: ", "Kernel panic", "WARNING: ", "general protection fault"];
+
+/// How often a machine is booted at most; see [`Machine::run`].
+const BOOTS: u32 = 3;
 
 /// The last line of a machine that did all it was to do.
 pub(super) const END: &str = "@@ end";
@@ -28,18 +32,40 @@ pub(super) struct Machine<'a> {
     pub(super) patience: Duration,
 }
 
+/// What a kernel complained of before a program of ours ran.
+#[derive(Debug, Error)]
+#[error("the kernel broke while it booted: {0}")]
+struct BrokeInBoot(String);
+
 impl Machine<'_> {
     /// Runs it until it switches itself off; returns what it wrote to its second serial line. The logs stay in `folder`.
+    ///
+    /// A kernel that breaks while it boots, before any program of ours, is booted again, and that is said: qemu without
+    /// KVM now and then trips over a kernel that changes its own code while the other processor runs it.
     pub(super) fn run(&self, folder: &Path) -> Result<String> {
         fs::create_dir_all(folder)?;
+        for _ in 1..BOOTS {
+            match self.boot(folder) {
+                Err(error) if error.is::<BrokeInBoot>() => println!("{error:#}; booting it again"),
+                ended => return ended,
+            }
+        }
+        self.boot(folder)
+    }
+
+    fn boot(&self, folder: &Path) -> Result<String> {
         let (console, said) = (folder.join("console.log"), folder.join("said.log"));
         let mut qemu = self.command(&console, &said).spawn().context("cannot run qemu-system-x86_64")?;
         let in_time = wait(&mut qemu, self.patience)?;
         let console_text = text(&console)?;
         let said_text = text(&said)?;
+        let fault = console_text.lines().find(|line| FAULTS.iter().any(|fault| line.contains(fault)));
+        if let Some(fault) = fault.filter(|_| said_text.trim().is_empty()) {
+            bail!(BrokeInBoot(fault.trim().to_owned()));
+        }
         let end = || tail(if said_text.trim().is_empty() { &console_text } else { &said_text });
         ensure!(in_time, "did not end within {} s; its last words:\n{}", self.patience.as_secs(), end());
-        if let Some(fault) = console_text.lines().find(|line| FAULTS.iter().any(|fault| line.contains(fault))) {
+        if let Some(fault) = fault {
             bail!("the kernel complained: {} (all of it in {})", fault.trim(), console.display());
         }
         ensure!(said_text.lines().any(|line| line == END), "stopped half way; its last words:\n{}", end());
