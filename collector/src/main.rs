@@ -15,6 +15,11 @@ use skep_collector::query::{Engine, QueryError, offline};
 use skep_collector::{app, archive, error};
 use skep_runtime::telemetry::{self, Format};
 
+/// Batches are taken apart on one thread and gathered on another, for which the C library's allocator takes a fifth of
+/// all the time spent. Command: `cargo xtask bench ingest`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes batches from skep agents, keeps them as Parquet, answers SQL, decides on actions
 #[derive(Debug, Parser)]
 #[command(name = "skep-collector", version, after_help = EXAMPLES)]

@@ -112,7 +112,7 @@ mod tests {
             let origin = Origin { node: "n".to_owned(), boot: "b".to_owned(), stream: "s".to_owned(), seq };
             convert::record_batch(&origin, &LOSS, &builder.finish().unwrap()).unwrap()
         };
-        let all = concat_batches(&schema::schema(&LOSS), &[batch(1), batch(2)]).unwrap();
+        let all = schema::plain(&concat_batches(&schema::held(&LOSS), &[batch(1), batch(2)]).unwrap()).unwrap();
         let runs = origins(&all);
         assert_eq!(runs.iter().map(|(o, r)| (o.seq, r.clone())).collect::<Vec<_>>(), [(1, 0..2), (2, 2..4)]);
     }

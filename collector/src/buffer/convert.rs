@@ -1,13 +1,13 @@
 //! Chunk to record batch.
 //!
-//! Shape: one row a row, columns as [`super::schema`]. A column the chunk lacks is null, or the kind's zero where the
+//! Shape: one row a row, columns as [`schema::held`]. A column the chunk lacks is null, or the kind's zero where the
 //! table never holds null: a peer of another version may not know it.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
+    StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow::error::ArrowError;
@@ -44,20 +44,22 @@ pub fn record_batch(origin: &Origin, table: &'static Table, chunk: &v1::Chunk) -
         };
         arrays.push(array);
     }
-    RecordBatch::try_new(schema::schema(table), arrays)
+    RecordBatch::try_new(schema::held(table), arrays)
 }
 
 fn constant(text: &str, rows: usize) -> Result<ArrayRef, ArrowError> {
-    Ok(Arc::new(text_array(std::iter::repeat_n(text, rows), text.len().saturating_mul(rows))?))
+    check_unfolded(text.len().saturating_mul(rows))?;
+    let texts = Arc::new(StringArray::from_iter_values([text]));
+    Ok(Arc::new(DictionaryArray::try_new(Int32Array::from_value(0, rows), texts)?))
 }
 
-/// `bytes` is what `texts` add up to: a dictionary's text is copied once for every row that names it.
-fn text_array<'a>(texts: impl Iterator<Item = &'a str>, bytes: usize) -> Result<StringArray, ArrowError> {
+/// A dictionary's text is copied for every row that names it when somebody asks for the rows.
+fn check_unfolded(bytes: usize) -> Result<(), ArrowError> {
     if bytes > MAX_TEXT_BYTES {
         let what = format!("a column unfolds to {bytes} bytes of text; {MAX_TEXT_BYTES} are the most");
         return Err(ArrowError::InvalidArgumentError(what));
     }
-    Ok(StringArray::from_iter_values(texts))
+    Ok(())
 }
 
 fn array(column: &Column, data: &v1::ColumnData, rows: usize) -> Result<ArrayRef, ArrowError> {
@@ -74,10 +76,7 @@ fn array(column: &Column, data: &v1::ColumnData, rows: usize) -> Result<ArrayRef
         (Some(Data::Floats(floats)), Kind::Float) => {
             Arc::new(Float64Array::try_new(floats.values.clone().into(), nulls)?)
         }
-        (Some(Data::Texts(texts)), Kind::Text) => {
-            let (offsets, bytes, _) = strings(texts)?.into_parts();
-            Arc::new(StringArray::try_new(offsets, bytes, nulls)?)
-        }
+        (Some(Data::Texts(texts)), Kind::Text) => named(texts, nulls)?,
         (Some(Data::TextLists(lists)), Kind::TextList) => text_lists(lists, nulls)?,
         (Some(Data::Histograms(histograms)), Kind::Histogram) => histogram_array(histograms, nulls)?,
         _ => absent(column, rows)?,
@@ -92,10 +91,21 @@ fn nulls(column: &Column, data: &v1::ColumnData, rows: usize) -> Option<NullBuff
     Some(NullBuffer::new(BooleanBuffer::new(Buffer::from_slice_ref(&data.validity), 0, rows)))
 }
 
+/// Texts by their number in the chunk's dictionary.
+fn named(texts: &v1::Texts, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    check_unfolded(unfolded_bytes(texts))?;
+    let numbers: Vec<i32> = texts.index.iter().map(|&index| index as i32).collect();
+    let values = Arc::new(StringArray::from_iter_values(&texts.dictionary));
+    Ok(Arc::new(DictionaryArray::try_new(Int32Array::try_new(numbers.into(), nulls)?, values)?))
+}
+
+fn unfolded_bytes(texts: &v1::Texts) -> usize {
+    texts.index.iter().map(|&index| texts.dictionary[index as usize].len()).fold(0, usize::saturating_add)
+}
+
 fn strings(texts: &v1::Texts) -> Result<StringArray, ArrowError> {
-    let values = || texts.index.iter().map(|&index| texts.dictionary[index as usize].as_str());
-    let bytes = values().map(str::len).fold(0, usize::saturating_add);
-    text_array(values(), bytes)
+    check_unfolded(unfolded_bytes(texts))?;
+    Ok(StringArray::from_iter_values(texts.index.iter().map(|&index| &texts.dictionary[index as usize])))
 }
 
 fn text_lists(lists: &v1::TextLists, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
@@ -130,7 +140,7 @@ fn offsets(lengths: &[u32]) -> OffsetBuffer<i32> {
 /// A column nobody sent.
 pub(crate) fn absent(column: &Column, rows: usize) -> Result<ArrayRef, ArrowError> {
     if column.nullable {
-        return Ok(arrow::array::new_null_array(&schema::data_type(column.kind), rows));
+        return Ok(arrow::array::new_null_array(&schema::held_type(column.kind), rows));
     }
     Ok(match column.kind {
         Kind::Int => Arc::new(Int64Array::from_value(0, rows)),

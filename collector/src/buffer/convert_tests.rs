@@ -62,6 +62,8 @@ proptest! {
         check(&chunk, table).unwrap();
         let batch = record_batch(&origin(), table, &chunk).unwrap();
         prop_assert_eq!(batch.num_rows(), rows.len());
+        prop_assert_eq!(batch.schema(), schema::held(table));
+        let batch = schema::plain(&batch).unwrap();
         prop_assert_eq!(batch.schema(), schema::schema(table));
         prop_assert_eq!(restore::chunk(table, &batch).unwrap(), Some(chunk));
     }
@@ -73,7 +75,7 @@ fn the_envelope_stands_in_front_of_every_row() {
     for probe in ["cpu", "tcp"] {
         builder.int("time", 5).int("until", 6).text("probe", probe).text("reason", "none").end_row().unwrap();
     }
-    let batch = record_batch(&origin(), &tables::LOSS, &builder.finish().unwrap()).unwrap();
+    let batch = schema::plain(&record_batch(&origin(), &tables::LOSS, &builder.finish().unwrap()).unwrap()).unwrap();
     let nodes: Vec<_> = batch["node"].as_string::<i32>().iter().flatten().collect();
     assert_eq!(nodes, ["n1", "n1"]);
     assert_eq!(batch["seq"].as_primitive::<Int64Type>().values(), &[7, 7]);
@@ -84,7 +86,7 @@ fn the_envelope_stands_in_front_of_every_row() {
 #[test]
 fn a_column_of_a_newer_table_reads_as_null_or_zero() {
     let chunk = v1::Chunk { table: "processes".to_owned(), rows: 2, columns: Vec::new() };
-    let batch = record_batch(&origin(), &tables::PROCESSES, &chunk).unwrap();
+    let batch = schema::plain(&record_batch(&origin(), &tables::PROCESSES, &chunk).unwrap()).unwrap();
     assert_eq!(batch["argv"].null_count(), 2);
     assert_eq!(batch["pid"].as_primitive::<Int64Type>().values(), &[0, 0]);
     assert_eq!(batch["event"].as_string::<i32>().value(1), "");

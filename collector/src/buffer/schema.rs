@@ -1,28 +1,66 @@
-//! A table's Arrow schema: the same in memory, in Parquet and in query results.
+//! A table's Arrow schema: the same in Parquet and in query results. Rows in memory differ in one thing: their texts are
+//! numbers into dictionaries, as they came over the wire, so that sorting and gathering them moves four bytes a text.
 
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
 use skep_wire::tables::{Column, Kind, TABLES, Table};
 
 /// Name of a list's only child, as the Parquet format wants it.
 const ELEMENT: &str = "element";
 
-static SCHEMAS: LazyLock<Vec<(&'static str, SchemaRef)>> =
-    LazyLock::new(|| TABLES.iter().map(|table| (table.name, Arc::new(build(table)))).collect());
+type Schemas = LazyLock<Vec<(&'static str, SchemaRef)>>;
+
+static PLAIN: Schemas = LazyLock::new(|| TABLES.iter().map(|table| (table.name, build(table, data_type))).collect());
+static HELD: Schemas = LazyLock::new(|| TABLES.iter().map(|table| (table.name, build(table, held_type))).collect());
 
 /// The schema of `table`'s stored columns.
 pub fn schema(table: &'static Table) -> SchemaRef {
-    let known = SCHEMAS.iter().find(|(name, _)| *name == table.name);
-    known.map_or_else(|| Arc::new(build(table)), |(_, schema)| Arc::clone(schema))
+    find(&PLAIN, table).unwrap_or_else(|| build(table, data_type))
 }
 
-fn build(table: &'static Table) -> Schema {
-    Schema::new(table.stored_columns().map(field).collect::<Vec<_>>())
+/// The schema of `table`'s rows in memory.
+pub fn held(table: &'static Table) -> SchemaRef {
+    find(&HELD, table).unwrap_or_else(|| build(table, held_type))
 }
 
-fn field(column: &'static Column) -> Field {
-    Field::new(column.name, data_type(column.kind), column.nullable)
+fn find(schemas: &Schemas, table: &'static Table) -> Option<SchemaRef> {
+    schemas.iter().find(|(name, _)| *name == table.name).map(|(_, schema)| Arc::clone(schema))
+}
+
+fn build(table: &'static Table, data_type: fn(Kind) -> DataType) -> SchemaRef {
+    let field = |column: &'static Column| Field::new(column.name, data_type(column.kind), column.nullable);
+    Arc::new(Schema::new(table.stored_columns().map(field).collect::<Vec<_>>()))
+}
+
+/// Rows in memory as rows of query results. Cost: their texts are copied.
+///
+/// # Errors
+/// A column with more text than one array can hold.
+pub fn plain(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns = rows.columns().iter().map(plain_column).collect::<Result<Vec<_>, _>>()?;
+    let schema = rows.schema();
+    let fields = schema.fields().iter().zip(&columns);
+    let fields: Vec<_> = fields
+        .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), field.is_nullable()))
+        .collect();
+    // Of a projection to no column the number of rows is all there is.
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+}
+
+/// As [`plain`], for one column.
+///
+/// # Errors
+/// As there.
+pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match column.data_type() {
+        DataType::Dictionary(_, texts) => cast(column, texts),
+        _ => Ok(Arc::clone(column)),
+    }
 }
 
 /// The Arrow type of a kind of column.
@@ -35,6 +73,14 @@ pub fn data_type(kind: Kind) -> DataType {
         Kind::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         Kind::TextList => DataType::List(text_item()),
         Kind::Histogram => DataType::List(bucket_item()),
+    }
+}
+
+/// The Arrow type of a kind of column in memory.
+pub fn held_type(kind: Kind) -> DataType {
+    match kind {
+        Kind::Text => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+        _ => data_type(kind),
     }
 }
 

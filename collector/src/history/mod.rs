@@ -9,6 +9,7 @@
 //! * [`folders`]: the disk, and which folders on it are there for good.
 //! * [`path`]: the names of files.
 //! * [`partition`]: rows to hours.
+//! * [`gather`]: rows of many batches, picked in any order.
 //! * [`parquet_file`]: sorted rows to one file.
 //! * [`action`]: what a Delta log says.
 //! * [`delta`]: the Delta log, as far as this writer needs it.
@@ -26,6 +27,8 @@
 //! A merged file takes the place of others in one commit. One no commit names goes if all it was made of is live.
 
 pub mod folders;
+
+pub mod gather;
 
 pub mod path;
 

@@ -1,14 +1,15 @@
 //! Rows to hours, each hour's rows sorted as the table wants them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use skep_wire::tables::Table;
 
+use super::gather::{Gather, Place, Texts};
 use super::path::Hour;
 
 /// Most columns a table is sorted by, its time left out.
@@ -26,9 +27,9 @@ pub struct Partition<'a> {
     pub first_us: i64,
     /// Largest.
     pub last_us: i64,
-    batches: &'a [RecordBatch],
-    /// Batch and row of each row, in order.
-    places: Vec<(u32, u32)>,
+    gather: Arc<Gather<'a>>,
+    /// Where each row is, in order.
+    places: Vec<Place>,
 }
 
 impl Partition<'_> {
@@ -39,13 +40,9 @@ impl Partition<'_> {
 
     /// The rows, in pieces.
     ///
-    /// An item is an error when the batches are not of one schema, or hold more text than one array can.
+    /// An item is an error when there is more of something than one array can hold.
     pub fn pieces(&self) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        self.places.chunks(PIECE_ROWS).map(move |places| {
-            let places: Vec<_> = places.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
-            interleave_record_batch(&batches, &places)
-        })
+        self.places.chunks(PIECE_ROWS).map(|places| self.gather.rows(places))
     }
 }
 
@@ -56,17 +53,17 @@ impl Partition<'_> {
 /// copied once, piece by piece as they are written.
 ///
 /// # Errors
-/// The batches are not of the table's schema.
+/// The batches are not as [`crate::buffer::schema::held`] says.
 pub fn partition<'a>(table: &'static Table, batches: &'a [RecordBatch]) -> Result<Vec<Partition<'a>>, ArrowError> {
-    let mut keys = Keys::default();
+    let gather = Arc::new(Gather::new(batches)?);
     let mut hours: BTreeMap<Hour, Vec<Row>> = BTreeMap::new();
-    for (batch, rows) in batches.iter().enumerate() {
-        let columns = SortColumns::of(table, rows)?;
-        for row in 0..rows.num_rows() {
-            let time_us = columns.times.value(row);
-            let key = keys.number(&columns, row);
-            let row = Row { key, time_us, batch: batch as u32, row: row as u32 };
-            hours.entry(Hour::of(time_us)).or_default().push(row);
+    let mut keys = Keys::default();
+    let columns = SortColumns::new(table, batches, &gather)?;
+    for (batch, times) in columns.times.iter().enumerate() {
+        for (row, time_us) in times.values().iter().enumerate() {
+            let key = keys.number(columns.key(batch, row));
+            let row = Row { key, time_us: *time_us, batch: batch as u32, row: row as u32 };
+            hours.entry(Hour::of(*time_us)).or_default().push(row);
         }
     }
     let ranks = keys.ranks();
@@ -79,7 +76,7 @@ pub fn partition<'a>(table: &'static Table, batches: &'a [RecordBatch]) -> Resul
         let times = || rows.iter().map(|row| row.time_us);
         let (first_us, last_us) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
         let places = rows.iter().map(|row| (row.batch, row.row)).collect();
-        Partition { hour, first_us, last_us, batches, places }
+        Partition { hour, first_us, last_us, gather: Arc::clone(&gather), places }
     });
     Ok(sorted.collect())
 }
@@ -92,90 +89,76 @@ struct Row {
     row: u32,
 }
 
-/// The columns rows are sorted by, of one batch.
+/// The columns rows are sorted by.
 struct SortColumns<'a> {
     keys: Vec<KeyColumn<'a>>,
-    times: &'a TimestampMicrosecondArray,
+    /// By batch.
+    times: Vec<&'a TimestampMicrosecondArray>,
 }
 
 enum KeyColumn<'a> {
-    Text(&'a StringArray),
-    Int(&'a Int64Array),
+    /// A text is compared by the place it has among all there are.
+    Text(&'a Texts<'a>, Vec<i64>),
+    /// By batch.
+    Int(Vec<&'a Int64Array>),
 }
 
 impl<'a> SortColumns<'a> {
-    fn of(table: &'static Table, batch: &'a RecordBatch) -> Result<Self, ArrowError> {
+    fn new(table: &'static Table, batches: &'a [RecordBatch], gather: &'a Gather<'a>) -> Result<Self, ArrowError> {
         let unfit = |name: &str| ArrowError::SchemaError(format!("rows of {} cannot be sorted by {name}", table.name));
-        let times =
-            batch.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-        let times = times.ok_or_else(|| unfit("time"))?;
+        let time =
+            |batch: &'a RecordBatch| batch.column_by_name("time")?.as_primitive_opt::<TimestampMicrosecondType>();
+        let times = batches.iter().map(time).collect::<Option<_>>().ok_or_else(|| unfit("time"))?;
         let mut keys = Vec::with_capacity(MOST_KEYS);
         for name in table.sort.iter().filter(|name| **name != "time") {
-            let column = batch.column_by_name(name).ok_or_else(|| unfit(name))?;
-            let text = column.as_string_opt::<i32>().map(KeyColumn::Text);
-            let key = text.or_else(|| column.as_primitive_opt::<Int64Type>().map(KeyColumn::Int));
+            let int = |batch: &'a RecordBatch| batch.column_by_name(name)?.as_primitive_opt::<Int64Type>();
+            let text = gather.texts(name).map(|texts| KeyColumn::Text(texts, ranks(texts.all())));
+            let key = text.or_else(|| batches.iter().map(int).collect::<Option<_>>().map(KeyColumn::Int));
             keys.push(key.filter(|_| keys.len() < MOST_KEYS).ok_or_else(|| unfit(name))?);
         }
         Ok(Self { keys, times })
     }
+
+    fn key(&self, batch: usize, row: usize) -> Key {
+        let mut key = [i64::MIN; MOST_KEYS];
+        for (place, column) in key.iter_mut().zip(&self.keys) {
+            let value = match column {
+                KeyColumn::Text(texts, ranks) => texts.number(batch, row).map(|number| ranks[number]),
+                KeyColumn::Int(ints) => ints[batch].is_valid(row).then(|| ints[batch].value(row)),
+            };
+            *place = value.unwrap_or(i64::MIN);
+        }
+        key
+    }
 }
 
-/// Values of the sort columns but time; a text by its number, null before everything.
+/// By number, which place a text has among all of them.
+fn ranks(texts: &[&str]) -> Vec<i64> {
+    let mut sorted: Vec<usize> = (0..texts.len()).collect();
+    sorted.sort_unstable_by_key(|number| texts[*number]);
+    let mut ranks = vec![0; texts.len()];
+    for (rank, number) in sorted.into_iter().enumerate() {
+        ranks[number] = rank as i64;
+    }
+    ranks
+}
+
+/// Values of the sort columns but time; a text by its rank, null before everything.
 type Key = [i64; MOST_KEYS];
 
 /// Every different key, numbered as they come.
 #[derive(Default)]
-struct Keys<'a> {
-    numbers: HashMap<Key, u32, RandomState>,
-    texts: HashMap<&'a str, i64, RandomState>,
-    /// Which columns are texts.
-    is_text: [bool; MOST_KEYS],
-    /// By column, the text that came last: neighbours often have the same.
-    last: [Option<(&'a str, i64)>; MOST_KEYS],
-}
+struct Keys(HashMap<Key, u32, RandomState>);
 
-impl<'a> Keys<'a> {
-    fn number(&mut self, columns: &SortColumns<'a>, row: usize) -> u32 {
-        let mut key = [i64::MIN; MOST_KEYS];
-        for (place, column) in columns.keys.iter().enumerate() {
-            match column {
-                KeyColumn::Int(ints) if ints.is_valid(row) => key[place] = ints.value(row),
-                KeyColumn::Text(texts) if texts.is_valid(row) => key[place] = self.text(place, texts.value(row)),
-                KeyColumn::Int(_) | KeyColumn::Text(_) => {}
-            }
-        }
-        let next = self.numbers.len() as u32;
-        *self.numbers.entry(key).or_insert(next)
-    }
-
-    fn text(&mut self, place: usize, text: &'a str) -> i64 {
-        if let Some((last, number)) = self.last[place]
-            && last == text
-        {
-            return number;
-        }
-        let next = self.texts.len() as i64;
-        let number = *self.texts.entry(text).or_insert(next);
-        self.is_text[place] = true;
-        self.last[place] = Some((text, number));
-        number
+impl Keys {
+    fn number(&mut self, key: Key) -> u32 {
+        let next = self.0.len() as u32;
+        *self.0.entry(key).or_insert(next)
     }
 
     /// By its number, which place a key has among all of them.
     fn ranks(self) -> Vec<u32> {
-        let mut texts: Vec<_> = self.texts.into_iter().collect();
-        texts.sort_unstable();
-        let mut text_ranks = vec![0; texts.len()];
-        for (rank, (_, number)) in texts.iter().enumerate() {
-            text_ranks[*number as usize] = rank as i64;
-        }
-        let rank = |(mut key, number): (Key, u32)| {
-            for (value, _) in key.iter_mut().zip(self.is_text).filter(|(value, is_text)| *is_text && **value >= 0) {
-                *value = text_ranks[*value as usize];
-            }
-            (key, number)
-        };
-        let mut keys: Vec<_> = self.numbers.into_iter().map(rank).collect();
+        let mut keys: Vec<_> = self.0.into_iter().collect();
         keys.sort_unstable();
         let mut ranks = vec![0; keys.len()];
         for (rank, (_, number)) in keys.iter().enumerate() {

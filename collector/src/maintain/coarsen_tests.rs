@@ -65,7 +65,7 @@ fn rows(windows: &[Window]) -> RecordBatch {
 
 fn batch(table: &'static Table, builder: Builder) -> RecordBatch {
     let origin = Origin { node: "n".to_owned(), boot: "b".to_owned(), stream: "s".to_owned(), seq: 7 };
-    convert::record_batch(&origin, table, &builder.finish().unwrap()).unwrap()
+    schema::plain(&convert::record_batch(&origin, table, &builder.finish().unwrap()).unwrap()).unwrap()
 }
 
 fn coarse(table: &'static Table, batches: &[RecordBatch], window_s: u32) -> RecordBatch {

@@ -19,6 +19,7 @@ use datafusion::error::{DataFusionError, Result};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::buffer::schema;
 use crate::history::DataFile;
 use crate::history::path::FileName;
 
@@ -120,8 +121,9 @@ impl Batches {
     /// # Errors
     /// The columns are not there.
     pub fn leave_out(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let others = rows.column_by_name("stream").zip(rows.column_by_name("seq"));
-        let others = others.and_then(|(streams, seqs)| self.others(streams, seqs));
+        let streams = rows.column_by_name("stream").map(schema::plain_column).transpose()?;
+        let others = streams.zip(rows.column_by_name("seq"));
+        let others = others.and_then(|(streams, seqs)| self.others(&streams, seqs));
         let others = others.ok_or_else(|| DataFusionError::Internal("rows without stream and seq".to_owned()))?;
         Ok(filter_record_batch(rows, &others)?)
     }
@@ -168,7 +170,8 @@ struct Pairs {
 
 impl Pairs {
     fn read(&mut self, rows: &RecordBatch) -> Result<()> {
-        let streams = rows.column_by_name("stream").and_then(|column| column.as_string_opt::<i32>());
+        let streams = rows.column_by_name("stream").map(schema::plain_column).transpose()?;
+        let streams = streams.as_ref().and_then(|column| column.as_string_opt::<i32>());
         let seqs = rows.column_by_name("seq").and_then(|column| column.as_primitive_opt::<Int64Type>());
         let (streams, seqs) =
             streams.zip(seqs).ok_or_else(|| DataFusionError::Internal("rows without stream and seq".to_owned()))?;

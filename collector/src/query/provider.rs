@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::listing::PartitionedFile;
@@ -106,6 +107,26 @@ impl Provider {
         reads.map_err(|error| DataFusionError::External(Box::new(error)))?
     }
 
+    fn projected(&self, projection: Option<&Vec<usize>>) -> Result<SchemaRef> {
+        Ok(match projection {
+            Some(columns) => Arc::new(self.schema().project(columns)?),
+            None => self.schema(),
+        })
+    }
+
+    /// The rows in memory without some batches, as everybody knows them.
+    fn memory(&self, projection: Option<&Vec<usize>>, left_out: &Batches) -> Result<Vec<RecordBatch>> {
+        let rows = self.snapshot.batches.iter().map(|rows| {
+            let rows = if left_out.is_empty() { rows } else { &left_out.leave_out(rows)? };
+            let rows = match projection {
+                Some(columns) => &rows.project(columns)?,
+                None => rows,
+            };
+            Ok(schema::plain(rows)?)
+        });
+        rows.collect()
+    }
+
     /// The same rows without some batches: their columns are read as well, and not handed on.
     fn scan_without(
         &self,
@@ -193,25 +214,15 @@ impl TableProvider for Provider {
             });
         }
         if !self.snapshot.batches.is_empty() {
-            let batches = if reads.memory.is_empty() {
-                self.snapshot.batches.clone()
-            } else {
-                self.snapshot.batches.iter().map(|rows| reads.memory.leave_out(rows)).collect::<Result<_>>()?
-            };
-            parts.push(MemorySourceConfig::try_new_exec(&[batches], self.schema(), projection.cloned())?);
+            let batches = self.memory(projection, &reads.memory)?;
+            parts.push(MemorySourceConfig::try_new_exec(&[batches], self.projected(projection)?, None)?);
         }
         if parts.len() > 1 {
             return UnionExec::try_new(parts);
         }
         match parts.pop() {
             Some(only) => Ok(only),
-            None => {
-                let projected = match projection {
-                    Some(columns) => Arc::new(self.schema().project(columns)?),
-                    None => self.schema(),
-                };
-                Ok(Arc::new(EmptyExec::new(projected)))
-            }
+            None => Ok(Arc::new(EmptyExec::new(self.projected(projection)?))),
         }
     }
 }

@@ -3,8 +3,11 @@
 //! The payload is compressed once, by the agent, and never re-encoded before it is durable. The reader allocates at most
 //! what the envelope states, and the statement is bounded by [`MAX_PAYLOAD_BYTES`].
 
+use std::cell::RefCell;
+
 use prost::Message;
 use thiserror::Error;
+use zstd::bulk::Decompressor;
 
 use crate::v1;
 
@@ -76,9 +79,22 @@ pub fn open(envelope: &v1::Envelope) -> Result<v1::Batch, EnvelopeError> {
     if envelope.payload_bytes > MAX_PAYLOAD_BYTES {
         return Err(EnvelopeError::TooLarge { bytes: envelope.payload_bytes as usize });
     }
-    let plain = zstd::bulk::decompress(&envelope.payload, envelope.payload_bytes as usize)
-        .map_err(EnvelopeError::Compression)?;
+    let plain = decompress(&envelope.payload, envelope.payload_bytes as usize).map_err(EnvelopeError::Compression)?;
     v1::Batch::decode(plain.as_slice()).map_err(EnvelopeError::NotABatch)
+}
+
+/// With what the thread used last time: setting it up takes longer than to decompress a small batch.
+fn decompress(payload: &[u8], most_bytes: usize) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    CONTEXT.with_borrow_mut(|context| {
+        let context = match context {
+            Some(context) => context,
+            None => context.insert(Decompressor::new()?),
+        };
+        context.decompress(payload, most_bytes)
+    })
 }
 
 #[cfg(test)]
