@@ -16,7 +16,8 @@ use skep_collector::{app, archive, error};
 use skep_runtime::telemetry::{self, Format};
 
 /// Batches are taken apart on one thread and gathered on another, for which the C library's allocator takes a fifth of
-/// all the time spent. Command: `cargo xtask bench ingest`.
+/// all the time spent. Without huge pages: rows come and go by the window, and clearing two megabytes for each of its
+/// pages costs as much again. Command: `cargo xtask bench ingest`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,5 +1,6 @@
 //! One series: its last values and the score of the next.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// Values a baseline rests on: ten minutes of ten-second windows.
@@ -89,13 +90,15 @@ pub struct Track {
     signal: Signal,
     /// Oldest first, at most [`BASELINE_WINDOWS`].
     values: VecDeque<f64>,
+    /// The same in order, so that a median is looked up: every window of every workload asks for two.
+    sorted: Vec<f64>,
     streak: u32,
 }
 
 impl Track {
     /// A series that has been zero for `zeros` windows.
     pub fn new(signal: Signal, zeros: usize) -> Self {
-        let mut track = Self { signal, values: VecDeque::new(), streak: 0 };
+        let mut track = Self { signal, values: VecDeque::new(), sorted: Vec::new(), streak: 0 };
         track.absent(zeros);
         track
     }
@@ -112,39 +115,104 @@ impl Track {
 
     /// Learns a value without judging it.
     pub fn learn(&mut self, value: f64) {
-        if self.values.len() == BASELINE_WINDOWS {
-            self.values.pop_front();
+        if self.values.len() == BASELINE_WINDOWS
+            && let Some(oldest) = self.values.pop_front()
+        {
+            take_out(&mut self.sorted, oldest);
         }
         self.values.push_back(value);
+        self.sorted.insert(place(&self.sorted, value), value);
     }
 
     /// Judges a value by the ones before it, then learns it; `None` while there are too few.
     pub fn judge(&mut self, value: f64) -> Option<Score> {
         let kept_out = (self.streak as usize).min(KEPT_OUT).min(self.values.len());
-        let before: Vec<f64> = self.values.iter().take(self.values.len() - kept_out).copied().collect();
-        self.learn(value);
+        let mut before = Cow::Borrowed(self.sorted.as_slice());
+        for recent in self.values.iter().rev().take(kept_out) {
+            take_out(before.to_mut(), *recent);
+        }
         if before.len() < self.signal.least_values() {
+            self.learn(value);
             return None;
         }
-        let baseline = median(before.clone());
-        let deviations = before.iter().map(|earlier| (earlier - baseline).abs()).collect();
-        let spread = (MAD_TO_SIGMA * median(deviations)).max(self.signal.spread_floor(baseline));
+        let baseline = median(&before);
+        let spread = (MAD_TO_SIGMA * median_deviation(&before, baseline)).max(self.signal.spread_floor(baseline));
         let score = (value - baseline) / spread;
-        let nearly = before.iter().filter(|&&earlier| earlier >= NEARLY * value).count();
+        let nearly = before.len() - before.partition_point(|earlier| *earlier < NEARLY * value);
         let abnormal = score >= FAR
             && value - baseline >= self.signal.least_effect()
             && nearly as f64 <= SEEN_BEFORE * before.len() as f64;
+        let rests_on = before.len();
         self.streak = if abnormal { self.streak + 1 } else { 0 };
-        Some(Score { value, baseline, spread, score, streak: self.streak, rests_on: before.len() })
+        self.learn(value);
+        Some(Score { value, baseline, spread, score, streak: self.streak, rests_on })
     }
 }
 
-/// Median; 0 of nothing.
-fn median(mut values: Vec<f64>) -> f64 {
-    if values.is_empty() {
-        return 0.0;
+fn place(sorted: &[f64], value: f64) -> usize {
+    sorted.partition_point(|other| other.total_cmp(&value).is_lt())
+}
+
+fn take_out(sorted: &mut Vec<f64>, value: f64) {
+    let place = place(sorted, value);
+    if place < sorted.len() {
+        sorted.remove(place);
     }
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
+
+/// Median of ascending values; 0 of nothing.
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    match sorted.len() % 2 {
+        1 => sorted[middle],
+        _ if sorted.is_empty() => 0.0,
+        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+    }
+}
+
+/// Median distance of ascending values from `centre`; 0 of nothing. The nearest are taken from either side of it.
+fn median_deviation(sorted: &[f64], centre: f64) -> f64 {
+    let (below, above) = sorted.split_at(sorted.partition_point(|value| *value < centre));
+    let mut below = below.iter().rev().map(|value| centre - value).peekable();
+    let mut above = above.iter().map(|value| value - centre).peekable();
+    let mut nearest = || match (below.peek(), above.peek()) {
+        (Some(left), Some(right)) if left < right => below.next(),
+        (_, Some(_)) => above.next(),
+        (_, None) => below.next(),
+    };
+    let (mut last, mut one_before) = (0.0, 0.0);
+    for _ in 0..=sorted.len() / 2 {
+        (one_before, last) = (last, nearest().unwrap_or(last));
+    }
+    if sorted.len() % 2 == 1 { last } else { (one_before + last) / 2.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plainly(mut values: Vec<f64>) -> f64 {
+        values.sort_unstable_by(f64::total_cmp);
+        median(&values)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_in_order_is_what_sorting_anew_would_give(values in prop::collection::vec(-5i32..20, 1..200)) {
+            let mut track = Track::new(Signal::CpuCores, 3);
+            for value in values.into_iter().map(f64::from) {
+                let kept_out = (track.streak as usize).min(KEPT_OUT);
+                let before: Vec<f64> = track.values.iter().take(track.values.len() - kept_out).copied().collect();
+                let score = track.judge(value).unwrap();
+                let baseline = plainly(before.clone());
+                let spread = MAD_TO_SIGMA * plainly(before.iter().map(|earlier| (earlier - baseline).abs()).collect());
+                prop_assert_eq!(score.baseline, baseline);
+                prop_assert_eq!(score.spread, spread.max(Signal::CpuCores.spread_floor(baseline)));
+                prop_assert_eq!(score.rests_on, before.len());
+                prop_assert!(track.sorted.is_sorted() && track.sorted.len() == track.values.len());
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use skep_wire::chunk::{self, Row};
 use skep_wire::v1;
 
@@ -57,17 +58,17 @@ pub fn windows(chunk: &v1::Chunk) -> Vec<WindowUsage> {
 #[derive(Default)]
 struct Window<'a> {
     window_s: f64,
-    workloads: HashMap<&'a str, Sums<'a>>,
+    workloads: HashMap<&'a str, Sums<'a>, RandomState>,
 }
 
 struct Sums<'a> {
     usage: Usage,
-    cgroups: HashMap<(&'a str, i64), i64>,
+    cgroups: HashMap<(&'a str, i64), i64, RandomState>,
 }
 
 impl<'a> Sums<'a> {
     fn new() -> Self {
-        Self { usage: Usage { coverage: 1.0, ..Usage::default() }, cgroups: HashMap::new() }
+        Self { usage: Usage { coverage: 1.0, ..Usage::default() }, cgroups: HashMap::default() }
     }
 
     fn add(&mut self, row: &Row<'a>) {
