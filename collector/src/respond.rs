@@ -35,11 +35,15 @@ pub enum Ask {
         node: String,
         /// Its kernel's boot.
         boot: String,
+        /// Another collector has what came before.
+        elsewhere: bool,
     },
     /// A node's session ended.
     Disconnected {
         /// Which.
         node: String,
+        /// For another collector: it is not to be missed here.
+        left: bool,
     },
     /// An operator's word on an action.
     Operator {
@@ -125,12 +129,15 @@ impl Respond {
     async fn serve(&mut self, ask: Ask) -> Result<(), Stopping> {
         let now_us = self.now();
         match ask {
-            Ask::Connected { node, boot } => {
+            Ask::Connected { node, boot, elsewhere } => {
+                if elsewhere {
+                    self.responder.was_elsewhere(&node);
+                }
                 let output = self.responder.connected(&node, &boot, now_us);
                 self.carry_out(output).await
             }
-            Ask::Disconnected { node } => {
-                self.responder.disconnected(&node);
+            Ask::Disconnected { node, left } => {
+                self.responder.disconnected(&node, left);
                 Ok(())
             }
             Ask::Record(chunks) => self.own.store_all(chunks).await,

@@ -111,12 +111,50 @@ async fn what_a_wiped_collector_had_acknowledged_is_told_although_the_agent_decl
     }
     let told = "SELECT count(*) FROM loss WHERE reason = 'collector_lost'";
     assert_eq!(collector.number(told).await, 1);
-    assert_eq!(collector.number(&format!("{told} AND detail LIKE '%1 to 5%' AND node = 'a' AND seq = 8")).await, 1);
+    assert_eq!(collector.number(&format!("{told} AND detail LIKE '%1 to 5%' AND node = 'a' AND seq = 5")).await, 1);
 
     let hello = v1::Hello { acknowledged_seq: 3, ..Uplink::hello("b", STREAM) };
     let mut uplink = Uplink::open_with(&ground, &collector.grpc, "b", hello).await.unwrap();
     assert_eq!(uplink.deliver(4, 5).await.unwrap(), 5, "all that is missing was acknowledged: no gap is needed");
     assert_eq!(collector.number(&format!("{told} AND detail LIKE '%1 to 3%' AND node = 'b'")).await, 1);
+}
+
+#[tokio::test]
+async fn what_another_collector_acknowledged_is_neither_hole_nor_loss() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let hello = |here: u64, elsewhere: &[(u64, u64)]| {
+        let elsewhere = elsewhere.iter().map(|&(from_seq, to_seq)| v1::SeqRange { from_seq, to_seq }).collect();
+        v1::Hello { acknowledged_seq: here, elsewhere, ..Uplink::hello("a", STREAM) }
+    };
+    let lost = "SELECT count(*) FROM loss WHERE reason = 'collector_lost'";
+    // 1 to 56 are elsewhere; then 60 to 89, of which this one has 58 and 59 without the agent having heard of it.
+    for (here, elsewhere, durable, from, to) in
+        [(0, &[(1, 56)][..], 0, 57, 59), (57, &[(1, 56), (58, 89)], 59, 90, 92), (92, &[(1, 56), (58, 89)], 92, 93, 93)]
+    {
+        let mut uplink = Uplink::open_with(&ground, &collector.grpc, "a", hello(here, elsewhere)).await.unwrap();
+        assert_eq!(uplink.durable_seq, durable);
+        assert_eq!(uplink.deliver(from, to).await.unwrap(), to);
+    }
+    assert_eq!(collector.number(lost).await, 0);
+    assert_eq!(collector.number("SELECT count(*) FROM cpu WHERE node = 'a'").await, 7 * ROWS);
+
+    // The same to a collector that lost its disk: what it had is gone, what others have is not.
+    let hello = v1::Hello { stream: "f".repeat(32), node: "b".to_owned(), ..hello(92, &[(1, 56), (58, 89)]) };
+    for attempt in 0..2 {
+        let mut uplink = Uplink::open_with(&ground, &collector.grpc, "b", hello.clone()).await.unwrap();
+        assert_eq!(uplink.durable_seq, if attempt == 0 { 0 } else { 94 });
+        uplink.deliver(93, 94).await.unwrap();
+    }
+    assert_eq!(collector.number(lost).await, 2);
+    for range in ["57 to 57", "90 to 92"] {
+        assert_eq!(collector.number(&format!("{lost} AND detail LIKE '%batches {range} of%' AND seq = 92")).await, 1);
+    }
+
+    let senseless =
+        v1::Hello { elsewhere: vec![v1::SeqRange { from_seq: 9, to_seq: 8 }], ..Uplink::hello("c", STREAM) };
+    let refused = Uplink::open_with(&ground, &collector.grpc, "c", senseless).await.err().unwrap();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
 }
 
 #[tokio::test]

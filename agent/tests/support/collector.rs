@@ -8,7 +8,8 @@ use skep_wire::v1::uplink_server::{Uplink, UplinkServer};
 use skep_wire::v1::{self, down, up};
 use skep_wire::{chunk, envelope, tables};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::runtime::Runtime;
+use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
@@ -39,8 +40,12 @@ pub(crate) struct Shelf {
     pub(crate) break_at_next: bool,
     /// Ask for a reset at the next batch.
     pub(crate) reset_at_next: bool,
+    /// Ask for a reset at every batch.
+    pub(crate) refusing: bool,
     /// In flight at most.
     pub(crate) window: u32,
+    /// Agents that said they go to another collector.
+    pub(crate) leaves: u64,
 }
 
 /// A running collector.
@@ -49,8 +54,8 @@ pub(crate) struct Collector {
     pub(crate) shelf: Arc<Mutex<Shelf>>,
     pub(crate) port: u16,
     commands: broadcast::Sender<v1::SignedCommand>,
-    stop: Option<oneshot::Sender<()>>,
-    task: tokio::task::JoinHandle<()>,
+    /// Everything of it, connections included.
+    runtime: Option<Runtime>,
 }
 
 impl Collector {
@@ -64,23 +69,25 @@ impl Collector {
         let (commands, _) = broadcast::channel(16);
         let service = UplinkServer::new(Service { shelf: Arc::clone(&shelf), commands: commands.clone() })
             .max_decoding_message_size(80 << 20);
-        let (stop, stopped) = oneshot::channel();
         let server = Server::builder().tls_config(tls).unwrap().add_service(service);
-        let task = tokio::spawn(async move {
-            let serve = server.serve_with_incoming(TcpListenerStream::new(listener));
-            tokio::select! {
-                result = serve => result.expect("the stub serves"),
-                _ = stopped => {}
-            }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("the stub serves");
         });
-        Self { shelf, port, commands, stop: Some(stop), task }
+        Self { shelf, port, commands, runtime: Some(runtime) }
     }
 
     /// Drops every connection at once, as kill -9 does. Returns the port, to start again on.
     pub(crate) async fn kill(mut self) -> u16 {
-        self.stop.take().unwrap().send(()).expect("it runs");
-        self.task.await.unwrap();
+        self.end();
         self.port
+    }
+
+    fn end(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 
     /// Sends a command to whoever is connected.
@@ -89,11 +96,20 @@ impl Collector {
     }
 }
 
-async fn bind(port: u16) -> TcpListener {
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+async fn bind(port: u16) -> std::net::TcpListener {
     let deadline = std::time::Instant::now() + super::PATIENCE;
     loop {
-        match TcpListener::bind(("127.0.0.1", port)).await {
-            Ok(listener) => return listener,
+        match std::net::TcpListener::bind(("127.0.0.1", port)) {
+            Ok(listener) => {
+                listener.set_nonblocking(true).unwrap();
+                return listener;
+            }
             Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -204,7 +220,7 @@ fn answer(shelf: &Mutex<Shelf>, message: up::Message) -> Result<Vec<down::Messag
             if std::mem::take(&mut shelf.break_at_next) {
                 return Err(());
             }
-            if std::mem::take(&mut shelf.reset_at_next) {
+            if std::mem::take(&mut shelf.reset_at_next) || shelf.refusing {
                 return Ok(vec![down::Message::Reset(v1::Reset { reason: "test".to_owned() })]);
             }
             let stream = envelope.stream.clone();
@@ -220,6 +236,10 @@ fn answer(shelf: &Mutex<Shelf>, message: up::Message) -> Result<Vec<down::Messag
                 shelf.faults.push(format!("gap {}..{} does not fit", gap.from_seq, gap.to_seq));
             }
             shelf.gaps.push((gap.stream, gap.from_seq, gap.to_seq));
+            Vec::new()
+        }
+        up::Message::Leave(_) => {
+            shelf.leaves += 1;
             Vec::new()
         }
         up::Message::Heartbeat(heartbeat) => {

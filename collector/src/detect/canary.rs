@@ -159,6 +159,13 @@ impl Canaries {
         turns
     }
 
+    /// The windows of this node's stream that came meanwhile are with another collector, and with them what is waited for.
+    pub fn was_elsewhere(&mut self, node: &str) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.waiting.clear();
+        }
+    }
+
     /// Takes a row of `canaries` of before this start. The rows of its processes were seen then.
     pub fn restore_step(&mut self, origin: &Origin, row: &Row<'_>) {
         match (row.text("event"), row.text("marker")) {

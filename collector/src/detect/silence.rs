@@ -84,7 +84,8 @@ impl Silence {
         (entry.interval_us, entry.announced_us, entry.unproven) = (interval_us.max(0), now_us, false);
     }
 
-    /// A node announced that there will be no more canaries: it is no longer listened for.
+    /// A node announced that there will be no more canaries, or that it goes to another collector: it is no longer listened
+    /// for.
     pub fn off(&mut self, node: &str) {
         self.nodes.remove(node);
     }

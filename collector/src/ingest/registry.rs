@@ -85,6 +85,8 @@ impl Registry {
             last_seen_us: now_us,
             probes: hello.probes.clone(),
             missing: hello.missing.clone(),
+            collector_place: hello.collector_place,
+            collectors: hello.collectors,
             ..figures
         };
         state.nodes.insert(hello.node.clone(), Entry { node, session: Some((id, down)), refused_hole });

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::Status;
 
 use super::arrival::{self, Checked};
+use super::hole::{self, Missing, Word};
 use super::quarantine;
 use super::registry::{Hole, Registry, SessionId, Tally};
 use super::substitute;
@@ -64,6 +65,8 @@ type InFlight = futures::future::BoxFuture<'static, (Pending, Option<Outcome>)>;
 struct Pending {
     seq: u64,
     rows: u64,
+    /// It is no batch of the agent's: the agent is not told of it.
+    own: bool,
 }
 
 /// One agent's stream.
@@ -78,8 +81,8 @@ pub struct Session {
     gap: Option<(u64, u64)>,
     /// The number due, until the first batch has come.
     first_due: Option<u64>,
-    /// The last number the agent was told is durable, by its hello.
-    acknowledged: u64,
+    /// What the hello says was acknowledged, and by whom.
+    word: Word,
     /// The last number that is durable or with the WAL.
     submitted: u64,
     /// Batches that came again.
@@ -101,19 +104,22 @@ enum End {
     Reset(String),
     /// The agent may not do what it did.
     Refused(Status),
+    /// The agent goes to another collector.
+    Left,
 }
 
 impl Session {
     /// Greets the agent.
     ///
     /// # Errors
-    /// A status for the agent: the collector is stopping.
+    /// A status for the agent: the collector is stopping, or the hello makes no sense.
     pub async fn begin(
         shared: Arc<Shared>,
         hello: &v1::Hello,
         id: SessionId,
         down: mpsc::Sender<Result<v1::Down, Status>>,
     ) -> Result<Self, Status> {
+        let word = Word::of(hello)?;
         let key = StreamKey { node: hello.node.clone(), stream: hello.stream.clone() };
         let (reply, answer) = oneshot::channel();
         let asked = shared.wal.send(Command::Offset(key, reply)).await.is_ok();
@@ -127,7 +133,7 @@ impl Session {
             in_flight: FuturesOrdered::new(),
             gap: None,
             first_due: Some(durable_seq + 1),
-            acknowledged: hello.acknowledged_seq,
+            word,
             submitted: durable_seq,
             repeats: 0,
             shared,
@@ -142,13 +148,18 @@ impl Session {
         Ok(session)
     }
 
-    /// Serves the stream until either side ends it.
+    /// Whether the last batches of this stream went to another collector.
+    pub fn was_elsewhere(&self) -> bool {
+        self.word.last_elsewhere() > self.submitted
+    }
+
+    /// Serves the stream until either side ends it. Returns whether the agent goes to another collector.
     pub async fn run(
         mut self,
         mut up: tonic::Streaming<v1::Up>,
         mut orders: mpsc::Receiver<v1::Down>,
         mut stop: skep_runtime::shutdown::Token,
-    ) {
+    ) -> bool {
         let end = loop {
             let may_read = self.in_flight.len() < self.shared.window as usize;
             tokio::select! {
@@ -182,7 +193,9 @@ impl Session {
                 () = stop.stopped() => break End::Reset("the collector is stopping".to_owned()),
             }
         };
+        let left = matches!(end, End::Left);
         self.finish(end).await;
+        left
     }
 
     async fn finish(mut self, end: End) {
@@ -193,7 +206,7 @@ impl Session {
             }
         }
         match end {
-            End::Gone => {}
+            End::Gone | End::Left => {}
             End::Reset(reason) => self.say(down::Message::Reset(v1::Reset { reason })).await,
             End::Refused(status) => {
                 let _gone = self.down.send(Err(status)).await.is_err();
@@ -215,10 +228,16 @@ impl Session {
                 None
             }
             up::Message::Gap(gap) => {
-                tracing::warn!(node = %self.node, from = gap.from_seq, to = gap.to_seq, reason = %gap.reason, "the agent had to drop batches");
+                if gap.to_seq > self.word.last_elsewhere() {
+                    tracing::warn!(node = %self.node, from = gap.from_seq, to = gap.to_seq, reason = %gap.reason, "the agent had to drop batches");
+                }
                 let (from, to) = self.gap.unwrap_or((gap.from_seq, gap.to_seq));
                 self.gap = Some((from.min(gap.from_seq), to.max(gap.to_seq)));
                 None
+            }
+            up::Message::Leave(leave) => {
+                tracing::info!(node = %self.node, reason = %leave.reason, "the node goes to another collector");
+                Some(End::Left)
             }
             up::Message::Batch(envelope) => self.store(envelope, now_us).await,
         }
@@ -237,7 +256,10 @@ impl Session {
         // came in.
         let large = Arc::clone(&self.shared.large);
         let _alone = if envelope.payload_bytes < LARGE_BYTES { None } else { large.acquire_owned().await.ok() };
-        let (envelope, gap_from) = self.fill_hole(envelope, now_us);
+        let gap_from = match self.fill_hole(&envelope, now_us).await {
+            Ok(gap_from) => gap_from,
+            Err(end) => return Some(end),
+        };
         let (envelope, checked) = match Self::check(envelope, now_us).await {
             Ok((envelope, Ok(checked))) => (envelope, checked),
             Err(end) => return Some(end),
@@ -250,7 +272,7 @@ impl Session {
             tracing::debug!(node = %self.node, tables = ?checked.unknown_tables, columns = checked.unknown_columns,
                 "a newer agent sends what this collector does not know");
         }
-        self.submit(&envelope, gap_from, checked).await
+        self.submit(&envelope, gap_from, checked, false).await
     }
 
     /// Says again how far the stream is durable, without looking at the batch: an agent that repeats itself costs little.
@@ -266,7 +288,7 @@ impl Session {
         if self.shared.wal.send(Command::Offset(key, reply)).await.is_err() {
             return Some(End::Reset("the collector is stopping".to_owned()));
         }
-        let pending = Pending { seq, rows: 0 };
+        let pending = Pending { seq, rows: 0, own: false };
         self.in_flight.push_back(Box::pin(async move {
             (pending, answer.await.ok().map(|durable_seq| Outcome::Repeat { durable_seq }))
         }));
@@ -289,37 +311,33 @@ impl Session {
         checking.await.map_err(|error| End::Reset(error.to_string()))
     }
 
-    /// The batch and the first number known to be gone before it.
+    /// The first number known to be gone before the batch.
     ///
-    /// An agent resumes where the welcome says. What is missing before its first batch and was acknowledged is lost, and
-    /// the ledger says so, whatever else the agent declares of it: the agent let go of it in good faith.
+    /// An agent resumes where the welcome says. What is missing before its first batch and was acknowledged here is lost,
+    /// and the ledger says so, whatever else the agent declares of it: the agent let go of it in good faith. What another
+    /// collector acknowledged is there.
     ///
     /// If more is missing and no gap is declared, the agent is sent back once; if it comes with the same again, it no
     /// longer has what this collector has lost, and waiting for it would be waiting for ever: the batch is taken.
-    fn fill_hole(&mut self, envelope: v1::Envelope, now_us: i64) -> (v1::Envelope, u64) {
+    async fn fill_hole(&mut self, envelope: &v1::Envelope, now_us: i64) -> Result<u64, End> {
         let seq = envelope.seq;
         // A gap that ends further down says nothing of what is missing right before this batch.
         let declared = self.gap.take().filter(|(_, to)| to.saturating_add(1) >= seq).map(|(from, _)| from);
         let gap_from = declared.unwrap_or(seq);
-        let Some(due) = self.first_due.take().filter(|due| *due < seq) else { return (envelope, gap_from) };
-        let acknowledged = self.acknowledged.min(seq - 1);
-        let lost = if gap_from <= due.max(acknowledged + 1) {
-            acknowledged
-        } else if self.shared.registry.hole_again(&self.node, self.hole(due, seq)) {
-            seq - 1
-        } else {
-            return (envelope, gap_from);
+        let Some(due) = self.first_due.take().filter(|due| *due < seq) else { return Ok(gap_from) };
+        let lost = match self.word.judge(due, seq, gap_from) {
+            Missing::Explained(lost) => lost,
+            Missing::Unexplained(lost) if self.shared.registry.hole_again(&self.node, self.hole(due, seq)) => lost,
+            Missing::Unexplained(_) => return Ok(gap_from),
         };
-        if lost < due {
-            return (envelope, gap_from);
-        }
-        tracing::error!(node = %self.node, from = due, to = lost, "batches that were acknowledged are gone");
-        match substitute::with_hole(&envelope, due, lost, now_us) {
-            Ok(with_row) => (with_row, due),
-            Err(error) => {
-                tracing::error!(node = %self.node, %error, "the ledger cannot say so");
-                (envelope, due)
-            }
+        let Some((_, last)) = lost.last().copied() else { return Ok(due) };
+        tracing::error!(node = %self.node, batches = %hole::text(&lost), "batches that were acknowledged are gone");
+        let row = substitute::lost(envelope, last, &lost, now_us);
+        let row = row.map_err(|error| End::Reset(error.to_string()))?;
+        let checked = arrival::check(&row, now_us).map_err(|error| End::Reset(error.to_string()))?;
+        match self.submit(&row, due, checked, true).await {
+            Some(end) => Err(end),
+            None => Ok(last + 1),
         }
     }
 
@@ -350,7 +368,8 @@ impl Session {
         Ok((substitute, checked))
     }
 
-    async fn submit(&mut self, envelope: &v1::Envelope, gap_from: u64, checked: Checked) -> Option<End> {
+    /// Hands a batch to the WAL; `own` is what was not sent by the agent.
+    async fn submit(&mut self, envelope: &v1::Envelope, gap_from: u64, checked: Checked, own: bool) -> Option<End> {
         let stopping = || End::Reset("the collector is stopping".to_owned());
         // In this order: slots come free as the responder works, and the responder itself waits for room. Room held while
         // waiting for a slot would be room the responder may never get.
@@ -373,7 +392,7 @@ impl Session {
             return Some(stopping());
         }
         self.submitted = envelope.seq;
-        let pending = Pending { seq: envelope.seq, rows };
+        let pending = Pending { seq: envelope.seq, rows, own };
         self.in_flight.push_back(Box::pin(async move { (pending, answer.await.ok()) }));
         None
     }
@@ -391,6 +410,9 @@ impl Session {
             Some(Outcome::Refused { reason }) => return Some(End::Reset(reason)),
             None => return Some(End::Reset("the collector is stopping".to_owned())),
         };
+        if pending.own {
+            return None;
+        }
         self.shared.registry.seen(&self.node, now_us, tally, None);
         self.say(down::Message::Ack(v1::Ack { stream: self.stream.clone(), durable_seq })).await;
         None

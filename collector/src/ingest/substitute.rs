@@ -4,7 +4,7 @@
 //! that holds nothing but the loss, and comes once as every batch does.
 
 use skep_wire::chunk::{self, Builder, ChunkError};
-use skep_wire::envelope::{self, EnvelopeError};
+use skep_wire::envelope::{self, EnvelopeError, Origin};
 use skep_wire::tables::LOSS;
 use skep_wire::v1;
 use thiserror::Error;
@@ -56,21 +56,27 @@ pub fn rejected(bad: &v1::Envelope, why: &str, now_us: i64) -> Result<v1::Envelo
     Ok(envelope::seal(origin(bad), &batch)?)
 }
 
-/// A row without counts for batches `from..=to` that were acknowledged and are gone, in front of the ledger of the batch
-/// that comes after them.
+/// What is stored in place of batches that were acknowledged and are gone: a row without counts for each of `ranges`,
+/// under `seq`, the last of their numbers. No batch comes under it any more, here or at another collector, so nothing
+/// that is sent is changed and the row is there once.
 ///
 /// # Errors
 /// [`SubstituteError`].
-pub fn with_hole(next: &v1::Envelope, from: u64, to: u64, now_us: i64) -> Result<v1::Envelope, SubstituteError> {
-    let mut batch = envelope::open(next)?;
+pub fn lost(
+    next: &v1::Envelope,
+    seq: u64,
+    ranges: &[(u64, u64)],
+    now_us: i64,
+) -> Result<v1::Envelope, SubstituteError> {
     let mut builder = Builder::new(&LOSS);
-    let detail = format!("batches {from} to {to} of stream {} were acknowledged and are gone", next.stream);
-    builder.int("time", now_us).int("until", now_us).text("probe", "agent").text("reason", COLLECTOR_LOST);
-    builder.text("detail", &detail).end_row()?;
-    let at = batch.chunks.iter().position(|c| c.table == LOSS.name);
-    let ledger = at.map(|at| batch.chunks.remove(at));
-    batch.chunks.extend(merge(ledger, builder.finish())?);
-    Ok(envelope::seal(origin(next), &batch)?)
+    for (from, to) in ranges {
+        let detail = format!("batches {from} to {to} of stream {} were acknowledged and are gone", next.stream);
+        builder.int("time", now_us).int("until", now_us).text("probe", "agent").text("reason", COLLECTOR_LOST);
+        builder.text("detail", &detail).end_row()?;
+    }
+    let chunks = builder.finish().into_iter().collect();
+    let batch = v1::Batch { sealed_us: now_us, chunks, deliveries: Vec::new() };
+    Ok(envelope::seal(Origin { seq, ..origin(next) }, &batch)?)
 }
 
 /// Two chunks of `loss` as one.
@@ -137,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_said_beside_the_batch_behind_it() {
-        let next = with_hole(&sealed(vec![ledger()], 9), 2, 3, 7).unwrap();
-        let batch = envelope::open(&next).unwrap();
-        assert_eq!(batch.chunks[0].rows, 2);
-        assert_eq!(batch.deliveries.len(), 1);
-        let detail = chunk::rows(&batch.chunks[0]).nth(1).unwrap().text("detail").unwrap();
-        assert!(detail.contains("2 to 3"), "{detail}");
+    fn what_is_gone_is_said_in_its_place() {
+        let row = lost(&sealed(vec![ledger()], 9), 3, &[(1, 1), (3, 3)], 7).unwrap();
+        assert_eq!((row.seq, row.stream.as_str(), row.boot.as_str()), (3, "s", "b"));
+        let batch = envelope::open(&row).unwrap();
+        assert_eq!((batch.chunks.len(), batch.chunks[0].rows, batch.deliveries.len()), (1, 2, 0));
+        let details: Vec<_> = chunk::rows(&batch.chunks[0]).filter_map(|row| row.text("detail")).collect();
+        assert!(details[0].contains("1 to 1") && details[1].contains("3 to 3"), "{details:?}");
     }
 }

@@ -76,11 +76,13 @@ impl Uplink for UplinkService {
         tokio::spawn(async move {
             let (node, id) = session.identity();
             // The responder is gone only while stopping.
-            let _stopping = responder.send(Ask::Connected { node: node.clone(), boot: hello.boot }).await.is_err();
-            session.run(up, order_receiver, stop).await;
+            let elsewhere = session.was_elsewhere();
+            let connected = Ask::Connected { node: node.clone(), boot: hello.boot, elsewhere };
+            let _stopping = responder.send(connected).await.is_err();
+            let left = session.run(up, order_receiver, stop).await;
             if registry.end(&node, id) {
                 tracing::info!(%node, "node disconnected");
-                let _stopping = responder.send(Ask::Disconnected { node }).await.is_err();
+                let _stopping = responder.send(Ask::Disconnected { node, left }).await.is_err();
             }
             drop(component);
         });

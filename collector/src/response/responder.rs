@@ -166,9 +166,17 @@ impl Responder {
         out.finish()
     }
 
-    /// A node's session ended.
-    pub fn disconnected(&mut self, node: &str) {
+    /// What a node did since it was last heard of here is with another collector.
+    pub fn was_elsewhere(&mut self, node: &str) {
+        self.watch.was_elsewhere(node);
+    }
+
+    /// A node's session ended; a node that `left` for another collector is not listened for.
+    pub fn disconnected(&mut self, node: &str, left: bool) {
         self.connected.remove(node);
+        if left {
+            self.watch.left(node);
+        }
     }
 
     /// The command of this action, or the one to undo it, could not be handed to its node's session.

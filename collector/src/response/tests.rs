@@ -185,7 +185,7 @@ fn words_that_make_no_sense_are_refused() {
     assert!(matches!(word(&mut responder, "feed", v1::Verb::Approve, 0), Err(Refusal::UnknownAction { .. })));
     assert!(matches!(word(&mut responder, &action[..3], v1::Verb::Approve, 0), Err(Refusal::UnknownAction { .. })));
     assert!(matches!(word(&mut responder, &action, v1::Verb::Unspecified, 0), Err(Refusal::UnknownVerb { .. })));
-    responder.disconnected(NODE);
+    responder.disconnected(NODE, false);
     assert!(matches!(word(&mut responder, &action, v1::Verb::Approve, 0), Err(Refusal::NotConnected { .. })));
     let (reply, rejected) = word(&mut responder, &action, v1::Verb::Reject, 120 * SECOND).unwrap();
     assert_eq!((reply.state.as_str(), column(&rejected, "audit", "step")), ("rejected", vec!["rejected".to_owned()]));

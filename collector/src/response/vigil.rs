@@ -73,6 +73,17 @@ impl Vigil {
         self.canaries.restore_step(origin, row);
     }
 
+    /// What a node did since it was last heard of here is with another collector: what its canaries still owed as well.
+    pub(super) fn was_elsewhere(&mut self, node: &str) {
+        self.canaries.was_elsewhere(node);
+    }
+
+    /// A node goes to another collector, and is listened for there.
+    pub(super) fn left(&mut self, node: &str) {
+        self.silence.off(node);
+        self.canaries.was_elsewhere(node);
+    }
+
     fn listen(&mut self, origin: &Origin, row: &Row<'_>, now_us: i64) {
         match row.text("event") {
             Some("sent") => {

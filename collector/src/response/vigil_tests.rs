@@ -145,6 +145,26 @@ fn a_node_that_falls_silent_is_a_finding_across_a_restart_of_the_collector() {
 }
 
 #[test]
+fn a_node_that_goes_to_another_collector_and_comes_back_owes_nothing() {
+    let mut responder = responder();
+    observe(&mut responder, canary("sent", 1), 1);
+    responder.disconnected(NODE, true);
+    for at in 2..=100 {
+        assert!(responder.tick(at * SECOND).is_empty(), "it is listened for there");
+    }
+    observe(&mut responder, canary("sent", 5), 101);
+    responder.was_elsewhere(NODE);
+    for at in 102..110 {
+        assert_eq!(observe(&mut responder, window(), at), [""; 0], "the canary's exec is elsewhere");
+        assert!(responder.tick(at * SECOND).is_empty());
+    }
+    for at in 110..150 {
+        assert!(responder.tick(at * SECOND).is_empty());
+    }
+    assert_eq!(findings(&responder.tick(150 * SECOND)).len(), 1, "back here, it is listened for here");
+}
+
+#[test]
 fn an_agent_that_observes_less_is_a_finding_and_so_is_its_end() {
     let gauges = |more: &[(&str, &str, f64)]| {
         let mut row = Builder::new(&tables::HOST);

@@ -80,6 +80,16 @@ impl Watch {
         found.findings
     }
 
+    /// What a node did since it was last heard of here is with another collector.
+    pub(super) fn was_elsewhere(&mut self, node: &str) {
+        self.vigil.was_elsewhere(node);
+    }
+
+    /// A node goes to another collector.
+    pub(super) fn left(&mut self, node: &str) {
+        self.vigil.left(node);
+    }
+
     /// Learns which canaries are under way without raising anything.
     pub(super) fn restore_canaries(&mut self, origin: &Origin, chunk: &v1::Chunk, now_us: i64) {
         for row in chunk::rows(chunk) {

@@ -438,6 +438,12 @@ pub struct Node {
     pub repeats: u64,
     #[prost(uint64, tag = "12")]
     pub spooled_batches: u64,
+    /// Which of its collectors this is to the agent, from 1 in the order of its preference, of how many; 0 from an agent
+    /// that does not say.
+    #[prost(uint32, tag = "13")]
+    pub collector_place: u32,
+    #[prost(uint32, tag = "14")]
+    pub collectors: u32,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1053,14 +1059,14 @@ pub mod console_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Up {
-    #[prost(oneof = "up::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "up::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<up::Message>,
 }
 /// Nested message and enum types in `Up`.
 pub mod up {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
         #[prost(message, tag = "1")]
         Hello(super::Hello),
@@ -1070,6 +1076,8 @@ pub mod up {
         Gap(super::Gap),
         #[prost(message, tag = "4")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "5")]
+        Leave(super::Leave),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1092,7 +1100,7 @@ pub mod down {
         Reset(super::Reset),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Hello {
     #[prost(string, tag = "1")]
     pub node: ::prost::alloc::string::String,
@@ -1113,13 +1121,32 @@ pub struct Hello {
     /// What could not be attached, with the reason, for `skep doctor`.
     #[prost(string, repeated, tag = "8")]
     pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Last sequence the agent was told is durable; 0 when it was told of none, or does not remember.
+    /// Last sequence that this collector, by its address, told the agent is durable; 0 when it told of none, or the agent
+    /// does not remember.
     #[prost(uint64, tag = "9")]
     pub acknowledged_seq: u64,
+    /// Ranges, ascending, that this collector did not acknowledge and that are behind: other collectors have them, or the agent
+    /// dropped them. What of them is not known here is neither a hole nor a loss.
+    #[prost(message, repeated, tag = "10")]
+    pub elsewhere: ::prost::alloc::vec::Vec<SeqRange>,
+    /// Which of its collectors the agent calls, from 1 in the order of its preference; 0 when it does not say.
+    #[prost(uint32, tag = "11")]
+    pub collector_place: u32,
+    /// How many it has.
+    #[prost(uint32, tag = "12")]
+    pub collectors: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeqRange {
+    #[prost(uint64, tag = "1")]
+    pub from_seq: u64,
+    /// Inclusive.
+    #[prost(uint64, tag = "2")]
+    pub to_seq: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
-    /// Everything up to here is durable for the stream in the hello; 0 when it is unknown.
+    /// Everything up to here is durable for the stream in the hello, here or where a hello said; 0 when it is unknown.
     #[prost(uint64, tag = "1")]
     pub durable_seq: u64,
     #[prost(string, tag = "2")]
@@ -1143,7 +1170,7 @@ pub struct Reset {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
-/// Batches the agent had to drop; their loss is in a later batch's ledger.
+/// Batches the agent does not have any more: dropped, and then their loss is in a later batch's ledger, or acknowledged.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gap {
     #[prost(string, tag = "1")]
@@ -1167,6 +1194,12 @@ pub struct Heartbeat {
     pub spooled_batches: u64,
     #[prost(uint64, tag = "3")]
     pub spooled_bytes: u64,
+}
+/// The agent goes to another collector and is not to be missed here.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leave {
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 #[cfg(feature = "grpc")]
