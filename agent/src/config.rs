@@ -49,15 +49,28 @@ const DEFAULT_MEMORY_BYTES: u64 = 160 << 20;
 /// The agent does not get by with less.
 const LEAST_MEMORY_BYTES: u64 = 16 << 20;
 
+/// Collectors an agent can have.
+const MOST_COLLECTORS: usize = 16;
+
+/// How long to stay with another than the first collector if nothing else is said: it is back before that one misses it
+/// (`node-silent`, with canaries as they are by default).
+const DEFAULT_RETURN: &str = "2m";
+
+/// Going back and forth more seldom than this is not going back.
+const LONGEST_RETURN: Duration = Duration::from_secs(86_400);
+
 /// A spool smaller than this cannot hold one busy window.
 const SMALLEST_SPOOL_BYTES: u64 = 1 << 20;
 
 /// Settings given by environment or flag, as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Overrides {
-    /// The collector, as https://HOST:PORT
-    #[arg(long, env = "SKEP_COLLECTOR", value_name = "URL", global = true)]
-    pub collector: Option<String>,
+    /// The collector, as https://HOST:PORT; several, the preferred one first, with commas in between
+    #[arg(long, env = "SKEP_COLLECTOR", value_name = "URL", value_delimiter = ',', global = true)]
+    pub collector: Vec<String>,
+    /// How long to stay with another than the first collector, from 1s; 0 for ever
+    #[arg(long, env = "SKEP_RETURN_AFTER", value_name = "TIME", global = true)]
+    pub return_after: Option<String>,
     /// Certificate of the authority that signed the collector's, PEM
     #[arg(long, env = "SKEP_CA", value_name = "FILE", global = true)]
     pub ca: Option<String>,
@@ -102,8 +115,10 @@ pub struct Overrides {
 /// Settings that cannot be wrong.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `https://HOST:PORT`.
-    pub collector: Uri,
+    /// `https://HOST:PORT`, the preferred one first; at least one.
+    pub collectors: Vec<Uri>,
+    /// How long to stay with another than the first; `None` for ever.
+    pub return_after: Option<Duration>,
     /// Certificates.
     pub credentials: CredentialPaths,
     /// Folder of the agent's state.
@@ -181,7 +196,8 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
     let mut cri = top.section("cri");
     let mut log = top.section("log");
     let given = Overrides {
-        collector: top.text("collector"),
+        collector: top.text_or_texts("collector").unwrap_or_default(),
+        return_after: top.text("return_after"),
         ca: top.text("ca"),
         cert: top.text("cert"),
         key: top.text("key"),
@@ -260,7 +276,8 @@ fn read_probes(section: &mut Section, probes: &mut ProbeOptions) {
 fn overlay(under: Overrides, over: &Overrides) -> Overrides {
     let pick = |over: &Option<String>, under: Option<String>| over.clone().or(under);
     Overrides {
-        collector: pick(&over.collector, under.collector),
+        collector: if over.collector.is_empty() { under.collector } else { over.collector.clone() },
+        return_after: pick(&over.return_after, under.return_after),
         ca: pick(&over.ca, under.ca),
         cert: pick(&over.cert, under.cert),
         key: pick(&over.key, under.key),
@@ -279,63 +296,28 @@ fn overlay(under: Overrides, over: &Overrides) -> Overrides {
 
 /// Texts to values; faults go to `faults`, and `None` is returned if there was any.
 fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Option<Config> {
-    let mut fault = |line: String| -> Option<()> {
-        faults.push(line);
-        None
-    };
-    let required = |name: &str, value: Option<String>, fault: &mut dyn FnMut(String) -> Option<()>| {
-        if value.is_none() {
-            fault(format!("{name}: not set"));
-        }
-        value
-    };
-    let collector = required("collector", given.collector, &mut fault).and_then(|text| match parse_collector(&text) {
-        Ok(uri) => Some(uri),
-        Err(why) => {
-            fault(format!("collector: {text:?} {why}"));
-            None
-        }
-    });
-    let ca = required("ca", given.ca, &mut fault);
-    let cert = required("cert", given.cert, &mut fault);
-    let key = required("key", given.key, &mut fault);
-    let window = match parse_window(given.window.as_deref().unwrap_or("10s")) {
-        Ok(window) => Some(window),
-        Err(why) => {
-            fault(format!("window: {why}"));
+    let collectors = match parse_collectors(&given.collector) {
+        Ok(uris) => Some(uris),
+        Err(lines) => {
+            faults.extend(lines.into_iter().map(|line| format!("collector: {line}")));
             None
         }
     };
-    let spool_max_bytes = match parse_spool(given.spool_max_bytes.as_deref()) {
-        Ok(bytes) => Some(bytes),
-        Err(why) => {
-            fault(format!("spool.max_bytes: {why}"));
-            None
-        }
-    };
-    let canary_interval = match parse_canary(given.canary_interval.as_deref().unwrap_or(DEFAULT_CANARY)) {
-        Ok(interval) => Some(interval),
-        Err(why) => {
-            fault(format!("canary.interval: {why}"));
-            None
-        }
-    };
-    let cpu_ratio = match parse_cpu_budget(given.cpu_budget.as_deref()) {
-        Ok(ratio) => Some(ratio),
-        Err(why) => {
-            fault(format!("budget.cpu_ratio: {why}"));
-            None
-        }
-    };
-    let log_format = match given.log_format.as_deref().unwrap_or("human").parse::<Format>() {
-        Ok(format) => Some(format),
-        Err(why) => {
-            fault(format!("log.format: {why}"));
-            None
-        }
-    };
+    let return_after = parse_return(given.return_after.as_deref().unwrap_or(DEFAULT_RETURN));
+    let return_after = valid("return_after", return_after, faults);
+    let mut required = |name: &str, value: Option<String>| valid(name, value.ok_or("not set"), faults);
+    let ca = required("ca", given.ca);
+    let cert = required("cert", given.cert);
+    let key = required("key", given.key);
+    let window = valid("window", parse_window(given.window.as_deref().unwrap_or("10s")), faults);
+    let spool_max_bytes = valid("spool.max_bytes", parse_spool(given.spool_max_bytes.as_deref()), faults);
+    let canary_interval = parse_canary(given.canary_interval.as_deref().unwrap_or(DEFAULT_CANARY));
+    let canary_interval = valid("canary.interval", canary_interval, faults);
+    let cpu_ratio = valid("budget.cpu_ratio", parse_cpu_budget(given.cpu_budget.as_deref()), faults);
+    let log_format = valid("log.format", given.log_format.as_deref().unwrap_or("human").parse::<Format>(), faults);
     Some(Config {
-        collector: collector?,
+        collectors: collectors?,
+        return_after: return_after?,
         credentials: CredentialPaths { ca: ca?.into(), cert: cert?.into(), key: key?.into() },
         state_dir: given.state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.to_owned()).into(),
         pin: pin_folder(given.pin.as_deref()),
@@ -352,9 +334,34 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
     })
 }
 
+/// The value, or a fault.
+fn valid<T, E: std::fmt::Display>(name: &str, value: Result<T, E>, faults: &mut Vec<String>) -> Option<T> {
+    value.map_err(|why| faults.push(format!("{name}: {why}"))).ok()
+}
+
 /// Where probes are pinned according to a setting.
 pub fn pin_folder(given: Option<&str>) -> Option<PathBuf> {
     Some(given.unwrap_or(DEFAULT_PIN)).filter(|folder| !folder.is_empty()).map(PathBuf::from)
+}
+
+/// All that is wrong with the list, or with one of it.
+fn parse_collectors(texts: &[String]) -> Result<Vec<Uri>, Vec<String>> {
+    let (mut uris, mut faults): (Vec<Uri>, Vec<String>) = (Vec::new(), Vec::new());
+    for text in texts {
+        match parse_collector(text) {
+            Ok(uri) if uris.iter().any(|other| other.authority() == uri.authority()) => {
+                faults.push(format!("{text:?} is named twice"));
+            }
+            Ok(uri) => uris.push(uri),
+            Err(why) => faults.push(format!("{text:?} {why}")),
+        }
+    }
+    if texts.is_empty() {
+        faults.push("not set".to_owned());
+    } else if texts.len() > MOST_COLLECTORS {
+        faults.push(format!("{} are more than {MOST_COLLECTORS}", texts.len()));
+    }
+    if faults.is_empty() { Ok(uris) } else { Err(faults) }
 }
 
 fn parse_collector(text: &str) -> Result<Uri, &'static str> {
@@ -374,6 +381,16 @@ fn parse_window(text: &str) -> Result<Duration, String> {
         return Err(format!("{text:?} is not between 1s and 1h"));
     }
     Ok(window)
+}
+
+/// `None` for never.
+fn parse_return(text: &str) -> Result<Option<Duration>, String> {
+    let after = humantime::parse_duration(text).map_err(|why| format!("{text:?} is not a time: {why}"))?;
+    match after {
+        Duration::ZERO => Ok(None),
+        _ if (SHORTEST_WINDOW..=LONGEST_RETURN).contains(&after) => Ok(Some(after)),
+        _ => Err(format!("{text:?} is neither 0 nor between 1s and 1d")),
+    }
 }
 
 /// `None` for no canaries. One that comes more seldom than once an hour tells nobody in time.
@@ -415,7 +432,7 @@ mod tests {
 
     fn flags() -> Overrides {
         Overrides {
-            collector: Some("https://127.0.0.1:7443".to_owned()),
+            collector: vec!["https://127.0.0.1:7443".to_owned()],
             ca: Some("ca.pem".to_owned()),
             cert: Some("agent.pem".to_owned()),
             key: Some("agent.key".to_owned()),
@@ -439,7 +456,7 @@ mod tests {
     fn every_fault_of_file_and_flags_is_told_at_once() {
         let text = "windwo = \"5s\"\n[spool]\nmax_bytes = \"many\"\n[probes]\nring_bytes = 70000\ncpu = 1\n";
         let over = Overrides {
-            collector: Some("http://127.0.0.1:7443".to_owned()),
+            collector: vec!["http://127.0.0.1:7443".to_owned()],
             window: Some("100ms".to_owned()),
             log_format: Some("xml".to_owned()),
             ..Overrides::default()
@@ -458,6 +475,44 @@ mod tests {
             "log.format: log format \"xml\" is neither human nor json",
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn collectors_are_one_or_a_list_without_anything_wrong_in_it() {
+        let of = |line: &str, over: &[&str]| {
+            let collector = over.iter().map(|&url| url.to_owned()).collect();
+            load(Some((Path::new("agent.toml"), line)), &Overrides { collector, ..flags() })
+                .map(|config| config.collectors)
+        };
+        let uris = |texts: &[&str]| -> Vec<Uri> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let (one, two) = ("https://a.example:7443", "https://b.example:7443");
+        assert_eq!(of(&format!("collector = {one:?}"), &[]).unwrap(), uris(&[one]));
+        assert_eq!(of(&format!("collector = [{one:?}, {two:?}]"), &[]).unwrap(), uris(&[one, two]));
+        assert_eq!(of(&format!("collector = [{one:?}, {two:?}]"), &[two]).unwrap(), uris(&[two]), "flags go over it");
+        let many = vec![one; 17];
+        for (line, faults) in [
+            ("collector = []", &["collector: not set"][..]),
+            ("collector = [\"\"]", &["collector: \"\" is not a URL"]),
+            (
+                "collector = [\"https://A.example:7443/\", \"https://a.example:7443\", \"https://b.example\"]",
+                &[
+                    "collector: \"https://a.example:7443\" is named twice",
+                    "collector: \"https://b.example\" has no port",
+                ],
+            ),
+            (
+                "collector = [1]",
+                &["agent.toml: collector: expected a list of texts, found integer 1", "collector: not set"],
+            ),
+        ] {
+            assert_eq!(of(line, &[]).unwrap_err().0, faults, "{line}");
+        }
+        let Faults(lines) = of(&format!("collector = {many:?}"), &[]).unwrap_err();
+        assert_eq!(lines.last().map(String::as_str), Some("collector: 17 are more than 16"));
+        let after = |text: &str| load(None, &Overrides { return_after: Some(text.to_owned()), ..flags() });
+        assert_eq!(after("90s").unwrap().return_after, Some(Duration::from_secs(90)));
+        assert_eq!(after("0").unwrap().return_after, None);
+        assert_eq!(after("1ms").unwrap_err().0, ["return_after: \"1ms\" is neither 0 nor between 1s and 1d"]);
     }
 
     #[test]
@@ -513,7 +568,8 @@ mod tests {
     fn the_printed_default_is_what_is_used_without_a_file() {
         let from_file = load(Some((Path::new("default.toml"), DEFAULT_FILE)), &Overrides::default()).unwrap();
         let built_in = load(None, &flags()).unwrap();
-        assert_eq!(from_file.collector, built_in.collector);
+        assert_eq!(from_file.collectors, built_in.collectors);
+        assert_eq!(from_file.return_after, built_in.return_after);
         assert_eq!(from_file.pin, built_in.pin);
         assert_eq!(from_file.window, built_in.window);
         assert_eq!(from_file.state_dir, built_in.state_dir);

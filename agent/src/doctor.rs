@@ -10,6 +10,7 @@ use crate::aggregate::hierarchy::Hierarchies;
 use crate::config::{Config, DEFAULT_STATE_DIR, Overrides, pin_folder};
 use crate::probe::{Feature, pin_feature, probe_feature_report};
 use crate::ship::Credentials;
+use crate::ship::connect::{connect, explain};
 
 /// Free space below which the spool is in danger.
 const LITTLE_SPACE_BYTES: u64 = 512 << 20;
@@ -29,7 +30,8 @@ pub struct Check {
     pub figures: Vec<(&'static str, u64)>,
 }
 
-/// Looks at everything, and at the settings if there are any. Cost: loads and unloads the probes.
+/// Looks at everything, and at the settings if there are any. Cost: loads and unloads the probes, and connects to every
+/// collector; one that does not answer takes ten seconds.
 pub fn run(config: Option<&Config>, overrides: &Overrides) -> Vec<Check> {
     let (state_dir, pin) = match config {
         Some(config) => (config.state_dir.clone(), config.pin.clone()),
@@ -46,6 +48,7 @@ pub fn run(config: Option<&Config>, overrides: &Overrides) -> Vec<Check> {
     checks.extend([cgroups(), procfs(), state(&state_dir)]);
     checks.extend([space(&state_dir), clock()].into_iter().flatten());
     checks.extend(config.map(certificate));
+    checks.extend(config.map(collectors).unwrap_or_default());
     checks
 }
 
@@ -201,6 +204,25 @@ fn certificate(config: &Config) -> Check {
         }
         Err(error) => check("certificate", false, true, crate::error::chain(&error)),
     }
+}
+
+/// Whether each collector can be reached and is ours; nothing where there is nothing to show it, which [`certificate`] says.
+fn collectors(config: &Config) -> Vec<Check> {
+    let Ok(credentials) = Credentials::load(&config.credentials) else { return Vec::new() };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
+    // An error means that there is one.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let tried = config.collectors.iter().map(|collector| {
+        let (collector, credentials) = (collector.clone(), credentials.clone());
+        runtime.spawn(async move {
+            match connect(&collector, &credentials).await {
+                Ok(_) => check("collector", true, false, format!("{collector} can be reached")),
+                Err(error) => check("collector", false, false, explain(&collector, &error)),
+            }
+        })
+    });
+    let tried: Vec<_> = tried.collect();
+    tried.into_iter().filter_map(|task| runtime.block_on(task).ok()).collect()
 }
 
 fn space(dir: &Path) -> Option<Check> {

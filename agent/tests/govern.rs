@@ -35,7 +35,7 @@ async fn a_storm_is_sampled_told_and_over_when_it_is_over() {
     let collector = Collector::start(&pki, "collector", 0, Arc::clone(&shelf)).await;
     let state = tempfile::tempdir().unwrap();
     let overrides = Overrides {
-        collector: Some(format!("https://127.0.0.1:{}", collector.port)),
+        collector: vec![format!("https://127.0.0.1:{}", collector.port)],
         ca: Some(text(&pki.path("ca.pem"))),
         cert: Some(text(&pki.path("node-1.pem"))),
         key: Some(text(&pki.path("node-1.key"))),

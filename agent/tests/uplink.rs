@@ -35,7 +35,7 @@ impl Agent {
         // Every test of this process installs it; only the first one can.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let overrides = Overrides {
-            collector: Some(format!("https://127.0.0.1:{port}")),
+            collector: vec![format!("https://127.0.0.1:{port}")],
             ca: Some(text(&pki.path("ca.pem"))),
             cert: Some(text(&pki.path("node-1.pem"))),
             key: Some(text(&pki.path("node-1.key"))),

@@ -7,7 +7,6 @@ use std::time::Duration;
 use prost::Message;
 use skep_runtime::clock::Clock;
 use skep_runtime::shutdown::Token;
-use skep_wire::v1::uplink_client::UplinkClient;
 use skep_wire::v1::{self, down, up};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,13 +14,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use super::acknowledged::Acknowledged;
+use super::greet::{Greeted, OUTGOING, greet, window};
 use crate::spool::{Request, SpoolState};
-
-/// Messages on their way into the connection.
-const OUTGOING: usize = 8;
-
-/// How long the collector may take to answer a hello.
-const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Sent when nothing else was.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -30,17 +25,19 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 /// sync when others write; half a minute it does not take.
 const ACK_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// In flight where the collector does not say.
-const DEFAULT_WINDOW: usize = 16;
+/// How long what is in flight may take when the agent goes to another collector; and how long the old one may take to
+/// hear of it.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Most batches in flight whatever the collector says: they cannot be evicted while they are.
-const MAX_WINDOW: usize = 64;
+/// A session that lasted this long was of use, though there was nothing to send.
+const LASTING: Duration = Duration::from_secs(60);
 
-/// Most bytes in flight, past the first batch, for the same reason.
+/// Most bytes in flight, past the first batch: what is in flight cannot be evicted.
 const MAX_FLIGHT_BYTES: u64 = 16 << 20;
 
-/// Largest message either way: the largest payload and its envelope.
-const MAX_MESSAGE_BYTES: usize = (skep_wire::envelope::MAX_PAYLOAD_BYTES as usize) + (1 << 20);
+/// Gaps of a session that are remembered for later hellos.
+const MAX_GAPS: usize = 64;
 
 /// Why a session ended.
 #[derive(Debug, Error)]
@@ -63,6 +60,9 @@ pub enum SessionEnd {
     /// The stream is sent; another one waits.
     #[error("the next stream is to be sent")]
     NextStream,
+    /// Another collector is to be gone on with.
+    #[error("another collector is gone on with")]
+    Left,
     /// The spool's thread is gone: the agent is ending.
     #[error("the spool is gone")]
     SpoolGone,
@@ -88,30 +88,11 @@ pub struct SessionContext {
     pub linger: Duration,
 }
 
-/// The last acknowledgement of a stream, kept over sessions: a collector that has less now has lost it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Acknowledged {
-    stream: String,
-    seq: u64,
-}
-
-impl Acknowledged {
-    /// What was acknowledged of `stream`; 0 for another stream than the last.
-    fn of(&self, stream: &str) -> u64 {
-        if self.stream == stream { self.seq } else { 0 }
-    }
-
-    fn note(&mut self, stream: &str, seq: u64) {
-        let seq = seq.max(self.of(stream));
-        stream.clone_into(&mut self.stream);
-        self.seq = seq;
-    }
-}
-
 /// What happened next.
 enum Turn {
     Message(v1::Down),
     Stop,
+    Leave,
     Beat,
     /// Something that the next look at everything takes care of.
     Other,
@@ -126,6 +107,10 @@ struct Session {
     window: usize,
     /// Highest number the collector has, or was told it will not get.
     acknowledged: u64,
+    /// Highest number that any collector acknowledged before.
+    known: u64,
+    /// Numbers after those that nobody was sent.
+    gaps: Vec<(u64, u64)>,
     /// Highest number sent, or told to be missing.
     sent: u64,
     /// Numbers and sizes in flight.
@@ -135,20 +120,43 @@ struct Session {
     last_progress: Instant,
 }
 
+/// How a session went.
+#[derive(Debug)]
+pub struct Ended {
+    /// Why it ended.
+    pub end: SessionEnd,
+    /// Whether the collector acknowledged something, or would have.
+    pub served: bool,
+}
+
+/// The collector called, and what is known of it.
+#[derive(Debug)]
+pub struct Callee<'a> {
+    /// An open connection to it.
+    pub channel: Channel,
+    /// Its place in the agent's list.
+    pub place: usize,
+    /// What was acknowledged so far.
+    pub acknowledged: &'a mut Acknowledged,
+    /// When to go to another collector, after what is in flight.
+    pub leave: oneshot::Receiver<()>,
+}
+
 /// Sends the oldest stream that waits, until something ends the session.
 ///
 /// `hello` holds all but the stream and what was acknowledged of it. `on_welcome` is told of the collector's version. A
 /// collector that has not answered the hello when the stop comes has half of the linger left to do so.
 pub async fn run(
-    channel: Channel,
+    callee: Callee<'_>,
     mut hello: v1::Hello,
     context: SessionContext,
-    acknowledged: &mut Acknowledged,
     on_welcome: impl FnOnce(&v1::Welcome),
-) -> SessionEnd {
+) -> Ended {
+    let Callee { channel, place, acknowledged, mut leave } = callee;
     let stream = context.spool_state.borrow().stream.clone();
     hello.stream.clone_from(&stream);
-    hello.acknowledged_seq = acknowledged.of(&stream);
+    hello.acknowledged_seq = acknowledged.here(&stream, place);
+    hello.elsewhere = acknowledged.elsewhere(&stream, place);
     let mut stop = context.stop.clone();
     let stopped = async {
         stop.stopped().await;
@@ -160,82 +168,55 @@ pub async fn run(
     };
     let Greeted { outgoing, incoming, welcome } = match greeted {
         Ok(greeted) => greeted,
-        Err(end) => return end,
+        Err(end) => return Ended { end, served: false },
     };
     on_welcome(&welcome);
+    let began = Instant::now();
     let mut session = Session {
         context,
-        stream,
         outgoing,
         incoming,
         window: window(welcome.window),
         acknowledged: welcome.durable_seq,
+        known: acknowledged.last(&stream),
+        gaps: Vec::new(),
         sent: welcome.durable_seq,
         flight: VecDeque::new(),
         ready: VecDeque::new(),
         last_progress: Instant::now(),
+        stream,
     };
-    let end = session.run().await;
-    acknowledged.note(&session.stream, session.acknowledged);
-    end
-}
-
-/// Both ways of a connection, and the collector's first word.
-struct Greeted {
-    outgoing: mpsc::Sender<v1::Up>,
-    incoming: Streaming<v1::Down>,
-    welcome: v1::Welcome,
-}
-
-async fn greet(channel: Channel, hello: v1::Hello) -> Result<Greeted, SessionEnd> {
-    let mut client = UplinkClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let (outgoing, receiver) = mpsc::channel(OUTGOING);
-    if outgoing.send(v1::Up { message: Some(up::Message::Hello(hello)) }).await.is_err() {
-        return Err(SessionEnd::Closed);
+    let end = session.run(&mut leave).await;
+    session.note_in(acknowledged, place);
+    let served = session.acknowledged > welcome.durable_seq || began.elapsed() > LASTING;
+    if matches!(end, SessionEnd::Left) {
+        session.farewell().await;
     }
-    let call = client.uplink(tokio_stream::wrappers::ReceiverStream::new(receiver));
-    let mut incoming = match timeout(WELCOME_TIMEOUT, call).await {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(SessionEnd::Status(Box::new(status))),
-        Err(_) => return Err(SessionEnd::Silent),
-    };
-    match timeout(WELCOME_TIMEOUT, incoming.message()).await {
-        Ok(Ok(Some(v1::Down { message: Some(down::Message::Welcome(welcome)) }))) => {
-            Ok(Greeted { outgoing, incoming, welcome })
-        }
-        Ok(Ok(Some(v1::Down { message: Some(down::Message::Reset(reset)) }))) => {
-            Err(SessionEnd::Reset { reason: reset.reason })
-        }
-        Ok(Ok(_)) => Err(SessionEnd::Closed),
-        Ok(Err(status)) => Err(SessionEnd::Status(Box::new(status))),
-        Err(_) => Err(SessionEnd::Silent),
-    }
-}
-
-fn window(said: u32) -> usize {
-    match usize::try_from(said) {
-        Ok(0) | Err(_) => DEFAULT_WINDOW,
-        Ok(said) => said.min(MAX_WINDOW),
-    }
+    Ended { end, served }
 }
 
 impl Session {
-    async fn run(&mut self) -> SessionEnd {
-        match self.serve().await {
+    async fn run(&mut self, leave: &mut oneshot::Receiver<()>) -> SessionEnd {
+        match self.serve(leave).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn serve(&mut self) -> Result<Infallible, SessionEnd> {
+    async fn serve(&mut self, leave: &mut oneshot::Receiver<()>) -> Result<Infallible, SessionEnd> {
         self.resume().await?;
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop_at: Option<Instant> = None;
+        let mut leave_at: Option<Instant> = None;
         loop {
-            self.refill().await?;
+            if let Some(leave_at) = leave_at {
+                if self.is_idle() || Instant::now() >= leave_at {
+                    return Err(SessionEnd::Left);
+                }
+            } else {
+                self.refill().await?;
+            }
             if self.is_done() {
                 if self.has_next_stream() {
                     return Err(SessionEnd::NextStream);
@@ -244,8 +225,14 @@ impl Session {
                     return Err(SessionEnd::Stopped);
                 }
             }
-            match self.turn(&mut beat, stop_at).await? {
+            let turn = tokio::select! {
+                biased;
+                Ok(()) = &mut *leave, if leave_at.is_none() && stop_at.is_none() => Turn::Leave,
+                turn = self.turn(&mut beat, stop_at) => turn?,
+            };
+            match turn {
                 Turn::Message(message) => self.take(message).await?,
+                Turn::Leave => leave_at = Some(Instant::now() + LEAVE_WITHIN),
                 Turn::Stop => stop_at = Some(Instant::now() + self.context.linger),
                 Turn::Beat => {
                     if !self.flight.is_empty() && self.last_progress.elapsed() > ACK_TIMEOUT {
@@ -315,9 +302,7 @@ impl Session {
             Request::Read { stream: self.stream.clone(), after: self.sent, count: room.min(OUTGOING), bytes, reply };
         self.context.spool.send(request).await.map_err(|_| SessionEnd::SpoolGone)?;
         for envelope in batches.await.map_err(|_| SessionEnd::SpoolGone)? {
-            if envelope.seq > self.sent + 1 {
-                self.ready.push_back(self.gap(self.sent + 1, envelope.seq - 1));
-            }
+            self.note_missing(envelope.seq);
             if self.flight.is_empty() {
                 self.last_progress = Instant::now();
             }
@@ -351,11 +336,16 @@ impl Session {
         Ok(())
     }
 
+    /// Whether nothing is on its way.
+    fn is_idle(&self) -> bool {
+        self.flight.is_empty() && self.ready.is_empty()
+    }
+
     /// Whether the collector has everything that is ready.
     fn is_done(&self) -> bool {
         let state = self.context.spool_state.borrow();
         let more = state.stream == self.stream && state.ready > self.sent;
-        self.flight.is_empty() && self.ready.is_empty() && !more
+        self.is_idle() && !more
     }
 
     fn has_next_stream(&self) -> bool {
@@ -363,10 +353,44 @@ impl Session {
         state.stream != self.stream && !state.stream.is_empty()
     }
 
-    fn gap(&self, from_seq: u64, to_seq: u64) -> v1::Up {
-        let reason = "dropped by the spool; the ledger says what was lost".to_owned();
-        let gap = v1::Gap { stream: self.stream.clone(), from_seq, to_seq, reason };
-        v1::Up { message: Some(up::Message::Gap(gap)) }
+    /// Declares the numbers before `seq` that the spool does not have and the collector does not know of.
+    fn note_missing(&mut self, seq: u64) {
+        let (from, to) = (self.sent + 1, seq - 1);
+        let acknowledged = (from, to.min(self.known), "acknowledged before");
+        let dropped = (from.max(self.known + 1), to, "dropped by the spool; the ledger says what was lost");
+        if dropped.0 <= dropped.1 && self.gaps.len() < MAX_GAPS {
+            self.gaps.push((dropped.0, dropped.1));
+        }
+        for (from_seq, to_seq, reason) in [acknowledged, dropped] {
+            if from_seq <= to_seq {
+                let gap = v1::Gap { stream: self.stream.clone(), from_seq, to_seq, reason: reason.to_owned() };
+                self.ready.push_back(v1::Up { message: Some(up::Message::Gap(gap)) });
+            }
+        }
+    }
+
+    /// Remembers what the collector has now.
+    fn note_in(&self, acknowledged: &mut Acknowledged, place: usize) {
+        for (from, to) in self.gaps.iter().filter(|(_, to)| *to < self.acknowledged) {
+            acknowledged.note(&self.stream, Some(place), from - 1);
+            acknowledged.note(&self.stream, None, *to);
+        }
+        acknowledged.note(&self.stream, Some(place), self.acknowledged);
+    }
+
+    /// Tells the collector not to wait for this node, and lets it hang up.
+    async fn farewell(self) {
+        let Self { outgoing, mut incoming, .. } = self;
+        let leave = v1::Leave { reason: "a collector it prefers can be reached again".to_owned() };
+        let told = async {
+            if outgoing.send(v1::Up { message: Some(up::Message::Leave(leave)) }).await.is_ok() {
+                drop(outgoing);
+                while let Ok(Some(_)) = incoming.message().await {}
+            }
+        };
+        if timeout(FAREWELL, told).await.is_err() {
+            tracing::debug!("the collector that is left does not hang up");
+        }
     }
 
     fn heartbeat(&self) -> v1::Up {
@@ -384,20 +408,5 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_wiped_collector_once_acknowledged_is_not_forgotten() {
-        let mut acknowledged = Acknowledged::default();
-        acknowledged.note("s", 7);
-        acknowledged.note("s", 0);
-        assert_eq!((acknowledged.of("s"), acknowledged.of("t")), (7, 0));
-        acknowledged.note("t", 2);
-        assert_eq!((acknowledged.of("s"), acknowledged.of("t")), (0, 2));
     }
 }

@@ -143,6 +143,14 @@ impl Section {
         }
     }
 
+    /// A list of texts; a single text is a list of one.
+    pub fn text_or_texts(&mut self, key: &str) -> Option<Vec<String>> {
+        match self.table.get(key)? {
+            Value::String(_) => self.text(key).map(|text| vec![text]),
+            _ => self.texts(key),
+        }
+    }
+
     /// A table within this one; an empty one when it is missing.
     pub fn section(&mut self, key: &str) -> Section {
         let table = match self.table.remove(key) {
@@ -223,12 +231,15 @@ mod tests {
 
     #[test]
     fn what_is_right_comes_back_and_what_is_missing_is_none() {
-        let (mut top, noted) = parse("a = 1\nb = [\"x\", \"y\"]\nc = true\nd = 2\n").unwrap();
+        let (mut top, noted) = parse("a = 1\nb = [\"x\", \"y\"]\nc = true\nd = 2\ne = \"z\"\nf = [\"x\"]\n").unwrap();
         assert_eq!(top.integer("a", 0..=9), Some(1));
         assert_eq!(top.texts("b"), Some(vec!["x".to_owned(), "y".to_owned()]));
         assert_eq!(top.truth("c"), Some(true));
         assert_eq!(top.number("d", 0.0..=9.0), Some(2.0));
-        assert_eq!(top.integer("e", 0..=9), None);
+        assert_eq!(top.text_or_texts("e"), Some(vec!["z".to_owned()]));
+        assert_eq!(top.text_or_texts("f"), Some(vec!["x".to_owned()]));
+        assert_eq!(top.text_or_texts("g"), None);
+        assert_eq!(top.integer("g", 0..=9), None);
         top.finish();
         assert_eq!(noted.into_result(), Ok(()));
     }
