@@ -21,7 +21,8 @@ pub(crate) const ABOUT: &str = "Hosts that report, and how well they are seen.\n
     Coverage is the share of what the kernel offered in the last hour that arrived; what did not is in the table \
     `loss` with its reason. A probe that could not be attached is named. What skep itself costs is of the last window: its \
     time on a CPU and what its probes take of others' time, its memory and that of its kernel maps, and what it leaves \
-    out to keep to its budget.";
+    out to keep to its budget. Of a node that has several collectors, the state says which of them this one is, in the order \
+    of the node's preference.";
 
 /// Arguments of `skep nodes`.
 #[derive(Debug, Args)]
@@ -51,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) attempted: i64,
     pub(crate) lost: i64,
     pub(crate) spooled_batches: Option<i64>,
+    /// Which of its collectors the one asked is to the agent, of how many; zeros where it does not say.
+    pub(crate) choice: (u32, u32),
     pub(crate) cost: Cost,
 }
 
@@ -105,6 +108,17 @@ impl Cost {
 }
 
 impl Node {
+    /// For people: whether it is connected, and which of its collectors this one is.
+    fn state(&self) -> String {
+        match (self.connected, self.choice) {
+            (Some(true), (place, count)) if count > 1 => format!("connected ({place} of {count})"),
+            (Some(true), _) => "connected".to_owned(),
+            (Some(false), (_, count)) if count > 1 => "away or elsewhere".to_owned(),
+            (Some(false), _) => "away".to_owned(),
+            (None, _) => "unknown".to_owned(),
+        }
+    }
+
     /// Share of what the kernel offered that arrived; all of nothing is all.
     pub(crate) fn coverage(&self) -> f64 {
         if self.attempted > 0 { 1.0 - self.lost as f64 / self.attempted as f64 } else { 1.0 }
@@ -132,6 +146,7 @@ pub(crate) async fn gather(source: &Source) -> Result<Vec<Node>, Failure> {
                 probes: seen.probes,
                 missing: seen.missing,
                 spooled_batches: i64::try_from(seen.spooled_batches).ok(),
+                choice: (seen.collector_place, seen.collectors),
                 ..Node::default()
             };
             nodes.insert(seen.node, node);
@@ -171,15 +186,10 @@ const OWN_GAUGES: &str = "SELECT h.node, h.metric, h.label, h.value FROM host h 
 
 fn for_people(nodes: &[Node]) -> Result<RecordBatch, Failure> {
     let now = span::now_us();
-    let state = |node: &Node| match node.connected {
-        Some(true) => "connected",
-        Some(false) => "away",
-        None => "unknown",
-    };
     let text = |value: &dyn Fn(&Node) -> String| listing::texts(nodes.iter().map(value));
     listing::batch([
         ("node", text(&|node| node.node.clone())),
-        ("state", text(&|node| state(node).to_owned())),
+        ("state", text(&Node::state)),
         ("last seen", text(&|node| since(node.last_seen_us, now))),
         ("coverage", text(&|node| share(node.coverage()))),
         ("lost", numbers(nodes.iter().map(|node| Some(node.lost)))),
@@ -220,7 +230,14 @@ fn for_programs(nodes: &[Node]) -> Result<RecordBatch, Failure> {
         ("map_bytes", numbers(nodes.iter().map(|node| node.cost.map_bytes.map(|bytes| bytes as i64)))),
         ("detail_level", numbers(nodes.iter().map(|node| node.cost.detail_level))),
         ("detail", text(&|node| node.cost.detail())),
+        ("collector_place", numbers(nodes.iter().map(|node| said(node.choice.0)))),
+        ("collectors", numbers(nodes.iter().map(|node| said(node.choice.1)))),
     ])
+}
+
+/// What an agent that does not say so leaves at 0.
+fn said(number: u32) -> Option<i64> {
+    (number > 0).then_some(i64::from(number))
 }
 
 fn percent(ratio: f64) -> String {
@@ -262,6 +279,16 @@ mod tests {
             cost.add(metric, label, value);
         }
         assert_eq!(cost.detail(), "1 syscall in 256, no cpu");
+    }
+
+    #[test]
+    fn of_several_collectors_it_is_said_which_this_one_is() {
+        let state = |connected, choice| Node { connected, choice, ..Node::default() }.state();
+        assert_eq!(state(Some(true), (0, 0)), "connected");
+        assert_eq!(state(Some(true), (1, 1)), "connected");
+        assert_eq!(state(Some(true), (2, 3)), "connected (2 of 3)");
+        assert_eq!(state(Some(false), (2, 3)), "away or elsewhere");
+        assert_eq!((state(Some(false), (1, 1)), state(None, (0, 0))), ("away".to_owned(), "unknown".to_owned()));
     }
 
     #[test]
