@@ -227,8 +227,14 @@ impl Running {
         let canary_task = task(intake.component("canary"), canary.run());
         let context =
             SessionContext { spool: spool.clone(), spool_state, commands, stop: ending.token(), clock, linger: LINGER };
-        let (collectors, credentials) = (config.collectors.clone(), config.credentials.clone());
-        let shipper = Shipper { collectors, return_after: config.return_after, credentials, greeting, context };
+        let shipper = Shipper {
+            collectors: config.collectors.clone(),
+            return_after: config.return_after,
+            credentials: config.credentials.clone(),
+            state_dir: config.state_dir.clone(),
+            greeting,
+            context,
+        };
         let ship_task = task(ending.component("ship"), shipper.run());
         Ok(Self { intake, ending, spool, spool_thread, watch_thread, relay_task, canary_task, ship_task })
     }

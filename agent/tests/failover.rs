@@ -190,6 +190,28 @@ async fn one_that_answers_and_takes_nothing_is_gone_back_to_ever_less_often() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_agent_remembers_who_has_what() {
+    let ground = Ground::new();
+    let (first, second) = (ground.collector(0, &ground.one).await, ground.collector(0, &ground.two).await);
+    let ports = [first.port, second.port];
+    let agent = ground.agent(ports, "0");
+    agent.script.exec(4_000_001, "a");
+    eventually("the exec", || has(&ground.one, "a")).await;
+    agent.stop().await;
+    let had = durable(&ground.one);
+    first.kill().await;
+    let agent = ground.agent(ports, "0");
+    agent.script.exec(4_000_002, "b");
+    eventually("the other exec", || has(&ground.two, "b")).await;
+    let said = hello(&ground.two);
+    assert_eq!((said.acknowledged_seq, ranges(&said)), (0, vec![(1, had)]));
+    agent.stop().await;
+    let seqs = ground.assert_whole();
+    assert!(seqs.values().all(|count| *count == 1), "nothing was sent to both: {seqs:?}");
+    drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_none_is_there_batches_wait_and_the_first_to_come_gets_them() {
     let ground = Ground::new();
     let (first, second) = (ground.collector(0, &ground.one).await, ground.collector(0, &ground.two).await);

@@ -6,14 +6,21 @@
 //! not know of those is there, or in the ledger).
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use skep_wire::v1;
+use tonic::transport::Uri;
+
+use crate::spool::record::is_stream;
 
 /// Runs remembered. With more, the two oldest count as one that both collectors have; it tells of too much loss should
 /// one of them lose its disk, and of none that is not suspected.
 const MAX_RUNS: usize = 64;
 
-/// Kept over sessions, not over restarts of the agent.
+/// First line of its text.
+const HEADER: &str = "skep-acknowledged 1";
+
+/// Kept over sessions, and as far as [`super::memory`] goes over restarts of the agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acknowledged {
     stream: String,
@@ -76,6 +83,39 @@ impl Acknowledged {
         ranges
     }
 
+    /// For a file: the stream, and a line a run with its last number and the addresses of the collectors that have it.
+    pub fn text(&self, collectors: &[Uri]) -> String {
+        let mut text = format!("{HEADER}\nstream {}\n", self.stream);
+        for run in &self.runs {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "run {}", run.last);
+            for collector in run.by.iter().filter_map(|place| collectors.get(*place)) {
+                let _ = write!(text, " {collector}");
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The inverse. Collectors that are not in the list any more count as nobody; `None` for text that makes no sense.
+    pub fn parse(text: &str, collectors: &[Uri]) -> Option<Self> {
+        let text = text.strip_suffix('\n')?;
+        let mut lines = text.split('\n');
+        let stream = (lines.next()? == HEADER).then(|| lines.next())??.strip_prefix("stream ")?;
+        let mut acknowledged = Self { stream: stream.to_owned(), runs: Vec::new() };
+        let mut before = 0;
+        for line in lines {
+            let mut words = line.strip_prefix("run ")?.split(' ');
+            let last: u64 = words.next()?.parse().ok()?;
+            let by = words.filter_map(|url| collectors.iter().position(|collector| collector.to_string() == url));
+            acknowledged.runs.push(Run { last, by: by.collect() });
+            if last <= std::mem::replace(&mut before, last) {
+                return None;
+            }
+        }
+        (is_stream(stream) && acknowledged.runs.len() <= MAX_RUNS).then_some(acknowledged)
+    }
+
     fn of(&self, stream: &str) -> &[Run] {
         if self.stream == stream { &self.runs } else { &[] }
     }
@@ -126,6 +166,30 @@ mod tests {
         assert_eq!((acknowledged.here("s", 1), acknowledged.here("s", 0)), (100, 0));
         assert_eq!(elsewhere(&acknowledged, 1), [(1, 80), (91, 95)]);
         assert_eq!(elsewhere(&acknowledged, 0), [(1, 100)]);
+    }
+
+    #[test]
+    fn it_reads_as_it_was_written_though_the_list_has_changed() {
+        let stream = "00112233445566778899aabbccddeeff";
+        let uris = |names: &[&str]| -> Vec<Uri> {
+            names.iter().map(|name| format!("https://{name}.example:7443").parse().unwrap()).collect()
+        };
+        let (before, after) = (uris(&["a", "b", "c"]), uris(&["c", "a"]));
+        let mut acknowledged = Acknowledged::default();
+        for (place, seq) in [(Some(0), 56), (Some(1), 80), (Some(2), 89), (None, 95), (Some(0), 120)] {
+            acknowledged.note(stream, place, seq);
+        }
+        let text = acknowledged.text(&before);
+        assert_eq!(Acknowledged::parse(&text, &before), Some(acknowledged));
+        let changed = Acknowledged::parse(&text, &after).unwrap();
+        assert_eq!((changed.here(stream, 0), changed.here(stream, 1), changed.last(stream)), (89, 120, 120));
+        let elsewhere: Vec<_> = changed.elsewhere(stream, 1).iter().map(|r| (r.from_seq, r.to_seq)).collect();
+        assert_eq!(elsewhere, [(57, 95)]);
+        let torn = &text[..text.len() - 3];
+        let back = format!("{HEADER}\nstream {stream}\nrun 5\nrun 5\n");
+        for nonsense in ["", "skep-acknowledged 2\n", &format!("{HEADER}\nstream x\n"), torn, &back] {
+            assert_eq!(Acknowledged::parse(nonsense, &before), None, "{nonsense}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! * [`credentials`]: this node's certificate and its name.
 //! * [`connect`]: mutual TLS to the collector, and what to say when it does not work.
 //! * [`acknowledged`]: which collector has what.
+//! * `memory`: over restarts of the agent.
 //! * `greet`: from a connection to a session.
 //! * [`session`]: one connection, from hello to its end.
 //! * [`choice`]: which collector is next.
@@ -13,6 +14,7 @@ pub mod choice;
 pub mod connect;
 pub mod credentials;
 mod greet;
+mod memory;
 pub mod session;
 pub mod shipper;
 

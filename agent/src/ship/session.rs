@@ -111,8 +111,10 @@ struct Session {
     known: u64,
     /// Numbers after those that nobody was sent.
     gaps: Vec<(u64, u64)>,
-    /// Highest number sent, or told to be missing.
+    /// Highest number sent, or not to be sent.
     sent: u64,
+    /// Highest number that the collector has, was sent, or was told to be missing.
+    told: u64,
     /// Numbers and sizes in flight.
     flight: VecDeque<(u64, u64)>,
     /// Read from the spool, to be sent.
@@ -172,15 +174,19 @@ pub async fn run(
     };
     on_welcome(&welcome);
     let began = Instant::now();
+    let known = acknowledged.last(&stream);
+    // One that lost what it had gets whatever is still there.
+    let lacks = acknowledged.here(&stream, place) > welcome.durable_seq;
     let mut session = Session {
         context,
         outgoing,
         incoming,
         window: window(welcome.window),
         acknowledged: welcome.durable_seq,
-        known: acknowledged.last(&stream),
+        known,
         gaps: Vec::new(),
-        sent: welcome.durable_seq,
+        sent: if lacks { welcome.durable_seq } else { welcome.durable_seq.max(known) },
+        told: welcome.durable_seq,
         flight: VecDeque::new(),
         ready: VecDeque::new(),
         last_progress: Instant::now(),
@@ -274,11 +280,10 @@ impl Session {
         }
     }
 
-    /// Lets the spool know what the collector has.
+    /// Lets the spool know what the collector has, or others have.
     async fn resume(&mut self) -> Result<(), SessionEnd> {
         let (done, agrees) = oneshot::channel();
-        let request =
-            Request::Acknowledge { stream: self.stream.clone(), durable_seq: self.acknowledged, done: Some(done) };
+        let request = Request::Acknowledge { stream: self.stream.clone(), durable_seq: self.sent, done: Some(done) };
         self.context.spool.send(request).await.map_err(|_| SessionEnd::SpoolGone)?;
         match agrees.await {
             Ok(true) => Ok(()),
@@ -306,7 +311,7 @@ impl Session {
             if self.flight.is_empty() {
                 self.last_progress = Instant::now();
             }
-            self.sent = envelope.seq;
+            (self.sent, self.told) = (envelope.seq, envelope.seq);
             self.flight.push_back((envelope.seq, envelope.encoded_len() as u64));
             self.ready.push_back(v1::Up { message: Some(up::Message::Batch(envelope)) });
         }
@@ -355,7 +360,7 @@ impl Session {
 
     /// Declares the numbers before `seq` that the spool does not have and the collector does not know of.
     fn note_missing(&mut self, seq: u64) {
-        let (from, to) = (self.sent + 1, seq - 1);
+        let (from, to) = (self.told + 1, seq - 1);
         let acknowledged = (from, to.min(self.known), "acknowledged before");
         let dropped = (from.max(self.known + 1), to, "dropped by the spool; the ledger says what was lost");
         if dropped.0 <= dropped.1 && self.gaps.len() < MAX_GAPS {

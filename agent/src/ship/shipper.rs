@@ -1,5 +1,6 @@
 //! Sessions for ever, with one collector or another, and pauses in between.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use skep_runtime::backoff::Backoff;
@@ -12,6 +13,7 @@ use super::acknowledged::Acknowledged;
 use super::choice::Choice;
 use super::connect::{connect, explain};
 use super::credentials::{CredentialPaths, Credentials};
+use super::memory::Memory;
 use super::session::{self, Callee, Ended, SessionContext, SessionEnd};
 
 /// Waits between two looks at credentials that are of no use.
@@ -42,6 +44,8 @@ pub struct Shipper {
     pub return_after: Option<Duration>,
     /// Read anew for every connection, so that renewed ones are used.
     pub credentials: CredentialPaths,
+    /// Where it is written down which collector has what.
+    pub state_dir: PathBuf,
     /// Who is calling.
     pub greeting: Greeting,
     /// The rest of the agent.
@@ -54,11 +58,13 @@ impl Shipper {
         let mut choice = Choice::new(self.collectors.len(), self.return_after, Instant::now());
         let mut own = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut told: Vec<Option<String>> = vec![None; self.collectors.len()];
-        let mut acknowledged = Acknowledged::default();
+        let mut memory = Memory::open(&self.state_dir, &self.collectors);
+        let mut acknowledged = memory.saved().clone();
         let mut open = None;
         loop {
             let place = choice.current();
             let Tried { came_to, served } = self.once(place, choice.stay(), open.take(), &mut acknowledged).await;
+            memory.save(&acknowledged, &self.collectors).await;
             if served {
                 choice.served();
                 told[place] = None;
