@@ -16,9 +16,15 @@ const LAYERS: [(&str, &[&str], &str); 4] = [
 ];
 
 /// Words that may stand only in one folder, with what they would mean elsewhere.
-const PLACES: [(&str, &str, &str); 2] = [
+const PLACES: [(&str, &str, &str); 8] = [
     ("aya::", "agent/src/probe/", "only agent/src/probe names the loader"),
     ("cfs_quota_us\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
+    ("memory.high\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
+    ("cgroup.freeze\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
+    ("pidfd_send_signal", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
+    ("zbus::", "agent/executor/src/act/", "only agent/executor/src/act speaks to systemd"),
+    ("inet skep", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
+    ("unlinkat(", "agent/executor/src/act/", "only agent/executor/src/act removes others' files"),
 ];
 
 /// Words that may not stand in a folder.

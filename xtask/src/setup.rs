@@ -19,7 +19,7 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 /// What the tests want on top.
-const TEST_TOOLS: [(&str, &str); 14] = [
+const TEST_TOOLS: [(&str, &str); 17] = [
     ("gdb", "a test takes a probe out of the running agent"),
     ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),
@@ -34,6 +34,9 @@ const TEST_TOOLS: [(&str, &str); 14] = [
     ("systemd-container", "tests run a systemd in a box"),
     ("systemd", "which is this one"),
     ("iproute2", "tests make networks of their own"),
+    ("nftables", "tests block addresses in them"),
+    ("dbus", "the box's systemd is spoken to by it"),
+    ("procps", "tests look processes up"),
 ];
 
 /// What `cargo xtask interop` wants.

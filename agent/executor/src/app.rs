@@ -13,10 +13,11 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::act::hierarchy::{Hierarchy, HierarchyError};
-use crate::act::usage::{self, Usage};
+use crate::act::hierarchy::{Hierarchies, HierarchyError};
+use crate::act::host::Host;
 use crate::config::Config;
-use crate::engine::{Engine, Measure, STOPPING, Setup};
+use crate::engine::{Engine, Found, STOPPING, Setup};
+use crate::fault::Fault;
 use crate::journal::{Journal, JournalError};
 use crate::socket::server::{Ask, Server, SocketError};
 use crate::verify::key::{KeyError, Trusted};
@@ -44,6 +45,8 @@ pub struct Options {
     pub trusted_keys: Vec<PathBuf>,
     /// This node's name.
     pub node: String,
+    /// This boot; `None` has the kernel asked.
+    pub boot: Option<String>,
     /// Own policy.
     pub config: Config,
 }
@@ -66,6 +69,9 @@ pub enum AppError {
     /// Signals.
     #[error(transparent)]
     Signal(#[from] SignalError),
+    /// What was given as this boot is none.
+    #[error("the boot that was given is not 32 hex digits")]
+    NotABoot,
     /// The state folder, or a file of the kernel.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -107,13 +113,15 @@ pub async fn run(options: Options) -> Result<(), AppError> {
     let allowed_uids = options.config.allowed_uids.clone();
     let setup = Setup {
         node: options.node,
-        boot: boot_id()?,
+        boot: boot_id(options.boot.as_deref())?,
         trusted,
+        host: Host::new(Hierarchies::discover()?, options.config.policy.clone()),
         config: options.config,
-        hierarchy: Hierarchy::discover()?,
         clock: clock.clone(),
+        fault: Fault::of_environment(),
     };
-    tracing::info!(root = %setup.hierarchy.root.display(), version = ?setup.hierarchy.version, act, "cpu hierarchy");
+    let cpu = &setup.host.cgroups.cpu;
+    tracing::info!(root = %cpu.root.display(), version = ?cpu.version, act, "cpu hierarchy");
     let mut engine = Engine::start(setup, journal)?;
     if let Some(error) = bad_key {
         stop(&mut engine).await?;
@@ -166,9 +174,9 @@ async fn stop<S: Storage + Clone>(engine: &mut Engine<S>) -> Result<(), AppError
     if actions.is_empty() { Ok(()) } else { Err(AppError::StillStanding { actions: actions.join(", ") }) }
 }
 
-/// Serves requests, measurements and leases until the journal fails.
+/// Serves requests, jobs and leases until the journal fails.
 async fn drive(engine: &mut Engine, clock: &Clock, mut asks: mpsc::Receiver<Ask>) -> Result<(), JournalError> {
-    let mut measurements: JoinSet<(String, Usage)> = JoinSet::new();
+    let mut jobs: JoinSet<(String, Found)> = JoinSet::new();
     loop {
         let next = tokio::select! {
             ask = asks.recv() => match ask {
@@ -184,10 +192,10 @@ async fn drive(engine: &mut Engine, clock: &Clock, mut asks: mpsc::Receiver<Ask>
                 }
                 None => return Ok(()),
             },
-            Some(measured) = measurements.join_next() => match measured {
-                Ok((action, usage)) => engine.measured(&action, usage)?,
+            Some(done) = jobs.join_next() => match done {
+                Ok((action, found)) => engine.found(&action, found)?,
                 Err(error) => {
-                    tracing::error!(%error, "a measurement failed");
+                    tracing::error!(%error, "a job failed");
                     None
                 }
             },
@@ -196,18 +204,14 @@ async fn drive(engine: &mut Engine, clock: &Clock, mut asks: mpsc::Receiver<Ask>
                 None
             }
         };
-        if let Some(measure) = next {
-            measurements.spawn(watch(measure, clock.clone()));
+        if let Some(job) = next {
+            // As many as actions may stand at a time.
+            jobs.spawn_blocking(move || {
+                let found = job.run();
+                (job.action, found)
+            });
         }
     }
-}
-
-async fn watch(measure: Measure, clock: Clock) -> (String, Usage) {
-    tokio::time::sleep(measure.settle).await;
-    let earlier = usage::read(&measure.dir, clock.boot_ns());
-    tokio::time::sleep(measure.watch).await;
-    let later = usage::read(&measure.dir, clock.boot_ns());
-    (measure.action, usage::between(&earlier, &later))
 }
 
 async fn until(clock: &Clock, due_ns: Option<u64>) {
@@ -229,7 +233,15 @@ fn lock(options: &Options) -> Result<File, AppError> {
     Ok(file)
 }
 
-fn boot_id() -> Result<String, AppError> {
+/// As the kernel writes it: systemd leaves out the dashes.
+fn boot_id(given: Option<&str>) -> Result<String, AppError> {
+    if let Some(given) = given {
+        let hex: Vec<char> = given.chars().filter(|c| *c != '-').collect();
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32]
+            .map(|range| hex.get(range).map(|part| part.iter().collect::<String>()));
+        let parts: Option<Vec<String>> = parts.into_iter().collect();
+        return parts.filter(|_| hex.len() == 32).map(|parts| parts.join("-")).ok_or(AppError::NotABoot);
+    }
     let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
     let text = fs::read_to_string(&path).map_err(|source| AppError::Io { action: "read", path, source })?;
     Ok(text.trim().to_owned())

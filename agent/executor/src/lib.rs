@@ -6,6 +6,7 @@
 //! * [`act`]: the only code that changes the host.
 //! * [`undo`]: takes an action back.
 //! * [`engine`]: a command's way through all of these.
+//! * [`fault`]: where tests have it end.
 //! * [`config`]: its own policy, the last word.
 //! * [`app`]: the wiring.
 //!
@@ -26,6 +27,8 @@ pub mod act;
 pub mod undo;
 
 pub mod engine;
+
+pub mod fault;
 
 pub mod config;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -9,6 +10,9 @@ use skep_executor::app::{self, Options};
 use skep_executor::config::{Config, DEFAULT_TEXT};
 use skep_executor::socket::client;
 use skep_runtime::telemetry::{self, Format};
+
+/// How long jobs may take to notice that this program ends.
+const JOBS_END_WITHIN: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "Examples:
   skep-executor --socket /run/skep/executor.sock --state-dir /var/lib/skep/executor \\
@@ -48,12 +52,15 @@ struct Serve {
     /// Folder for the journal.
     #[arg(long, env = "SKEP_EXECUTOR_STATE_DIR", value_name = "DIR")]
     state_dir: PathBuf,
-    /// Ed25519 public key (PEM) whose commands count; may be repeated.
+    /// Ed25519 public keys (PEM, one or more) whose commands count; read again when the file changes; may be repeated.
     #[arg(long = "trusted-key", env = "SKEP_EXECUTOR_TRUSTED_KEY", value_name = "FILE", required = true)]
     trusted_keys: Vec<PathBuf>,
     /// Name of this node, as in the agent's certificate.
     #[arg(long, env = "SKEP_NODE", value_name = "NAME")]
     node: String,
+    /// This boot, where /proc/sys cannot be read: systemd's %b.
+    #[arg(long, env = "SKEP_BOOT", value_name = "ID")]
+    boot: Option<String>,
     /// TOML configuration; see `skep-executor config`.
     #[arg(long, env = "SKEP_EXECUTOR_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -99,8 +106,8 @@ fn prepare(serve: Serve) -> anyhow::Result<Options> {
         }
     };
     config.act |= serve.act;
-    let Serve { socket, state_dir, trusted_keys, node, .. } = serve;
-    Ok(Options { socket, state_dir, trusted_keys, node, config })
+    let Serve { socket, state_dir, trusted_keys, node, boot, .. } = serve;
+    Ok(Options { socket, state_dir, trusted_keys, node, boot, config })
 }
 
 fn status(socket: &std::path::Path) -> anyhow::Result<()> {
@@ -122,5 +129,8 @@ where
 {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
-    Ok(runtime.block_on(future)?)
+    let ended = runtime.block_on(future);
+    // Whoever waits for an action's outcome was told that nobody waits any longer.
+    runtime.shutdown_timeout(JOBS_END_WITHIN);
+    Ok(ended?)
 }

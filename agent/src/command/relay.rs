@@ -105,7 +105,17 @@ impl Unanswered {
             Some(v1::command::Action::Undo(undo)) => undo.action_id == receipt.action_id,
             _ => false,
         };
-        if matches!(receipt.step(), v1::Step::Undone | v1::Step::Failed | v1::Step::Refused) {
+        let extended = |kept: &Kept| match &kept.command.action {
+            Some(v1::command::Action::Extend(extend)) => extend.action_id == receipt.action_id,
+            _ => false,
+        };
+        if receipt.step() == v1::Step::Extended {
+            self.0.retain(|_, kept| !extended(kept));
+        }
+        if matches!(
+            receipt.step(),
+            v1::Step::Undone | v1::Step::Failed | v1::Step::Refused | v1::Step::Moot | v1::Step::Done
+        ) {
             self.0.retain(|_, kept| !undone(kept));
         }
     }

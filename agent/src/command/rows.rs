@@ -1,8 +1,8 @@
 //! Receipts as rows of `actions` and `audit`. Pure.
 
 use skep_wire::chunk::{Builder, ChunkError};
-use skep_wire::v1::{self, Step, command};
-use skep_wire::{tables, v1::Command};
+use skep_wire::v1::{self, Command, Step};
+use skep_wire::{order, tables};
 
 /// What a command without a mode is taken for.
 const DEFAULT_MODE: &str = "ask";
@@ -57,6 +57,9 @@ fn state(step: Step) -> Option<&'static str> {
         Step::Worse => Some("worse"),
         Step::Undone => Some("undone"),
         Step::Failed => Some("failed"),
+        Step::Moot => Some("moot"),
+        Step::Done => Some("done"),
+        Step::Extended => Some("extended"),
     }
 }
 
@@ -70,16 +73,18 @@ pub fn chunks(changes: &[Change<'_>]) -> Result<Vec<v1::Chunk>, ChunkError> {
     for change in changes {
         let command = change.command;
         let target = command.and_then(|command| command.target.as_ref());
+        let aim = target.filter(|target| !target.cgroup.is_empty());
         let node = command.map_or(change.node, |command| command.node.as_str());
-        let (verb, parameters) = verb(command);
+        let verb = order::verb(command.and_then(|command| command.action.as_ref()));
+        let parameters = command.map_or_else(String::new, order::parameters);
         actions
             .int("time", change.time_us)
             .text("action", change.action_id)
             .text("finding", command.map_or("", |command| &command.finding))
             .text("target_node", node)
             .text("workload", target.map_or("", |target| &target.workload))
-            .maybe_text("cgroup", target.map(|target| target.cgroup.as_str()))
-            .maybe_int("cgroup_id", target.map(|target| target.cgroup_id))
+            .maybe_text("cgroup", aim.map(|target| target.cgroup.as_str()))
+            .maybe_int("cgroup_id", aim.map(|target| target.cgroup_id))
             .text("verb", verb)
             .text("parameters", &parameters)
             .text("mode", mode(command))
@@ -105,20 +110,10 @@ fn mode(command: Option<&Command>) -> &str {
     command.map(|command| command.mode.as_str()).filter(|mode| !mode.is_empty()).unwrap_or(DEFAULT_MODE)
 }
 
-fn verb(command: Option<&Command>) -> (&'static str, String) {
-    let lease = command.map_or(0, |command| command.lease_s);
-    match command.and_then(|command| command.action.as_ref()) {
-        Some(command::Action::Throttle(throttle)) => {
-            ("throttle", format!("cpu_millicores={} lease_s={lease}", throttle.cpu_millicores))
-        }
-        Some(command::Action::Undo(undo)) => ("undo", format!("action={}", undo.action_id)),
-        None => ("unknown", String::new()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use skep_wire::chunk;
+    use skep_wire::v1::command;
 
     use super::*;
 
@@ -126,7 +121,12 @@ mod tests {
         Command {
             id: "a".repeat(32),
             node: "n1".to_owned(),
-            target: Some(v1::Target { workload: "cgroup:/x".to_owned(), cgroup: "/x".to_owned(), cgroup_id: 7 }),
+            target: Some(v1::Target {
+                workload: "cgroup:/x".to_owned(),
+                cgroup: "/x".to_owned(),
+                cgroup_id: 7,
+                ..v1::Target::default()
+            }),
             action: Some(action),
             lease_s: 60,
             finding: "f1".to_owned(),

@@ -68,7 +68,12 @@ impl Action {
 
     /// The target as the executor checks it.
     pub fn target(&self) -> v1::Target {
-        v1::Target { workload: self.workload.clone(), cgroup: self.aim.cgroup.clone(), cgroup_id: self.aim.cgroup_id }
+        v1::Target {
+            workload: self.workload.clone(),
+            cgroup: self.aim.cgroup.clone(),
+            cgroup_id: self.aim.cgroup_id,
+            ..v1::Target::default()
+        }
     }
 
     /// Sets the columns of one row of `actions`; the caller ends it.

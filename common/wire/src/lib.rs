@@ -5,6 +5,7 @@
 //! * [`reference`]: the page about them.
 //! * [`canary`]: what a canary is called with and how it ends.
 //! * [`chunk`]: rows to columns and back, checked.
+//! * [`order`]: what a command asks for, in words.
 //! * [`envelope`]: seal and open a batch.
 //! * `frame` (feature `socket`): messages between agent and executor.
 //! * `cri` (feature `cri`): what the container runtime is asked, generated likewise.
@@ -19,6 +20,8 @@
 pub mod canary;
 
 pub mod chunk;
+
+pub mod order;
 
 pub mod envelope;
 
@@ -64,7 +67,7 @@ pub mod v1;
 pub mod cri;
 
 /// Revision of the messages; raised by one for each addition that a peer may want to know of.
-pub const WIRE_REVISION: u32 = 1;
+pub const WIRE_REVISION: u32 = 2;
 
 /// What an Ed25519 signature over a command covers, before the command's bytes.
 pub const COMMAND_CONTEXT: &[u8] = b"skep.v1.Command\0";

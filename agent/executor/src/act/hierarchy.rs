@@ -1,4 +1,4 @@
-//! Where the hierarchy that controls cpu is mounted, and a cgroup in it.
+//! Where the cgroup hierarchies are mounted, and a cgroup in one.
 
 use std::fs;
 use std::io;
@@ -13,13 +13,26 @@ use thiserror::Error;
 /// Which interface files a hierarchy has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// `cpu.cfs_quota_us` and `cpu.cfs_period_us`.
+    /// A hierarchy for a few controllers, with files of its own for each.
     V1,
-    /// `cpu.max`.
+    /// The unified one.
     V2,
 }
 
-/// The mounted hierarchy that controls cpu.
+/// The mounted hierarchies. The one that controls cpu names the targets; the others are there or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchies {
+    /// Controls cpu.
+    pub cpu: Hierarchy,
+    /// Accounts for memory.
+    pub memory: Option<Hierarchy>,
+    /// Accounts for block devices.
+    pub io: Option<Hierarchy>,
+    /// The unified one, which freezes and kills whatever controllers it has.
+    pub unified: Option<Hierarchy>,
+}
+
+/// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     /// Its root folder.
@@ -132,8 +145,8 @@ impl Cgroup {
     }
 }
 
-impl Hierarchy {
-    /// Finds the hierarchy in this process's mounts.
+impl Hierarchies {
+    /// Finds them in this process's mounts.
     ///
     /// # Errors
     /// [`HierarchyError`].
@@ -141,7 +154,25 @@ impl Hierarchy {
         let path = Path::new("/proc/self/mountinfo");
         let text = fs::read_to_string(path).map_err(|source| HierarchyError::Read { path: path.to_owned(), source })?;
         let controllers = |root: &Path| fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        choose(&text, controllers).ok_or(HierarchyError::None)
+        Ok(Self {
+            cpu: choose(&text, ("cpu", "cpu"), controllers).ok_or(HierarchyError::None)?,
+            memory: choose(&text, ("memory", "memory"), controllers),
+            io: choose(&text, ("io", "blkio"), controllers),
+            unified: mounts(&text).find(|mount| mount.kind == "cgroup2").map(|mount| mount.hierarchy(Version::V2)),
+        })
+    }
+
+    /// One hierarchy for everything.
+    pub fn of(one: Hierarchy) -> Self {
+        let some = Some(one.clone());
+        Self { memory: some.clone(), io: some.clone(), unified: some, cpu: one }
+    }
+}
+
+impl Hierarchy {
+    /// The folder of the cgroup at `path`, there or not.
+    pub fn folder(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
     }
 
     /// The cgroup at `path`, if it is the one with inode `id`.
@@ -149,13 +180,25 @@ impl Hierarchy {
     /// # Errors
     /// [`CgroupError`].
     pub fn cgroup(&self, path: &str, id: i64) -> Result<Cgroup, CgroupError> {
+        let cgroup = self.named(path)?;
+        if cgroup.id != id {
+            return Err(CgroupError::Recreated { path: path.to_owned(), expected: id, found: cgroup.id });
+        }
+        Ok(cgroup)
+    }
+
+    /// The cgroup at `path`, whichever it is.
+    ///
+    /// # Errors
+    /// [`CgroupError`].
+    pub fn named(&self, path: &str) -> Result<Cgroup, CgroupError> {
         let owned = || path.to_owned();
         let parts = path.strip_prefix('/').map(|rest| rest.split('/'));
         let plain = parts.is_some_and(|mut parts| parts.all(|part| !matches!(part, "" | "." | "..")));
         if (!plain && path != "/") || path.contains('\0') {
             return Err(CgroupError::NotPlain { path: owned() });
         }
-        let dir = self.root.join(path.trim_start_matches('/'));
+        let dir = self.folder(path);
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => CgroupError::Gone { path: owned() },
             kind => CgroupError::Io { path: owned(), kind },
@@ -168,32 +211,47 @@ impl Hierarchy {
         {
             return Err(CgroupError::Foreign { path: owned() });
         }
-        let found = i64::try_from(meta.ino()).unwrap_or(-1);
-        if found != id {
-            return Err(CgroupError::Recreated { path: owned(), expected: id, found });
-        }
-        Ok(Cgroup { dir, path: owned(), id })
+        Ok(Cgroup { dir, path: owned(), id: i64::try_from(meta.ino()).unwrap_or(-1) })
     }
 }
 
-/// Picks from the text of a mountinfo file: v2 where it has the cpu controller, else v1's.
-fn choose(mountinfo: &str, controllers: impl Fn(&Path) -> String) -> Option<Hierarchy> {
-    let mut v1 = None;
-    for line in mountinfo.lines() {
+/// A mounted hierarchy that shows its root.
+struct Mount<'a> {
+    root: PathBuf,
+    kind: &'a str,
+    options: &'a str,
+}
+
+impl Mount<'_> {
+    fn hierarchy(self, version: Version) -> Hierarchy {
+        Hierarchy { root: self.root, version }
+    }
+}
+
+/// The cgroup mounts in the text of a mountinfo file.
+fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount<'_>> {
+    mountinfo.lines().filter_map(|line| {
         // Fields before " - ": id, parent, device, root, mount point, options, optional fields. After: type, source,
         // options.
-        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let (before, after) = line.split_once(" - ")?;
         let mut before = before.split(' ').skip(3);
-        let (Some("/"), Some(mount_point)) = (before.next(), before.next()) else { continue };
+        let (Some("/"), Some(mount_point)) = (before.next(), before.next()) else { return None };
         let mut after = after.split(' ');
-        let (kind, options) = (after.next().unwrap_or_default(), after.nth(1).unwrap_or_default());
-        let root = PathBuf::from(unescape(mount_point));
-        match kind {
-            "cgroup2" if controllers(&root).split_whitespace().any(|controller| controller == "cpu") => {
-                return Some(Hierarchy { root, version: Version::V2 });
+        let (kind, options) = (after.next()?, after.nth(1).unwrap_or_default());
+        kind.starts_with("cgroup").then(|| Mount { root: PathBuf::from(unescape(mount_point)), kind, options })
+    })
+}
+
+/// Picks from the text of a mountinfo file: v2 where it has the controller (first of the names), else v1's (second).
+fn choose(mountinfo: &str, (name, name_v1): (&str, &str), controllers: impl Fn(&Path) -> String) -> Option<Hierarchy> {
+    let mut v1 = None;
+    for mount in mounts(mountinfo) {
+        match mount.kind {
+            "cgroup2" if controllers(&mount.root).split_whitespace().any(|controller| controller == name) => {
+                return Some(mount.hierarchy(Version::V2));
             }
-            "cgroup" if v1.is_none() && options.split(',').any(|option| option == "cpu") => {
-                v1 = Some(Hierarchy { root, version: Version::V1 });
+            "cgroup" if v1.is_none() && mount.options.split(',').any(|option| option == name_v1) => {
+                v1 = Some(mount.hierarchy(Version::V1));
             }
             _ => {}
         }
@@ -219,16 +277,20 @@ mod tests {
 
     #[test]
     fn the_unified_hierarchy_wins_where_it_has_cpu() {
-        let found = choose(HYBRID, |_| "hugetlb cpu io".to_owned()).unwrap();
+        let found = choose(HYBRID, ("cpu", "cpu"), |_| "hugetlb cpu io".to_owned()).unwrap();
         assert_eq!(found, Hierarchy { root: "/sys/fs/cgroup/unified".into(), version: Version::V2 });
-        let found = choose(HYBRID, |_| "cpuset hugetlb".to_owned()).unwrap();
+        let found = choose(HYBRID, ("cpu", "cpu"), |_| "cpuset hugetlb".to_owned()).unwrap();
         assert_eq!(found, Hierarchy { root: "/sys/fs/cgroup/cpu,cpuacct".into(), version: Version::V1 });
     }
 
     #[test]
     fn a_mount_that_does_not_show_the_root_is_not_used() {
-        assert_eq!(choose("1 2 0:3 /docker/abc /cg rw - cgroup cgroup rw,cpu\n", |_| String::new()), None);
-        let spaced = choose("1 2 0:3 / /my\\040cg rw - cgroup cgroup rw,cpu\n", |_| String::new()).unwrap();
+        assert_eq!(
+            choose("1 2 0:3 /docker/abc /cg rw - cgroup cgroup rw,cpu\n", ("cpu", "cpu"), |_| String::new()),
+            None
+        );
+        let spaced =
+            choose("1 2 0:3 / /my\\040cg rw - cgroup cgroup rw,cpu\n", ("cpu", "cpu"), |_| String::new()).unwrap();
         assert_eq!(spaced.root, Path::new("/my cg"));
     }
 

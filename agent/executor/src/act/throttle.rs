@@ -1,15 +1,21 @@
 //! Reads and writes a cgroup's cpu limit.
 //!
-//! Values are kept as the text the kernel shows, so that what is put back is what was there: v1 `QUOTA PERIOD` in
-//! microseconds from two files (quota -1 is no limit), v2 the two words of `cpu.max` (`max` is no limit).
+//! v1: `QUOTA PERIOD` in microseconds from two files (quota -1 is no limit); v2: the two words of `cpu.max` (`max` is no
+//! limit).
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use thiserror::Error;
-
+use super::aim::{self, Aim};
+use super::gauge::{Gauge, Reading};
 use super::hierarchy::Version;
+use super::host::Host;
+use super::kind::{Act, ActError, Captured, Outcome, describe_undo};
+use super::limit::{read_file, write_file};
+use crate::verify::refusal::Cores;
+use crate::verify::{Refusal, trigger};
+use skep_wire::v1;
+
+pub use super::limit::LimitError;
 
 const V1_QUOTA: &str = "cpu.cfs_quota_us";
 const V1_PERIOD: &str = "cpu.cfs_period_us";
@@ -20,61 +26,6 @@ const LEAST_QUOTA_US: u64 = 1_000;
 
 /// The kernel's period where none was set.
 const DEFAULT_PERIOD_US: u64 = 100_000;
-
-/// Why a limit could not be read or written.
-#[derive(Debug, Error)]
-pub enum LimitError {
-    /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file does not say what it should.
-    #[error("{} says {text:?}, which is no limit", path.display())]
-    NotALimit {
-        /// Which file.
-        path: PathBuf,
-        /// What it says.
-        text: String,
-    },
-    /// The kernel took the value and shows another.
-    #[error("wrote {written:?} and read back {found:?}")]
-    NotTaken {
-        /// What was written.
-        written: String,
-        /// What is there.
-        found: String,
-    },
-}
-
-impl LimitError {
-    /// The same, with the file said to be in `dir`: people know a held folder by its path.
-    pub fn within(mut self, dir: &Path) -> Self {
-        if let Self::Io { path, .. } | Self::NotALimit { path, .. } = &mut self
-            && let Some(name) = path.file_name()
-        {
-            *path = dir.join(name);
-        }
-        self
-    }
-
-    /// Whether the cgroup is not there any more.
-    pub fn is_gone(&self) -> bool {
-        match self {
-            // A read of a cgroup that was removed while its file was open says "no such device".
-            Self::Io { source, .. } => {
-                source.kind() == io::ErrorKind::NotFound
-                    || source.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
-            }
-            _ => false,
-        }
-    }
-}
 
 /// A cpu limit: quota and period.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,21 +108,107 @@ pub fn write(version: Version, dir: &Path, limit: &Limit) -> Result<(), LimitErr
     Err(LimitError::NotTaken { written: limit.text(version), found: found.text(version) })
 }
 
-fn read_file(path: &Path) -> Result<String, LimitError> {
-    fs::read_to_string(path).map_err(|source| LimitError::Io { action: "read", path: path.to_owned(), source })
+/// A limit on a cgroup's cpu, as asked for.
+#[derive(Debug, Clone)]
+pub struct Throttle {
+    target: v1::Target,
+    millicores: u32,
+    lease_s: u32,
 }
 
-fn write_file(path: &Path, text: &str) -> Result<(), LimitError> {
-    // Never creates: a file that is not there belongs to a cgroup that is gone.
-    let written = fs::OpenOptions::new().write(true).truncate(true).open(path).and_then(|mut file| {
-        use std::io::Write;
-        file.write_all(text.as_bytes())
-    });
-    written.map_err(|source| LimitError::Io { action: "write", path: path.to_owned(), source })
+impl Throttle {
+    /// As a command asks for it.
+    pub fn new(target: v1::Target, millicores: u32, lease_s: u32) -> Self {
+        Self { target, millicores, lease_s }
+    }
+
+    fn cores(&self) -> f64 {
+        f64::from(self.millicores) / 1000.0
+    }
+}
+
+impl Act for Throttle {
+    fn subject(&self) -> String {
+        aim::subject(&self.target)
+    }
+
+    fn check(&self, host: &Host) -> Result<(), Refusal> {
+        aim::cgroup(&self.target, host).map(drop)
+    }
+
+    fn gauge(&self, host: &Host) -> Option<Gauge> {
+        aim::cgroup(&self.target, host).ok().map(|cgroup| Gauge::Cpu(cgroup.dir))
+    }
+
+    /// A throttle has a reason of its own, whatever the command says.
+    fn moot(&self, before: &Reading) -> Option<String> {
+        let moot = !trigger::stands(before.value, before.wanted, self.cores());
+        moot.then(|| {
+            let (used, limit) = (before.value, self.cores());
+            format!("the cgroup uses {used:.3} cores, the limit would be {limit:.3}")
+        })
+    }
+
+    fn capture(&self, host: &Host) -> Result<Captured, Refusal> {
+        let Aim { cgroup, held } = aim::hold(&self.target, host)?;
+        let version = host.cgroups.cpu.version;
+        let previous = read(version, held.dir()).map_err(|error| Refusal::unreadable(error.within(&cgroup.dir)))?;
+        let limit = Limit::of_millicores(self.millicores, previous.period_us);
+        if previous.cores() <= limit.cores() {
+            return Err(Refusal::LimitedAlready { cores: Cores::new(previous.cores()) });
+        }
+        Ok(Captured { previous: previous.text(version), ours: limit.text(version), held: Some(held) })
+    }
+
+    fn apply(&self, host: &Host, captured: &Captured) -> Result<(), ActError> {
+        let limit = Limit::parse(&captured.ours).ok_or(ActError::Journal)?;
+        let dir = captured.held.as_ref().ok_or(ActError::Journal)?.dir();
+        let folder = host.cgroups.cpu.folder(&self.target.cgroup);
+        Ok(write(host.cgroups.cpu.version, dir, &limit).map_err(|error| error.within(&folder))?)
+    }
+
+    fn told(&self, before: Option<&Reading>) -> String {
+        let used = before.map_or_else(String::new, |before| format!("; it used {:.3}", before.value));
+        format!("{} limited to {:.3} cores for {} s{used}", self.target.cgroup, self.cores(), self.lease_s)
+    }
+
+    fn follow(&self, host: &Host, before: Option<&Reading>) -> Outcome {
+        let after = self.gauge(host).and_then(|gauge| gauge.read_after(host));
+        let (before, after) = (before.copied().unwrap_or_default(), after.unwrap_or_default());
+        let step = trigger::outcome(before.value, after.value, self.cores());
+        Outcome::of(step, format!("it uses {:.3} cores now, it used {:.3}", after.value, before.value))
+    }
+
+    fn undo(&self, host: &Host, captured: &Captured) -> Result<String, ActError> {
+        let Some(Aim { cgroup, held }) = aim::hold_for_undo(&self.target, host)? else {
+            return Ok("the cgroup is gone, and its limit with it".to_owned());
+        };
+        let version = host.cgroups.cpu.version;
+        let undone = || -> Result<String, LimitError> {
+            let found = read(version, held.dir())?;
+            let same = |text: &str| Limit::parse(text).is_some_and(|limit| limit == found);
+            let theirs = format!("somebody else set a limit of {:.3} cores since; it is left as it is", found.cores());
+            if let Some(why) = describe_undo(same(&captured.previous), same(&captured.ours), theirs) {
+                return Ok(why);
+            }
+            let Some(previous) = Limit::parse(&captured.previous) else { return Ok("nothing to put back".to_owned()) };
+            write(version, held.dir(), &previous)?;
+            Ok(match previous.quota_us {
+                None => "no limit, as before".to_owned(),
+                Some(_) => format!("limited to {:.3} cores, as before", previous.cores()),
+            })
+        };
+        match undone() {
+            Err(error) if error.is_gone() => Ok("the cgroup is gone, and its limit with it".to_owned()),
+            other => Ok(other.map_err(|error| error.within(&cgroup.dir))?),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command itself against clock, identity, policy and budgets; pure.
 
-use skep_wire::v1::{self, command::Action};
+use skep_wire::order;
+use skep_wire::v1::{self, Scope, command::Action};
 
 use super::refusal::Refusal;
 use crate::config::Policy;
@@ -25,16 +26,18 @@ pub struct Situation<'a> {
     pub begun_in_hour: usize,
 }
 
-/// What the command asks for, with everything it needs there.
+/// What the command asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Limit the target.
-    Throttle {
-        /// To so many thousandths of a core.
-        cpu_millicores: u32,
-    },
+    /// Change the host.
+    Act,
     /// Undo this action.
     Undo {
+        /// Its id.
+        action_id: String,
+    },
+    /// Let this action stand for longer.
+    Extend {
         /// Its id.
         action_id: String,
     },
@@ -52,20 +55,44 @@ pub fn check(command: &v1::Command, policy: &Policy, situation: Situation<'_>) -
     if command.boot != situation.boot {
         return Err(Refusal::OtherBoot);
     }
-    let left_us = command.not_after_us.saturating_sub(situation.now_us);
+    in_time(command, policy, situation.now_us)?;
+    if situation.seen {
+        return Err(Refusal::Replay);
+    }
+    if order == Order::Act {
+        within_policy(command, policy)?;
+        within_budget(policy, situation)?;
+    }
+    Ok(order)
+}
+
+/// Whether an action's lease may be so long from now on.
+///
+/// # Errors
+/// [`Refusal::Policy`].
+pub fn lease_fits(command: &v1::Command, lease_s: u32, policy: &Policy) -> Result<(), Refusal> {
+    let longest = policy.longest_lease_s(order::verb(command.action.as_ref())).unwrap_or(0);
+    if lease_s > longest {
+        return refuse(format!("a lease of {lease_s} s, the longest is {longest} s"));
+    }
+    Ok(())
+}
+
+fn in_time(command: &v1::Command, policy: &Policy, now_us: i64) -> Result<(), Refusal> {
+    let left_us = command.not_after_us.saturating_sub(now_us);
     if left_us < 0 {
         return Err(Refusal::Expired { seconds: left_us.saturating_neg() / 1_000_000 });
     }
     if left_us > MAX_VALID_US {
         return Err(Refusal::ValidTooLong { seconds: left_us / 1_000_000, allowed: MAX_VALID_US / 1_000_000 });
     }
-    if situation.seen {
-        return Err(Refusal::Replay);
+    // An issuer whose clock is ahead would have its commands live on after they were to be void; one whose clock is
+    // behind gets them refused as expired.
+    let ahead_s = command.issued_us.saturating_sub(now_us) / 1_000_000;
+    if ahead_s > policy.max_clock_skew_s {
+        return Err(Refusal::ClockSkew { seconds: ahead_s, allowed: policy.max_clock_skew_s });
     }
-    if let Order::Throttle { cpu_millicores } = order {
-        within_policy(command, cpu_millicores, policy, situation)?;
-    }
-    Ok(order)
+    Ok(())
 }
 
 fn understand(command: &v1::Command) -> Result<Order, Refusal> {
@@ -77,31 +104,76 @@ fn understand(command: &v1::Command) -> Result<Order, Refusal> {
     if !hex(&command.nonce) {
         return malformed("its nonce is not 32 hex digits");
     }
+    let verb = order::verb(command.action.as_ref());
+    let target = command.target.as_ref();
+    let has_process = target.is_some_and(|target| target.process.is_some());
     match &command.action {
-        Some(Action::Throttle(_)) if command.target.is_none() => malformed("it has no target"),
-        Some(Action::Throttle(_)) if command.lease_s == 0 => malformed("it has no lease"),
-        Some(Action::Throttle(throttle)) => Ok(Order::Throttle { cpu_millicores: throttle.cpu_millicores }),
-        Some(Action::Undo(undo)) => Ok(Order::Undo { action_id: undo.action_id.clone() }),
-        None => malformed("it asks for an action this version does not know"),
+        Some(Action::Undo(undo)) => return Ok(Order::Undo { action_id: undo.action_id.clone() }),
+        Some(Action::Extend(_)) if command.lease_s == 0 => return malformed("it has no lease"),
+        Some(Action::Extend(extend)) => return Ok(Order::Extend { action_id: extend.action_id.clone() }),
+        _ if verb == order::UNKNOWN => return malformed("it asks for an action this version does not know"),
+        Some(Action::Kill(kill)) if kill.scope() == Scope::Unspecified => return malformed("it has no scope"),
+        Some(Action::Kill(kill)) if kill.scope() != Scope::Workload && !has_process => {
+            return malformed("it has no target process");
+        }
+        Some(Action::ChangeUnit(_)) if target.and_then(|target| target.unit.as_ref()).is_none() => {
+            return malformed("it has no target unit");
+        }
+        _ if order::aims_at_cgroup(command) && target.is_none_or(|target| target.cgroup.is_empty()) => {
+            return malformed("it has no target");
+        }
+        _ => {}
+    }
+    if order::is_leased(verb) && command.lease_s == 0 {
+        return malformed("it has no lease");
+    }
+    Ok(Order::Act)
+}
+
+fn refuse<T>(why: String) -> Result<T, Refusal> {
+    Err(Refusal::Policy { why })
+}
+
+fn within_policy(command: &v1::Command, policy: &Policy) -> Result<(), Refusal> {
+    let verb = order::verb(command.action.as_ref());
+    if !policy.actions.contains(verb) {
+        return refuse(format!("{verb} is not among its actions"));
+    }
+    let mode = if command.mode.is_empty() { "ask" } else { &command.mode };
+    if !policy.modes.contains(mode) {
+        return refuse(format!("{mode} is not among its modes"));
+    }
+    match &command.action {
+        Some(Action::Throttle(throttle)) if throttle.cpu_millicores < policy.min_cpu_millicores => {
+            return refuse(format!(
+                "{} millicores, the least is {}",
+                throttle.cpu_millicores, policy.min_cpu_millicores
+            ));
+        }
+        Some(Action::LimitMemory(limit)) if limit.high_bytes < policy.min_memory_bytes => {
+            return refuse(format!("{} bytes, the least is {}", limit.high_bytes, policy.min_memory_bytes));
+        }
+        Some(Action::LimitIo(limit)) => {
+            let asked = [limit.read_bytes_per_s, limit.write_bytes_per_s];
+            if asked == [0, 0] {
+                return Err(Refusal::Malformed { what: "it limits neither reading nor writing" });
+            }
+            if let Some(low) = asked.iter().find(|&&limit| limit != 0 && limit < policy.min_io_bytes_per_s) {
+                return refuse(format!("{low} bytes a second, the least is {}", policy.min_io_bytes_per_s));
+            }
+        }
+        Some(Action::Kill(kill)) if kill.grace_s > policy.kill.max_grace_s => {
+            return refuse(format!("{} s to end, the longest is {} s", kill.grace_s, policy.kill.max_grace_s));
+        }
+        _ => {}
+    }
+    match policy.longest_lease_s(verb) {
+        Some(_) => lease_fits(command, command.lease_s, policy),
+        None => Ok(()),
     }
 }
 
-fn within_policy(
-    command: &v1::Command,
-    cpu_millicores: u32,
-    policy: &Policy,
-    situation: Situation<'_>,
-) -> Result<(), Refusal> {
-    let refuse = |why: String| Err(Refusal::Policy { why });
-    if !policy.allow_throttle {
-        return refuse("throttle is not among its actions".to_owned());
-    }
-    if cpu_millicores < policy.min_cpu_millicores {
-        return refuse(format!("{cpu_millicores} millicores, the least is {}", policy.min_cpu_millicores));
-    }
-    if command.lease_s > policy.max_lease_s {
-        return refuse(format!("a lease of {} s, the longest is {} s", command.lease_s, policy.max_lease_s));
-    }
+fn within_budget(policy: &Policy, situation: Situation<'_>) -> Result<(), Refusal> {
     if situation.standing >= policy.max_concurrent {
         return refuse(format!("{} actions stand, {} may", situation.standing, policy.max_concurrent));
     }
@@ -120,7 +192,12 @@ mod tests {
             id: "0".repeat(32),
             node: "n".to_owned(),
             boot: "b".to_owned(),
-            target: Some(v1::Target { workload: "w".to_owned(), cgroup: "/w".to_owned(), cgroup_id: 1 }),
+            target: Some(v1::Target {
+                workload: "w".to_owned(),
+                cgroup: "/w".to_owned(),
+                cgroup_id: 1,
+                ..v1::Target::default()
+            }),
             action: Some(Action::Throttle(v1::Throttle { cpu_millicores: 500 })),
             not_after_us: 60_000_000,
             nonce: "1".repeat(32),
@@ -171,6 +248,23 @@ mod tests {
                 |c, _| c.lease_s = 100_000,
                 "not allowed by this executor's policy: a lease of 100000 s, the longest is 3600 s",
             ),
+            (
+                |c, _| c.issued_us = 300_000_000,
+                "the command was issued 300 s from now: the clocks of collector and host differ by more than 120 s",
+            ),
+            (
+                |c, _| c.action = Some(Action::Freeze(v1::Freeze {})),
+                "not allowed by this executor's policy: freeze is not among its actions",
+            ),
+            (
+                |c, _| c.action = Some(Action::Kill(v1::Kill::default())),
+                "the command cannot be understood: it has no scope",
+            ),
+            (
+                |c, _| c.action = Some(Action::ChangeUnit(v1::ChangeUnit::default())),
+                "the command cannot be understood: it asks for an action this version does not know",
+            ),
+            (|c, _| c.mode = "auto ".to_owned(), "not allowed by this executor's policy: auto  is not among its modes"),
             (|_, s| s.standing = 4, "not allowed by this executor's policy: 4 actions stand, 4 may"),
             (|_, s| s.begun_in_hour = 30, "not allowed by this executor's policy: 30 actions in an hour, 30 may be"),
         ] {

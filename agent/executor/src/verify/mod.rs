@@ -2,7 +2,7 @@
 //!
 //! * [`key`]: the keys that are trusted.
 //! * [`admission`]: the command itself against clock, identity, policy and budgets; pure.
-//! * [`protected`]: whether the target holds a process that nobody may slow down.
+//! * [`protected`]: whether the target is, or holds, what nobody may touch.
 //! * [`trigger`]: whether there still is a reason, and afterwards whether it helped; pure.
 //! * [`refusal`]: why not.
 

@@ -1,4 +1,4 @@
-//! Whether a cgroup holds a process that nobody may slow down. No policy and no command overrides this.
+//! Whether a target is, or holds, what nobody may touch. No policy and no command overrides this.
 
 use std::path::Path;
 
@@ -31,12 +31,66 @@ const PROGRAMS: &[&str] = &[
     "skep-collector",
 ];
 
+/// Units without which a host cannot be reached, run or watched; `*` at the end stands for the rest of a name.
+const UNITS: &[&str] = &[
+    "ssh.service",
+    "ssh.socket",
+    "ssh@*",
+    "sshd*",
+    "dropbear*",
+    "dbus*",
+    "systemd-*",
+    "init.scope",
+    "getty@*",
+    "serial-getty@*",
+    "NetworkManager*",
+    "networking.service",
+    "containerd*",
+    "docker*",
+    "podman*",
+    "crio*",
+    "cri-o*",
+    "kubelet*",
+    "k3s*",
+    "rke2*",
+    "skep*",
+    "user@*",
+];
+
+/// Kinds of units that are no programs: stopping one takes the host apart.
+const KINDS: &[&str] = &[".target", ".slice", ".mount", ".device", ".swap", ".automount"];
+
+/// Ports by which a host is reached and run.
+const PORTS: &[u32] = &[22, 10_250];
+
+/// Why this unit is protected, if it is.
+pub fn protects_unit(unit: &str) -> Option<String> {
+    if let Some(kind) = KINDS.iter().find(|kind| unit.ends_with(*kind)) {
+        return Some(format!("a {} is no program", &kind[1..]));
+    }
+    let pattern = UNITS.iter().find(|pattern| matches_name(pattern, unit))?;
+    Some(format!("{pattern} is always"))
+}
+
+/// Why this port is protected, if it is.
+pub fn protects_port(port: u32) -> Option<String> {
+    PORTS.contains(&port).then(|| "the host is reached and run by it".to_owned())
+}
+
+/// Whether a name is the pattern; a `*` at its end stands for the rest of a name.
+pub fn matches_name(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    }
+}
+
 /// Checks the cgroup and everything below it, now.
 ///
 /// # Errors
 /// [`Refusal::Protected`].
 pub fn check(cgroup: &Cgroup, also: &[String]) -> Result<(), Refusal> {
-    let protected = |why: String| Err(Refusal::Protected { cgroup: cgroup.path.clone(), why });
+    let protected = |why: String| Err(Refusal::Protected { subject: format!("cgroup {}", cgroup.path), why });
     if cgroup.path == "/" {
         return protected("it is the root".to_owned());
     }
@@ -55,7 +109,8 @@ pub fn check(cgroup: &Cgroup, also: &[String]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn protects(pid: u32) -> Option<String> {
+/// Why this process is protected, if it is.
+pub fn protects(pid: u32) -> Option<String> {
     // The kernel's word for a process outside this pid namespace.
     if pid == 0 {
         return Some("it holds a process that cannot be seen from here".to_owned());
@@ -82,7 +137,7 @@ fn program(pid: u32) -> Option<String> {
 }
 
 /// `pattern` is a cgroup path; everything below it is meant too. A `*` at the end stands for the rest of a name.
-fn matches(pattern: &str, path: &str) -> bool {
+pub fn matches(pattern: &str, path: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => path.starts_with(start),
         None => path
@@ -106,6 +161,24 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
         }
+    }
+
+    #[test]
+    fn what_a_host_cannot_do_without_is_protected_by_name() {
+        for (unit, protected) in [
+            ("ssh.service", true),
+            ("sshd.service", true),
+            ("ssh@4.service", true),
+            ("systemd-journald.service", true),
+            ("skep-executor.service", true),
+            ("multi-user.target", true),
+            ("-.mount", true),
+            ("nginx.service", false),
+            ("sshfs.service", false),
+        ] {
+            assert_eq!(protects_unit(unit).is_some(), protected, "{unit}");
+        }
+        assert!(protects_port(22).is_some() && protects_port(8080).is_none());
     }
 
     #[test]

@@ -54,11 +54,11 @@ pub enum Refusal {
         /// Which line of it.
         why: String,
     },
-    /// The target holds something nobody may slow down.
-    #[error("cgroup {cgroup} is protected: {why}")]
+    /// The target is, or holds, something nobody may touch.
+    #[error("{subject} is protected: {why}")]
     Protected {
         /// Target.
-        cgroup: String,
+        subject: String,
         /// What it holds.
         why: String,
     },
@@ -66,10 +66,10 @@ pub enum Refusal {
     #[error(transparent)]
     Target(#[from] CgroupError),
     /// Another action stands on it.
-    #[error("action {action} stands on cgroup {cgroup} already")]
+    #[error("action {action} stands on {subject} already")]
     Occupied {
         /// Target.
-        cgroup: String,
+        subject: String,
         /// The action that stands.
         action: String,
     },
@@ -79,19 +79,69 @@ pub enum Refusal {
         /// Thousandths of a core.
         cores: Cores,
     },
-    /// There is no reason any more.
-    #[error("trigger gone: the cgroup uses {used:.3} cores, the limit would be {limit:.3}")]
-    TriggerGone {
-        /// Used now.
-        used: Cores,
-        /// Limit asked for.
-        limit: Cores,
+    /// The number of the process belongs to another one by now.
+    #[error("process {pid} is another one than was meant: it began at another time; it is left alone")]
+    OtherProcess {
+        /// The number.
+        pid: u32,
     },
-    /// There is nothing to undo.
+    /// systemd knows no such unit.
+    #[error("there is no unit {unit}")]
+    NoUnit {
+        /// Its name.
+        unit: String,
+    },
+    /// The unit was started anew.
+    #[error("unit {unit} was started anew since; it is left alone")]
+    OtherInvocation {
+        /// Its name.
+        unit: String,
+    },
+    /// A limit as low stands already.
+    #[error("it is limited to {to} already")]
+    LimitedBefore {
+        /// What stands.
+        to: String,
+    },
+    /// There is no reason any more: the command ends as moot.
+    #[error("trigger gone: {reading}")]
+    Moot {
+        /// What was read.
+        reading: String,
+    },
+    /// This host cannot do that.
+    #[error("this host cannot do that: {what}")]
+    Unsupported {
+        /// What it lacks.
+        what: String,
+    },
+    /// The target cannot be looked at.
+    #[error("the target cannot be read: {why}")]
+    Unreadable {
+        /// Why.
+        why: String,
+    },
+    /// Issued later than now, by more than clocks may differ.
+    #[error(
+        "the command was issued {seconds} s from now: the clocks of collector and host differ by more than {allowed} s"
+    )]
+    ClockSkew {
+        /// By how much.
+        seconds: i64,
+        /// Bound.
+        allowed: i64,
+    },
+    /// There is nothing to undo or to extend.
     #[error("no action {action} stands")]
-    NothingToUndo {
+    NothingStands {
         /// The one named.
         action: String,
+    },
+    /// It stands, but cannot be undone.
+    #[error("{verb} cannot be undone; it is under way")]
+    Irreversible {
+        /// What it is.
+        verb: &'static str,
     },
     /// Taken back before it was applied.
     #[error("withdrawn before it was applied")]
@@ -99,6 +149,13 @@ pub enum Refusal {
     /// This program is about to end.
     #[error("the executor is stopping")]
     Stopping,
+}
+
+impl Refusal {
+    /// A target's file that does not read.
+    pub fn unreadable(why: impl std::fmt::Display) -> Self {
+        Self::Unreadable { why: why.to_string() }
+    }
 }
 
 /// Cores, compared by thousandths.

@@ -2,8 +2,6 @@
 
 use skep_wire::v1::Step;
 
-use crate::act::usage::Usage;
-
 /// A throttled group may use a little more than its quota: the kernel hands it out in slices.
 const SLACK: f64 = 1.15;
 
@@ -11,17 +9,17 @@ const SLACK: f64 = 1.15;
 const NOISE_CORES: f64 = 0.05;
 
 /// Whether the cgroup uses more than the limit. One that is starved counts too if it would.
-pub fn stands(before: Usage, limit_cores: f64) -> bool {
-    before.used_cores > limit_cores || (before.used_cores > limit_cores / 2.0 && before.wanted_cores > limit_cores)
+pub fn stands(used_cores: f64, wanted_cores: f64, limit_cores: f64) -> bool {
+    used_cores > limit_cores || (used_cores > limit_cores / 2.0 && wanted_cores > limit_cores)
 }
 
-/// What became of the usage under the limit.
-pub fn outcome(before: Usage, after: Usage, limit_cores: f64) -> Step {
-    if after.used_cores > before.used_cores * 1.1 + NOISE_CORES {
+/// What became of the cores used under the limit.
+pub fn outcome(before: f64, after: f64, limit_cores: f64) -> Step {
+    if after > before * 1.1 + NOISE_CORES {
         return Step::Worse;
     }
-    let within = after.used_cores <= limit_cores * SLACK + 0.01;
-    let less = after.used_cores < before.used_cores || before.used_cores <= limit_cores;
+    let within = after <= limit_cores * SLACK + 0.01;
+    let less = after < before || before <= limit_cores;
     if within && less { Step::Improved } else { Step::Unchanged }
 }
 
@@ -29,16 +27,12 @@ pub fn outcome(before: Usage, after: Usage, limit_cores: f64) -> Step {
 mod tests {
     use super::*;
 
-    fn usage(used_cores: f64, wanted_cores: f64) -> Usage {
-        Usage { used_cores, wanted_cores }
-    }
-
     #[test]
     fn the_reason_must_still_be_there() {
         for (used, wanted, expected) in
             [(1.0, 1.0, true), (0.5, 0.5, false), (0.3, 1.0, true), (0.1, 1.0, false), (0.0, 0.0, false)]
         {
-            assert_eq!(stands(usage(used, wanted), 0.5), expected, "{used} {wanted}");
+            assert_eq!(stands(used, wanted, 0.5), expected, "{used} {wanted}");
         }
     }
 
@@ -52,7 +46,7 @@ mod tests {
             (1.0, 1.0, Step::Unchanged),
             (1.0, 1.3, Step::Worse),
         ] {
-            assert_eq!(outcome(usage(before, before), usage(after, after), 0.5), expected, "{before} {after}");
+            assert_eq!(outcome(before, after, 0.5), expected, "{before} {after}");
         }
     }
 }

@@ -159,7 +159,7 @@ pub struct SignedCommand {
     #[prost(string, tag = "3")]
     pub key_id: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Command {
     /// 32 hex digits; the action's id and the executor's key for "done before".
     #[prost(string, tag = "1")]
@@ -189,7 +189,14 @@ pub struct Command {
     /// The policy's mode for this action: ask or auto. Unset means ask.
     #[prost(string, tag = "13")]
     pub mode: ::prost::alloc::string::String,
-    #[prost(oneof = "command::Action", tags = "10, 11")]
+    /// Read again on the host just before the act; below it the command is moot. Unset means that the target's being there
+    /// is reason enough (a throttle has a reason of its own: the target uses more than the limit).
+    #[prost(message, optional, tag = "24")]
+    pub trigger: ::core::option::Option<Trigger>,
+    #[prost(
+        oneof = "command::Action",
+        tags = "10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
+    )]
     pub action: ::core::option::Option<command::Action>,
 }
 /// Nested message and enum types in `Command`.
@@ -200,6 +207,26 @@ pub mod command {
         Throttle(super::Throttle),
         #[prost(message, tag = "11")]
         Undo(super::Undo),
+        #[prost(message, tag = "14")]
+        LimitMemory(super::LimitMemory),
+        #[prost(message, tag = "15")]
+        LimitIo(super::LimitIo),
+        #[prost(message, tag = "16")]
+        Freeze(super::Freeze),
+        #[prost(message, tag = "17")]
+        Kill(super::Kill),
+        #[prost(message, tag = "18")]
+        ChangeUnit(super::ChangeUnit),
+        #[prost(message, tag = "19")]
+        Block(super::Block),
+        #[prost(message, tag = "20")]
+        Isolate(super::Isolate),
+        #[prost(message, tag = "21")]
+        Clean(super::Clean),
+        #[prost(message, tag = "22")]
+        Run(super::Run),
+        #[prost(message, tag = "23")]
+        Extend(super::Extend),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -212,6 +239,38 @@ pub struct Target {
     /// Inode of that directory; a directory made again under the same name is another target.
     #[prost(int64, tag = "3")]
     pub cgroup_id: i64,
+    /// Unset unless the action is about one process or its tree.
+    #[prost(message, optional, tag = "4")]
+    pub process: ::core::option::Option<ProcessTarget>,
+    /// Unset unless the action is about a systemd unit.
+    #[prost(message, optional, tag = "5")]
+    pub unit: ::core::option::Option<UnitTarget>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProcessTarget {
+    #[prost(int32, tag = "1")]
+    pub pid: i32,
+    /// Since boot, as in the tables; a process that began at another time is another target.
+    #[prost(int64, tag = "2")]
+    pub start_ns: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnitTarget {
+    /// With its suffix: nginx.service.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// 32 hex digits; a unit started since is another target. Empty means whichever runs.
+    #[prost(string, tag = "2")]
+    pub invocation_id: ::prost::alloc::string::String,
+}
+/// What the host is asked just before the act.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Trigger {
+    #[prost(enumeration = "Signal", tag = "1")]
+    pub signal: i32,
+    /// The act goes on when the reading is at least this. Cores, bytes, bytes a second or 0..1, by the signal.
+    #[prost(double, tag = "2")]
+    pub at_least: f64,
 }
 /// Limit a cgroup's CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -219,6 +278,74 @@ pub struct Throttle {
     /// Thousandths of one core: 250 is a quarter of a core.
     #[prost(uint32, tag = "1")]
     pub cpu_millicores: u32,
+}
+/// Have the kernel reclaim a cgroup's memory beyond this and slow its processes down; nothing is killed by it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitMemory {
+    #[prost(uint64, tag = "1")]
+    pub high_bytes: u64,
+}
+/// Limit what a cgroup reads and writes on each block device it uses. Zero means no limit of that sort.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitIo {
+    #[prost(uint64, tag = "1")]
+    pub read_bytes_per_s: u64,
+    #[prost(uint64, tag = "2")]
+    pub write_bytes_per_s: u64,
+}
+/// Stop a cgroup's processes where they are. Undoing it lets them go on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Freeze {}
+/// Ask processes to end, and end those that have not after `grace_s`. Cannot be undone and has no lease.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Kill {
+    #[prost(enumeration = "Scope", tag = "1")]
+    pub scope: i32,
+    /// 0 ends them at once.
+    #[prost(uint32, tag = "2")]
+    pub grace_s: u32,
+}
+/// Change the state of a systemd unit. A stop is a lease: undoing it starts the unit. The others cannot be undone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeUnit {
+    #[prost(enumeration = "UnitVerb", tag = "1")]
+    pub verb: i32,
+}
+/// Drop what comes from and goes to an address, or what comes in for a port of this host. Exactly one is set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Block {
+    /// IPv4 or IPv6, one address or a network with its prefix length.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    /// tcp or udp; with `port` only.
+    #[prost(string, tag = "3")]
+    pub protocol: ::prost::alloc::string::String,
+}
+/// Drop everything but loopback and what the executor's configuration calls management.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Isolate {}
+/// Remove files of a folder that the executor's configuration names. Cannot be undone and has no lease.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Clean {
+    #[prost(string, tag = "1")]
+    pub folder: ::prost::alloc::string::String,
+    /// Not changed for so long.
+    #[prost(uint64, tag = "2")]
+    pub older_than_s: u64,
+}
+/// Run a command of the executor's configuration by its name there. Cannot be undone and has no lease.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Run {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Let an action stand for `lease_s` of this command from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Extend {
+    #[prost(string, tag = "1")]
+    pub action_id: ::prost::alloc::string::String,
 }
 /// Undo the action with this id, whatever its lease.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -245,14 +372,14 @@ pub mod executor_request {
         Status(super::StatusRequest),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecutorReply {
     #[prost(oneof = "executor_reply::Reply", tags = "1, 2")]
     pub reply: ::core::option::Option<executor_reply::Reply>,
 }
 /// Nested message and enum types in `ExecutorReply`.
 pub mod executor_reply {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Reply {
         #[prost(message, tag = "1")]
         Receipt(super::Receipt),
@@ -278,7 +405,7 @@ pub struct Status {
     pub active: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One step of an action on the host. Kept by the executor until acknowledged; becomes a row of `actions` and of `audit`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Receipt {
     /// Contiguous from 1 over the life of the executor's journal.
     #[prost(uint64, tag = "1")]
@@ -303,6 +430,119 @@ pub struct Receipt {
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
+pub enum Signal {
+    Unspecified = 0,
+    /// Cores the target cgroup or process uses.
+    CpuCores = 1,
+    /// Bytes the target cgroup or process holds.
+    MemoryBytes = 2,
+    /// Bytes a second the target cgroup reads and writes.
+    IoBytesPerS = 3,
+    /// 1 where the target unit is not active, else 0.
+    UnitDown = 4,
+    /// Used share of the file system of the folder to be cleaned.
+    DiskUsedRatio = 5,
+}
+impl Signal {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIGNAL_UNSPECIFIED",
+            Self::CpuCores => "SIGNAL_CPU_CORES",
+            Self::MemoryBytes => "SIGNAL_MEMORY_BYTES",
+            Self::IoBytesPerS => "SIGNAL_IO_BYTES_PER_S",
+            Self::UnitDown => "SIGNAL_UNIT_DOWN",
+            Self::DiskUsedRatio => "SIGNAL_DISK_USED_RATIO",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIGNAL_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIGNAL_CPU_CORES" => Some(Self::CpuCores),
+            "SIGNAL_MEMORY_BYTES" => Some(Self::MemoryBytes),
+            "SIGNAL_IO_BYTES_PER_S" => Some(Self::IoBytesPerS),
+            "SIGNAL_UNIT_DOWN" => Some(Self::UnitDown),
+            "SIGNAL_DISK_USED_RATIO" => Some(Self::DiskUsedRatio),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Scope {
+    Unspecified = 0,
+    /// The target process.
+    Process = 1,
+    /// It and all it started.
+    Tree = 2,
+    /// All in the target cgroup.
+    Workload = 3,
+}
+impl Scope {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SCOPE_UNSPECIFIED",
+            Self::Process => "SCOPE_PROCESS",
+            Self::Tree => "SCOPE_TREE",
+            Self::Workload => "SCOPE_WORKLOAD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SCOPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SCOPE_PROCESS" => Some(Self::Process),
+            "SCOPE_TREE" => Some(Self::Tree),
+            "SCOPE_WORKLOAD" => Some(Self::Workload),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum UnitVerb {
+    Unspecified = 0,
+    Restart = 1,
+    Reload = 2,
+    Stop = 3,
+    Start = 4,
+}
+impl UnitVerb {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "UNIT_VERB_UNSPECIFIED",
+            Self::Restart => "UNIT_VERB_RESTART",
+            Self::Reload => "UNIT_VERB_RELOAD",
+            Self::Stop => "UNIT_VERB_STOP",
+            Self::Start => "UNIT_VERB_START",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "UNIT_VERB_UNSPECIFIED" => Some(Self::Unspecified),
+            "UNIT_VERB_RESTART" => Some(Self::Restart),
+            "UNIT_VERB_RELOAD" => Some(Self::Reload),
+            "UNIT_VERB_STOP" => Some(Self::Stop),
+            "UNIT_VERB_START" => Some(Self::Start),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
 pub enum Step {
     Unspecified = 0,
     Refused = 1,
@@ -314,6 +554,12 @@ pub enum Step {
     Undone = 6,
     /// Could not be applied or undone; `detail` says why.
     Failed = 7,
+    /// There was no reason any more; nothing was changed, and `detail` says what was read.
+    Moot = 8,
+    /// Of an action that cannot be undone: it did what it was to do.
+    Done = 9,
+    /// Its lease ends later than it did.
+    Extended = 10,
 }
 impl Step {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -330,6 +576,9 @@ impl Step {
             Self::Worse => "STEP_WORSE",
             Self::Undone => "STEP_UNDONE",
             Self::Failed => "STEP_FAILED",
+            Self::Moot => "STEP_MOOT",
+            Self::Done => "STEP_DONE",
+            Self::Extended => "STEP_EXTENDED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -343,6 +592,9 @@ impl Step {
             "STEP_WORSE" => Some(Self::Worse),
             "STEP_UNDONE" => Some(Self::Undone),
             "STEP_FAILED" => Some(Self::Failed),
+            "STEP_MOOT" => Some(Self::Moot),
+            "STEP_DONE" => Some(Self::Done),
+            "STEP_EXTENDED" => Some(Self::Extended),
             _ => None,
         }
     }

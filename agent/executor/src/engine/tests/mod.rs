@@ -7,17 +7,29 @@ use std::path::Path;
 use ed25519_dalek::{Signer, SigningKey};
 use skep_seglog::sim::SimDisk;
 use skep_wire::COMMAND_CONTEXT;
+use skep_wire::v1::Step;
 use skep_wire::v1::command::Action;
 
 use super::*;
-use crate::act::hierarchy::Version;
+use crate::act::gauge::Reading;
+use crate::act::hierarchy::{Hierarchies, Hierarchy, Version};
+use crate::act::kind::Outcome;
+use crate::act::throttle;
+use crate::journal::{Entry, Standing};
 use crate::verify::key::key_id;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
 const START_US: i64 = 1_000_000_000_000;
 
-const BUSY: Usage = Usage { used_cores: 1.0, wanted_cores: 1.0 };
+/// What a job finds of a cgroup that uses a core.
+fn busy() -> Found {
+    Found::Observed(Some(Reading { value: 1.0, wanted: 1.0 }))
+}
+
+fn followed(step: Step) -> Found {
+    Found::Followed(Outcome::of(step, "by hand"))
+}
 
 struct Bench {
     root: tempfile::TempDir,
@@ -25,6 +37,7 @@ struct Bench {
     clock: Clock,
     key: SigningKey,
     issued: u32,
+    boot: String,
 }
 
 impl Bench {
@@ -37,7 +50,14 @@ impl Bench {
             fs::write(dir.join("cgroup.procs"), "").unwrap();
         }
         let clock = Clock::manual(SECOND_NS, START_US);
-        Self { root, disk: SimDisk::default(), clock, key: SigningKey::from_bytes(&[4; 32]), issued: 0 }
+        Self {
+            root,
+            disk: SimDisk::default(),
+            clock,
+            key: SigningKey::from_bytes(&[4; 32]),
+            issued: 0,
+            boot: "b".to_owned(),
+        }
     }
 
     fn start(&self) -> Engine<SimDisk> {
@@ -48,13 +68,16 @@ impl Bench {
         let journal = Journal::open(self.disk.clone(), Path::new("/journal"), self.clock.wall_us()).unwrap();
         let mut trusted = Trusted::default();
         trusted.add(self.key.verifying_key());
+        let config = Config::parse(config).unwrap();
+        let hierarchy = Hierarchy { root: self.root.path().to_owned(), version: Version::V2 };
         let setup = Setup {
             node: "n".to_owned(),
-            boot: "b".to_owned(),
+            boot: self.boot.clone(),
             trusted,
-            config: Config::parse(config).unwrap(),
-            hierarchy: Hierarchy { root: self.root.path().to_owned(), version: Version::V2 },
+            host: Host::new(Hierarchies::of(hierarchy), config.policy.clone()),
+            config,
             clock: self.clock.clone(),
+            fault: Fault::default(),
         };
         Engine::start(setup, journal).unwrap()
     }
@@ -72,21 +95,30 @@ impl Bench {
     }
 
     fn throttle_of(&mut self, name: &str, lease_s: u32) -> v1::SignedCommand {
-        self.issued += 1;
         let cgroup_id = fs::metadata(self.root.path().join(name)).unwrap().ino() as i64;
-        let target = v1::Target { workload: "w".to_owned(), cgroup: format!("/{name}"), cgroup_id };
-        let command = v1::Command {
+        let target =
+            v1::Target { workload: "w".to_owned(), cgroup: format!("/{name}"), cgroup_id, ..Default::default() };
+        let throttle = Action::Throttle(v1::Throttle { cpu_millicores: 250 });
+        let command = v1::Command { target: Some(target), ..self.command(throttle, lease_s) };
+        self.sign(&command)
+    }
+
+    fn command(&mut self, action: Action, lease_s: u32) -> v1::Command {
+        self.issued += 1;
+        v1::Command {
             id: format!("{:032x}", self.issued),
             nonce: format!("{:032x}", self.issued + 1000),
             node: "n".to_owned(),
             boot: "b".to_owned(),
-            target: Some(target),
-            action: Some(Action::Throttle(v1::Throttle { cpu_millicores: 250 })),
+            action: Some(action),
             issued_us: self.clock.wall_us(),
             not_after_us: self.clock.wall_us() + 60_000_000,
             lease_s,
             ..Default::default()
-        };
+        }
+    }
+
+    fn sign(&self, command: &v1::Command) -> v1::SignedCommand {
         let command = command.encode_to_vec();
         let signature = self.key.sign(&[COMMAND_CONTEXT, &command].concat()).to_bytes().to_vec();
         v1::SignedCommand { command, signature, key_id: key_id(&self.key.verifying_key()) }
@@ -96,11 +128,10 @@ impl Bench {
     fn applied(&mut self, lease_s: u32) -> (Engine<SimDisk>, String) {
         let mut engine = self.start();
         let signed = self.throttle(lease_s);
-        let measure = engine.execute(&signed).unwrap().expect("it is measured first");
-        let after = engine.measured(&measure.action, BUSY).unwrap().expect("and afterwards");
-        assert_eq!((after.settle, after.watch), (SETTLE, AFTER));
+        let job = engine.execute(&signed).unwrap().expect("it is measured first");
+        engine.found(&job.action, busy()).unwrap().expect("and afterwards");
         assert_eq!(self.limit(), "25000 100000");
-        (engine, measure.action)
+        (engine, job.action)
     }
 }
 
@@ -127,8 +158,7 @@ fn a_lease_ends_on_the_boot_clock() {
 fn what_makes_it_worse_is_undone_at_once() {
     let mut bench = Bench::new();
     let (mut engine, action) = bench.applied(60);
-    let worse = Usage { used_cores: 1.4, wanted_cores: 1.4 };
-    assert_eq!(engine.measured(&action, worse).unwrap(), None);
+    assert!(engine.found(&action, followed(Step::Worse)).unwrap().is_none());
     assert_eq!(bench.limit(), "max 100000");
     assert_eq!(steps(&engine), [Step::Applied, Step::Worse, Step::Undone]);
 }
@@ -137,7 +167,7 @@ fn what_makes_it_worse_is_undone_at_once() {
 fn what_does_not_help_stands_until_its_lease_ends() {
     let mut bench = Bench::new();
     let (mut engine, action) = bench.applied(60);
-    engine.measured(&action, BUSY).unwrap();
+    engine.found(&action, followed(Step::Unchanged)).unwrap();
     assert_eq!(steps(&engine), [Step::Applied, Step::Unchanged]);
     assert_eq!(bench.limit(), "25000 100000");
 }
@@ -146,9 +176,9 @@ fn what_does_not_help_stands_until_its_lease_ends() {
 fn nothing_is_changed_before_the_journal_has_it() {
     let mut bench = Bench::new();
     let mut engine = bench.start();
-    let measure = engine.execute(&bench.throttle(60)).unwrap().unwrap();
+    let job = engine.execute(&bench.throttle(60)).unwrap().unwrap();
     bench.disk.fail_sync(true);
-    assert!(engine.measured(&measure.action, BUSY).is_err());
+    assert!(engine.found(&job.action, busy()).is_err());
     assert_eq!(bench.limit(), "max 100000");
 }
 
@@ -165,7 +195,8 @@ fn a_crash_at_any_moment_leaves_nothing_standing_after_the_next_start() {
     // Between the journal and the host: the journal says it stands, the host was never changed.
     drop(engine);
     let mut journal = Journal::open(bench.disk.clone(), Path::new("/journal"), 0).unwrap();
-    let command = v1::Command { id: action, ..Default::default() };
+    let throttle = Action::Throttle(v1::Throttle { cpu_millicores: 250 });
+    let command = v1::Command { id: action, action: Some(throttle), ..Default::default() };
     let target = v1::Target { cgroup: "/busy".to_owned(), cgroup_id: 0, ..Default::default() };
     let standing = Standing {
         command: Some(v1::Command { target: Some(target), ..command }),
@@ -228,7 +259,7 @@ fn with_a_damaged_journal_commands_of_before_are_refused() {
     bench.clock.advance_ns(SECOND_NS);
     let mut engine = bench.start();
     assert_eq!(bench.limit(), "max 100000", "the rest of the journal is believed");
-    assert_eq!(engine.execute(&old).unwrap(), None);
+    assert!(engine.execute(&old).unwrap().is_none());
     let receipts = engine.receipts();
     let last = receipts.borrow().last().cloned().unwrap();
     assert_eq!((last.step(), last.detail.as_str()), (Step::Refused, "the command was carried out or refused before"));
@@ -244,7 +275,7 @@ fn an_agent_that_takes_no_receipts_cannot_fill_the_disk() {
     let mut signed = bench.throttle(60);
     signed.signature[0] ^= 1;
     for _ in 0..MAX_RECEIPTS + 10 {
-        assert_eq!(engine.execute(&signed).unwrap(), None);
+        assert!(engine.execute(&signed).unwrap().is_none());
     }
     assert_eq!(engine.receipts().borrow().len(), MAX_RECEIPTS);
     engine.acknowledge(MAX_RECEIPTS as u64).unwrap();
@@ -268,7 +299,7 @@ fn a_half_set_limit_that_cannot_be_taken_back_stays_open_and_is_tried_again() {
     let command = engine.journal.state().standing[&action].command.clone().unwrap();
     bench.set_limit("nonsense");
     let error = throttle::read(Version::V2, &bench.root.path().join("busy")).unwrap_err();
-    engine.not_set(&command, &error).unwrap();
+    engine.not_applied(&Deed::of(command).unwrap(), &error.into()).unwrap();
     assert_eq!(engine.status().active, [action]);
     bench.set_limit("25000 100000");
     bench.clock.advance_ns(RETRY_NS);
@@ -293,9 +324,9 @@ fn commands_being_measured_count_against_the_hour() {
 fn a_command_that_expires_while_it_is_measured_is_refused() {
     let mut bench = Bench::new();
     let mut engine = bench.start();
-    let measure = engine.execute(&bench.throttle(60)).unwrap().unwrap();
+    let job = engine.execute(&bench.throttle(60)).unwrap().unwrap();
     bench.clock.advance_ns(61 * SECOND_NS);
-    assert_eq!(engine.measured(&measure.action, BUSY).unwrap(), None);
+    assert!(engine.found(&job.action, busy()).unwrap().is_none());
     assert_eq!(bench.limit(), "max 100000");
     assert_eq!(steps(&engine), [Step::Refused]);
 }
@@ -310,4 +341,48 @@ fn undoing_a_real_limit_is_no_dry_run_in_a_life_that_does_not_act() {
     let receipts = engine.receipts();
     let last = receipts.borrow().last().cloned().unwrap();
     assert_eq!((last.step(), last.dry_run), (Step::Undone, false));
+}
+
+#[test]
+fn a_reading_below_the_reason_ends_as_moot() {
+    let mut bench = Bench::new();
+    let mut engine = bench.start();
+    let job = engine.execute(&bench.throttle(60)).unwrap().unwrap();
+    let calm = Found::Observed(Some(Reading { value: 0.1, wanted: 0.1 }));
+    assert!(engine.found(&job.action, calm).unwrap().is_none());
+    let receipts = engine.receipts();
+    let last = receipts.borrow().last().cloned().unwrap();
+    assert_eq!(last.step(), Step::Moot);
+    assert_eq!(last.detail, "trigger gone: the cgroup uses 0.100 cores, the limit would be 0.250");
+    assert_eq!(bench.limit(), "max 100000");
+}
+
+#[test]
+fn after_a_reboot_what_died_with_the_kernel_is_closed_and_nothing_is_touched() {
+    let mut bench = Bench::new();
+    let (engine, _) = bench.applied(600);
+    drop(engine);
+    bench.boot = "c".to_owned();
+    let engine = bench.start();
+    assert_eq!(bench.limit(), "25000 100000", "in the other boot that limit would be somebody else's");
+    assert!(engine.status().active.is_empty());
+    assert!(engine.receipts().borrow()[1].detail.contains("the host has restarted since"));
+}
+
+#[test]
+fn a_lease_is_extended_by_a_new_command_alone() {
+    let mut bench = Bench::new();
+    let (mut engine, action) = bench.applied(60);
+    for (lease_s, expected) in [(4000, Step::Refused), (120, Step::Extended)] {
+        let command = bench.command(Action::Extend(v1::Extend { action_id: action.clone() }), lease_s);
+        let signed = bench.sign(&command);
+        engine.execute(&signed).unwrap();
+        assert_eq!(steps(&engine).last(), Some(&expected));
+    }
+    bench.clock.advance_ns(119 * SECOND_NS);
+    engine.run_due().unwrap();
+    assert_eq!(bench.limit(), "25000 100000");
+    bench.clock.advance_ns(SECOND_NS);
+    engine.run_due().unwrap();
+    assert_eq!(bench.limit(), "max 100000");
 }

@@ -1,4 +1,4 @@
-//! A real executor, a real cgroup with a busy loop in it, and the agent's side of the socket.
+//! A real executor, a real cgroup, and the agent's side of the socket.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::pkcs8::EncodePublicKey;
 use ed25519_dalek::{Signer, SigningKey};
 use prost::Message;
-use skep_executor::act::hierarchy::Hierarchy;
+use skep_executor::act::hierarchy::{Hierarchies, Hierarchy};
 use skep_executor::act::throttle::{self, Limit};
 use skep_executor::act::usage;
 use skep_executor::verify::key::key_id;
@@ -42,21 +42,30 @@ pub(crate) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned()
 }
 
-/// A busy loop in a cgroup of its own.
+/// A cgroup of its own, of one path in every hierarchy, with processes in it.
 pub(crate) struct Busy {
+    pub(crate) hierarchies: Hierarchies,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) path: String,
     pub(crate) dir: PathBuf,
+    /// In the other hierarchies.
+    others: Vec<PathBuf>,
     children: Vec<Child>,
 }
 
 impl Busy {
     pub(crate) fn idle(name: &str) -> Self {
-        let hierarchy = Hierarchy::discover().expect("a cpu hierarchy");
+        let hierarchies = Hierarchies::discover().expect("a cpu hierarchy");
+        let hierarchy = hierarchies.cpu.clone();
         let path = format!("/skep-test-{}-{name}", std::process::id());
-        let dir = hierarchy.root.join(&path[1..]);
-        fs::create_dir_all(&dir).expect("these tests need root and a writable cgroup hierarchy");
-        Self { hierarchy, path, dir, children: Vec::new() }
+        let dir = hierarchy.folder(&path);
+        let others = [&hierarchies.memory, &hierarchies.io, &hierarchies.unified];
+        let others = others.into_iter().flatten().map(|other| other.folder(&path));
+        let others: std::collections::BTreeSet<PathBuf> = others.filter(|other| *other != dir).collect();
+        for folder in others.iter().chain([&dir]) {
+            fs::create_dir_all(folder).expect("these tests need root and writable cgroup hierarchies");
+        }
+        Self { hierarchies, hierarchy, path, dir, others: others.into_iter().collect(), children: Vec::new() }
     }
 
     pub(crate) fn start(name: &str) -> Self {
@@ -67,7 +76,9 @@ impl Busy {
 
     /// Runs a shell script inside.
     pub(crate) fn run(&mut self, script: &str) {
-        let script = format!("echo $$ > {}/cgroup.procs && {script}", self.dir.display());
+        let folders = self.others.iter().chain([&self.dir]);
+        let joins = folders.map(|folder| format!("echo $$ > {}/cgroup.procs && ", folder.display()));
+        let script = format!("{}{script}", joins.collect::<String>());
         self.children.push(Command::new("/bin/sh").args(["-c", &script]).spawn().expect("sh starts"));
         let children = self.children.len();
         eventually("process in the cgroup", || (usage::processes(&self.dir).unwrap().len() >= children).then_some(()));
@@ -105,11 +116,32 @@ impl Busy {
     /// Ends what runs inside and removes the cgroup.
     pub(crate) fn remove(&mut self) {
         self.end();
-        eventually("end of the cgroup", || (fs::remove_dir(&self.dir).is_ok() || !self.dir.exists()).then_some(()));
+        for dir in self.others.iter().chain([&self.dir]) {
+            eventually("end of the cgroup", || {
+                // What its processes have started, or what stands still.
+                for pid in usage::processes(dir).unwrap_or_default().into_iter().filter(|pid| *pid > 1) {
+                    Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status().ok();
+                }
+                fs::write(dir.join("cgroup.freeze"), "0").ok();
+                (fs::remove_dir(dir).is_ok() || !dir.exists()).then_some(())
+            });
+        }
     }
 
     pub(crate) fn again(&mut self) {
-        fs::create_dir(&self.dir).unwrap();
+        for dir in self.others.iter().chain([&self.dir]) {
+            fs::create_dir(dir).unwrap();
+        }
+    }
+
+    /// The folder in the unified hierarchy.
+    pub(crate) fn unified(&self) -> PathBuf {
+        self.hierarchies.unified.as_ref().expect("a unified hierarchy").folder(&self.path)
+    }
+
+    /// How many processes are inside.
+    pub(crate) fn processes(&self) -> usize {
+        usage::processes(&self.dir).unwrap().len()
     }
 }
 
@@ -125,34 +157,50 @@ impl Drop for Busy {
 pub(crate) struct Executor {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) key: SigningKey,
+    /// Words before the program, which bring it where it is to run.
+    prefix: Vec<String>,
     child: Option<Child>,
     issued: u32,
 }
 
 impl Executor {
-    /// Starts one that acts, with this text as its configuration.
+    /// Starts one with this text as its configuration.
     pub(crate) fn start(config: &str) -> Self {
+        let mut executor = Self::prepare(config, &[]);
+        executor.restart();
+        executor
+    }
+
+    /// One that is not started yet, to be started by these words.
+    pub(crate) fn prepare(config: &str, prefix: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = SigningKey::from_bytes(&[9; 32]);
         let pem = key.verifying_key().to_public_key_pem(Default::default()).unwrap();
         fs::write(dir.path().join("command.pub"), pem).unwrap();
         fs::write(dir.path().join("executor.toml"), config).unwrap();
-        let mut executor = Self { dir, key, child: None, issued: 0 };
-        executor.restart();
-        executor
+        let prefix = prefix.iter().map(|&word| word.to_owned()).collect();
+        Self { dir, key, prefix, child: None, issued: 0 }
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_skep-executor"));
-        command.arg("--socket").arg(self.socket()).arg("--state-dir").arg(self.dir.path().join("state"));
+        let mut words = self.prefix.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_skep-executor")]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("--socket").arg(self.socket()).arg("--state-dir").arg(self.dir.path().join("state"));
         command.arg("--trusted-key").arg(self.dir.path().join("command.pub"));
         command.args(["--node", NODE, "--config"]).arg(self.dir.path().join("executor.toml"));
         command
     }
 
     pub(crate) fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// With these in its environment.
+    pub(crate) fn restart_with(&mut self, environment: &[(&str, &str)]) {
         let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        self.child = Some(self.command().stderr(log).stdin(Stdio::null()).spawn().unwrap());
+        let mut command = self.command();
+        command.envs(environment.iter().copied()).stderr(log).stdin(Stdio::null());
+        self.child = Some(command.spawn().unwrap());
         eventually("listening executor", || UnixStream::connect(self.socket()).ok());
     }
 
@@ -171,6 +219,17 @@ impl Executor {
         child.wait().unwrap();
     }
 
+    /// Waits until it has ended by itself; the signal that ended it.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let status = eventually("end of the executor", || child.try_wait().unwrap());
+        std::os::unix::process::ExitStatusExt::signal(&status)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Asks it to end; its exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
@@ -186,8 +245,13 @@ impl Executor {
     /// A fresh throttle of this cgroup, valid and complete.
     pub(crate) fn throttle(&mut self, busy: &Busy, cpu_millicores: u32, lease_s: u32) -> v1::Command {
         let action = Action::Throttle(v1::Throttle { cpu_millicores });
-        let target =
-            v1::Target { workload: format!("cgroup:{}", busy.path), cgroup: busy.path.clone(), cgroup_id: busy.id() };
+        self.at_cgroup(busy, action, lease_s)
+    }
+
+    /// A fresh command for this cgroup.
+    pub(crate) fn at_cgroup(&mut self, busy: &Busy, action: Action, lease_s: u32) -> v1::Command {
+        let workload = format!("cgroup:{}", busy.path);
+        let target = v1::Target { workload, cgroup: busy.path.clone(), cgroup_id: busy.id(), ..Default::default() };
         v1::Command { target: Some(target), lease_s, ..self.issue(action) }
     }
 
@@ -195,7 +259,7 @@ impl Executor {
         self.issue(Action::Undo(v1::Undo { action_id: action_id.to_owned() }))
     }
 
-    fn issue(&mut self, action: Action) -> v1::Command {
+    pub(crate) fn issue(&mut self, action: Action) -> v1::Command {
         self.issued += 1;
         v1::Command {
             id: format!("{:032x}", self.issued),
@@ -234,13 +298,13 @@ pub(crate) fn sign_with(key: &SigningKey, command: &v1::Command) -> v1::SignedCo
 }
 
 /// The agent's side of the socket.
-pub(crate) struct Agent(UnixStream);
+pub(crate) struct Agent(UnixStream, u64);
 
 impl Agent {
     pub(crate) fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(stream)
+        Self(stream, 0)
     }
 
     pub(crate) fn send(&mut self, request: Request) {
@@ -254,11 +318,26 @@ impl Agent {
     }
 
     fn reply(&mut self) -> Reply {
+        self.try_reply().expect("a reply in time")
+    }
+
+    /// The next reply, or nothing when the executor is gone.
+    fn try_reply(&mut self) -> Option<Reply> {
         let mut length = [0; 4];
-        self.0.read_exact(&mut length).expect("a reply in time");
+        self.0.read_exact(&mut length).ok()?;
         let mut body = vec![0; u32::from_le_bytes(length) as usize];
-        self.0.read_exact(&mut body).unwrap();
-        v1::ExecutorReply::decode(body.as_slice()).unwrap().reply.unwrap()
+        self.0.read_exact(&mut body).ok()?;
+        let reply = v1::ExecutorReply::decode(body.as_slice()).unwrap().reply.unwrap();
+        if let Reply::Receipt(receipt) = &reply {
+            self.1 = receipt.number;
+        }
+        Some(reply)
+    }
+
+    /// Number of the last receipt that came, after asking for all there are.
+    pub(crate) fn last_receipt(&mut self) -> u64 {
+        self.status();
+        self.1
     }
 
     pub(crate) fn receipt(&mut self) -> v1::Receipt {
@@ -274,6 +353,14 @@ impl Agent {
         let receipt = self.receipt();
         assert_eq!(receipt.step(), step, "{receipt:?}");
         receipt
+    }
+
+    /// The next receipt, or nothing when the executor is gone.
+    pub(crate) fn try_receipt(&mut self) -> Option<v1::Receipt> {
+        match self.try_reply()? {
+            Reply::Receipt(receipt) => Some(receipt),
+            Reply::Status(_) => None,
+        }
     }
 
     /// The reason of the refusal that must come next.

@@ -1,19 +1,15 @@
-//! The real binary against real cgroups. Needs root and a cpu hierarchy.
-
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the line that is wrong")]
-
-mod support;
+//! A limit on cpu, and what every action has in common.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support::{Agent, Busy, Executor, eventually, now_us, sign_with};
 use ed25519_dalek::SigningKey;
 use skep_executor::act::hierarchy::Version;
 use skep_executor::act::throttle::{self, Limit};
 use skep_wire::v1::Step;
 use skep_wire::v1::executor_request::Request;
 use skep_wire::v1::{ReceiptAck, command::Action};
-use support::{Agent, Busy, Executor, eventually, now_us, sign_with};
 
 const ACT: &str = "act = true\n";
 
@@ -309,7 +305,7 @@ fn a_trigger_that_is_gone_is_no_reason_to_act() {
     let mut agent = executor.agent();
     let command = executor.throttle(&busy, 250, 60);
     agent.execute(executor.sign(&command));
-    let reason = agent.expect(Step::Refused).detail;
+    let reason = agent.expect(Step::Moot).detail;
     assert_eq!(reason, "trigger gone: the cgroup uses 0.000 cores, the limit would be 0.250");
     assert!(!busy.limited());
 }
@@ -428,7 +424,7 @@ fn nonsense_on_the_socket_ends_that_connection_only() {
     use std::io::{Read, Write};
     let executor = Executor::start(ACT);
     let mut bad = std::os::unix::net::UnixStream::connect(executor.socket()).unwrap();
-    bad.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    bad.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     bad.write_all(&[0xff; 64]).unwrap();
     assert_eq!(bad.read(&mut [0; 8]).unwrap_or(0), 0, "it hangs up");
     let mut good: Agent = executor.agent();
