@@ -18,4 +18,4 @@ mod network;
 
 mod files;
 
-
+mod crash;
