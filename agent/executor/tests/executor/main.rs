@@ -19,3 +19,5 @@ mod network;
 mod files;
 
 mod crash;
+
+mod authority;

@@ -1,5 +1,7 @@
 //! The engine over a folder that looks like a v2 hierarchy, a disk in memory and a clock that is moved by hand.
 
+mod fuzz;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
