@@ -198,3 +198,56 @@ fn a_rejected_action_never_touches_the_host() {
     assert!(!busy.limited());
     skep.stop();
 }
+
+/// What the executor of this test may do.
+const MORE_ACTIONS: &str = "actions = [\"throttle\", \"kill\"]\n";
+
+/// Orders an action; its id.
+fn order(skep: &Skep, words: &[&str]) -> String {
+    let output = skep.skep(&[&["actions", "order"], words, &["--format", "json"]].concat());
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let rows = skep_tests::json_rows(&output.stdout);
+    rows[0]["action"].as_str().expect("its id").to_owned()
+}
+
+#[test]
+fn an_operator_orders_extends_and_undoes_and_the_host_has_the_last_word() {
+    let name = format!("skep-test-order-{}", std::process::id());
+    let data = tempfile::tempdir().expect("a folder");
+    let config = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(config.path(), MORE_ACTIONS).expect("it takes the configuration");
+    let config = ("SKEP_EXECUTOR_CONFIG", config.path().to_str().expect("a plain path"));
+    let skep = Skep::up_with(data.path(), &["--act", "--window", "2s"], &[skep_tests::UNLIMITED, config]);
+    let mut busy = Busy::start(&name);
+    let workload = format!("cgroup:/{name}");
+    let node = eventually("the workload to be seen", PATIENCE, || {
+        let rows =
+            skep.query(&format!("SELECT node FROM cpu WHERE workload = '{workload}' AND cgroup IS NOT NULL LIMIT 1"));
+        rows.first().and_then(|row| row["node"].as_str().map(str::to_owned))
+    });
+
+    let throttle = order(&skep, &[&node, "throttle", "--workload", &workload, "cpu_millicores=200", "lease_s=60"]);
+    wait_for_state(&skep, &throttle, "improved");
+    assert!(busy.limited());
+    assert!(skep.skep(&["actions", "extend", &throttle, "--lease", "2m"]).status.success());
+    wait_for_state(&skep, &throttle, "extended");
+    assert!(skep.skep(&["actions", "undo", &throttle]).status.success());
+    wait_for_state(&skep, &throttle, "undone");
+    assert!(!busy.limited());
+
+    let refused = order(&skep, &[&node, "restart_unit", "unit=no-such.service"]);
+    let row = wait_for_state(&skep, &refused, "refused");
+    assert!(
+        row["detail"].as_str().is_some_and(|detail| detail.contains("restart_unit is not among its actions")),
+        "{row}"
+    );
+    let nowhere = skep.skep(&["actions", "order", "no-such-node", "isolate", "lease_s=60"]);
+    assert_eq!(nowhere.status.code(), Some(4), "{}", String::from_utf8_lossy(&nowhere.stderr));
+    let senseless = skep.skep(&["actions", "order", &node, "freeze", "lease_s=60"]);
+    assert_eq!(senseless.status.code(), Some(2), "{}", String::from_utf8_lossy(&senseless.stderr));
+
+    let kill = order(&skep, &[&node, "kill", "--workload", &workload, "scope=workload", "grace_s=5"]);
+    wait_for_state(&skep, &kill, "done");
+    assert!(busy.child.try_wait().expect("it can be waited for").is_some(), "nobody is left");
+    skep.stop();
+}

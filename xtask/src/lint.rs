@@ -21,7 +21,7 @@ const PLACES: [(&str, &str, &str); 8] = [
     ("cfs_quota_us\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
     ("memory.high\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
     ("cgroup.freeze\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
-    ("pidfd_send_signal", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
+    ("pidfd_send_signal(", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
     ("zbus::", "agent/executor/src/act/", "only agent/executor/src/act speaks to systemd"),
     ("inet skep", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
     ("unlinkat(", "agent/executor/src/act/", "only agent/executor/src/act removes others' files"),

@@ -125,7 +125,7 @@ impl Console for Scripted {
         if request.verb() == v1::Verb::Undo {
             return Err(Status::failed_precondition("action is pending, there is nothing to undo"));
         }
-        Ok(Response::new(v1::ActReply { state: "sent".to_owned(), detail: request.reason }))
+        Ok(Response::new(v1::ActReply { state: "sent".to_owned(), detail: request.reason, ..Default::default() }))
     }
 
     async fn flush(&self, _: Request<v1::FlushRequest>) -> Result<Response<v1::FlushReply>, Status> {

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const PAGES: [&str; 19] = [
+const PAGES: [&str; 21] = [
     "",
     "up",
     "top",
@@ -21,6 +21,8 @@ const PAGES: [&str; 19] = [
     "actions approve",
     "actions reject",
     "actions undo",
+    "actions extend",
+    "actions order",
     "doctor",
     "export",
     "flush",

@@ -1,7 +1,7 @@
 //! An action, and its row.
 
 use skep_wire::chunk::{Builder, Row};
-use skep_wire::v1;
+use skep_wire::{order, v1};
 
 use super::policy::Mode;
 use super::state::State;
@@ -20,12 +20,10 @@ pub struct Action {
     pub boot: Option<String>,
     /// Target.
     pub workload: String,
-    /// Target cgroup.
-    pub aim: Aim,
-    /// The limit in thousandths of a core.
-    pub cpu_millicores: u32,
-    /// How long it may stand.
-    pub lease_s: u32,
+    /// Target cgroup, where it is aimed at one.
+    pub aim: Option<Aim>,
+    /// What is to be done: action, process or unit, lease and trigger. The rest is filled in when it is sent.
+    pub wanted: v1::Command,
     /// Whether it waits for an operator.
     pub mode: Mode,
     /// Where it stands.
@@ -52,13 +50,22 @@ pub struct Cause<'a> {
 impl Action {
     /// `name=value`, separated by blanks.
     pub fn parameters(&self) -> String {
-        format!("cpu_millicores={} lease_s={}", self.cpu_millicores, self.lease_s)
+        order::parameters(&self.wanted)
+    }
+
+    /// As in the table.
+    pub fn verb(&self) -> &'static str {
+        order::verb(self.wanted.action.as_ref())
     }
 
     /// Whether it counts against the budgets: on its way or in force, and its lease not long over.
     pub fn occupies(&self, now_us: i64) -> bool {
         const GRACE_US: i64 = 300_000_000;
-        self.state.stands() && self.lease_until_us.is_none_or(|until_us| now_us < until_us + GRACE_US)
+        // What has no lease is done within minutes, or nobody will hear of it any more.
+        const DONE_WITHIN_US: i64 = 3_600_000_000;
+        let unleased = (!order::is_leased(self.verb())).then_some(self.changed_us + DONE_WITHIN_US);
+        let until_us = self.lease_until_us.or(unleased);
+        self.state.stands() && until_us.is_none_or(|until_us| now_us < until_us + GRACE_US)
     }
 
     /// The time of a change made at `now_us`: after the last one, whatever the clock does.
@@ -68,11 +75,12 @@ impl Action {
 
     /// The target as the executor checks it.
     pub fn target(&self) -> v1::Target {
+        let aim = self.aim.clone().unwrap_or_else(|| Aim { cgroup: String::new(), cgroup_id: 0 });
         v1::Target {
             workload: self.workload.clone(),
-            cgroup: self.aim.cgroup.clone(),
-            cgroup_id: self.aim.cgroup_id,
-            ..v1::Target::default()
+            cgroup: aim.cgroup,
+            cgroup_id: aim.cgroup_id,
+            ..self.wanted.target.clone().unwrap_or_default()
         }
     }
 
@@ -83,9 +91,9 @@ impl Action {
             .text("finding", &self.finding)
             .text("target_node", &self.node)
             .text("workload", &self.workload)
-            .text("cgroup", &self.aim.cgroup)
-            .int("cgroup_id", self.aim.cgroup_id)
-            .text("verb", "throttle")
+            .maybe_text("cgroup", self.aim.as_ref().map(|aim| aim.cgroup.as_str()))
+            .maybe_int("cgroup_id", self.aim.as_ref().map(|aim| aim.cgroup_id))
+            .text("verb", self.verb())
             .text("parameters", &self.parameters())
             .text("mode", self.mode.as_str())
             .text("state", self.state.as_str())
@@ -95,15 +103,11 @@ impl Action {
             .bool("dry_run", self.dry_run);
     }
 
-    /// Reads a row back; `None` for a row that is not about a throttle or lacks what an action needs.
+    /// Reads a row back; `None` for a row of an action that is not known here or that lacks what an action needs.
     pub fn read(row: &Row<'_>) -> Option<Self> {
-        if row.text("verb")? != "throttle" {
-            return None;
-        }
-        let parameters = row.text("parameters")?;
-        let parameter = |name: &str| -> Option<u32> {
-            parameters.split_whitespace().find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?.parse().ok()
-        };
+        let verb = row.text("verb").filter(|verb| order::VERBS.contains(verb))?;
+        let wanted = order::read(verb, row.text("parameters")?).ok()?;
+        let aim = row.text("cgroup").zip(row.int("cgroup_id"));
         let state = State::parse(row.text("state")?)?;
         let changed_us = row.int("time")?;
         Some(Self {
@@ -112,9 +116,8 @@ impl Action {
             node: row.text("target_node")?.to_owned(),
             boot: None,
             workload: row.text("workload")?.to_owned(),
-            aim: Aim { cgroup: row.text("cgroup")?.to_owned(), cgroup_id: row.int("cgroup_id")? },
-            cpu_millicores: parameter("cpu_millicores")?,
-            lease_s: parameter("lease_s").unwrap_or(0),
+            aim: aim.map(|(cgroup, cgroup_id)| Aim { cgroup: cgroup.to_owned(), cgroup_id }),
+            wanted,
             mode: row.text("mode").and_then(Mode::parse).unwrap_or(Mode::Ask),
             state,
             changed_us,

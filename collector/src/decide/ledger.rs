@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use skep_wire::order;
+
 use super::action::Action;
 use super::policy::{Mode, Policy, Rule};
 use super::protected;
@@ -85,7 +87,7 @@ impl Ledger {
     /// What the policy makes of a finding. `id` is the new action's, if there will be one.
     pub fn propose(&self, finding: &Finding, id: String, now_us: i64) -> Proposal {
         let Some(rule) = self.policy.rule_for(finding) else { return Proposal::None };
-        let (Some(aim), Some(used_cores)) = (&finding.aim, finding.used_cores) else { return Proposal::None };
+        let Some(wanted) = rule.recipe.command(finding, rule.lease_s) else { return Proposal::None };
         if let Some(why) = self.withheld(finding, rule, now_us) {
             return Proposal::Withheld(why);
         }
@@ -96,9 +98,8 @@ impl Ledger {
             node: finding.node.clone(),
             boot: Some(finding.boot.clone()),
             workload: finding.workload.clone(),
-            aim: aim.clone(),
-            cpu_millicores: rule.limit.millicores(used_cores),
-            lease_s: rule.lease_s,
+            aim: finding.aim.clone().filter(|_| order::aims_at_cgroup(&wanted)),
+            wanted,
             mode: rule.mode,
             state,
             changed_us: now_us,
@@ -108,9 +109,14 @@ impl Ledger {
         }))
     }
 
+    /// The pattern that protects this workload, if one does.
+    pub fn protects(&self, workload: &str, cgroup: &str) -> Option<&str> {
+        protected::pattern_for(&self.policy.protected, workload, cgroup)
+    }
+
     fn withheld(&self, finding: &Finding, rule: &Rule, now_us: i64) -> Option<String> {
         let cgroup = finding.aim.as_ref().map_or("", |aim| aim.cgroup.as_str());
-        if let Some(pattern) = protected::pattern_for(&self.policy.protected, &finding.workload, cgroup) {
+        if let Some(pattern) = self.protects(&finding.workload, cgroup) {
             return Some(format!("{} is protected by {pattern}", finding.workload));
         }
         if finding.coverage < self.policy.min_coverage {
@@ -236,9 +242,8 @@ mod tests {
             node: "n".to_owned(),
             boot: Some("b".to_owned()),
             workload: id.to_owned(),
-            aim: Aim { cgroup: format!("/{id}"), cgroup_id: 1 },
-            cpu_millicores: 500,
-            lease_s: 60,
+            aim: Some(Aim { cgroup: format!("/{id}"), cgroup_id: 1 }),
+            wanted: order::read("throttle", "cpu_millicores=500 lease_s=60").unwrap(),
             mode: Mode::Ask,
             state: State::Pending,
             changed_us: 0,

@@ -1,6 +1,7 @@
 //! Findings to actions: policy, budgets, approval, and the life of an action.
 //!
 //! * [`policy`]: the file that says what may be done about which finding.
+//! * [`recipe`]: what a rule makes of a finding.
 //! * [`protected`]: whom no policy may act on.
 //! * [`state`]: the life of an action as one table.
 //! * [`action`]: an action, and its row.
@@ -8,6 +9,8 @@
 //! * [`refusal`]: why an operator's word was refused.
 
 pub mod policy;
+
+pub mod recipe;
 
 pub mod protected;
 

@@ -2,7 +2,10 @@
 
 use skep_runtime::settings::{self, Faults, Noted, Section};
 
+use skep_wire::order;
+
 use super::protected;
+use super::recipe::{Limit, Recipe};
 use crate::detect::finding::{Finding, Severity};
 
 /// The policy that holds where no file is given; printed by the collector, so that a user starts from it.
@@ -50,9 +53,9 @@ pub struct Rule {
     pub min_severity: Severity,
     /// Whether to act.
     pub mode: Mode,
-    /// The limit.
-    pub limit: Limit,
-    /// How long it may stand.
+    /// What is done.
+    pub recipe: Recipe,
+    /// How long it may stand, where it does.
     pub lease_s: u32,
 }
 
@@ -84,30 +87,6 @@ impl Mode {
 }
 
 const MODES: [(&str, Mode); 3] = [("observe", Mode::Observe), ("ask", Mode::Ask), ("auto", Mode::Auto)];
-
-/// What a throttled workload may use.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Limit {
-    /// Thousandths of a core.
-    Millicores(u32),
-    /// Of what it used when it was found, but no less than `min_millicores`.
-    Share {
-        /// 0..1.
-        share: f64,
-        /// Thousandths of a core.
-        min_millicores: u32,
-    },
-}
-
-impl Limit {
-    /// Thousandths of a core for a workload that uses `used_cores`.
-    pub fn millicores(self, used_cores: f64) -> u32 {
-        match self {
-            Self::Millicores(millicores) => millicores,
-            Self::Share { share, min_millicores } => ((used_cores * share * 1000.0).round() as u32).max(min_millicores),
-        }
-    }
-}
 
 impl Policy {
     /// The text of the policy that holds where no file is given.
@@ -162,28 +141,49 @@ fn read_rule(mut section: Section, noted: &Noted) -> Option<Rule> {
     let name = section.text("name");
     let finding = section.text("finding");
     let min_severity = section.choice("min_severity", &Severity::CHOICES).unwrap_or(Severity::Medium);
-    let action = section.choice("action", &[("throttle", ())]);
+    let verbs: Vec<(&str, &str)> = order::VERBS.iter().map(|&verb| (verb, verb)).collect();
+    let action = section.choice("action", &verbs);
     let mode = section.choice("mode", &MODES).unwrap_or(Mode::Ask);
-    let millicores = section.integer("cpu_millicores", 10..=1_000_000).map(|value| value as u32);
-    let share = section.number("cpu_share", 0.01..=1.0);
-    let min_millicores = section.integer("min_cpu_millicores", 10..=1_000_000).unwrap_or(100) as u32;
     let lease_s = section.integer("lease_s", 1..=MAX_LEASE_S).unwrap_or(600) as u32;
     for (key, missing) in [("name", name.is_none()), ("finding", finding.is_none()), ("action", action.is_none())] {
         if missing {
             noted.note(format!("{}: missing or not usable", section.name(key)));
         }
     }
-    let limit = match (millicores, share) {
+    let recipe = match action {
+        Some(verb) if verb != "throttle" => read_recipe(&mut section, verb),
+        // Its keys are looked at even where the action is none.
+        _ => read_limit(&mut section).map(Recipe::Throttle),
+    };
+    section.finish();
+    action?;
+    Some(Rule { name: name?, finding: finding?, min_severity, mode, recipe: recipe?, lease_s })
+}
+
+fn read_limit(section: &mut Section) -> Option<Limit> {
+    let millicores = section.integer("cpu_millicores", 10..=1_000_000).map(|value| value as u32);
+    let share = section.number("cpu_share", 0.01..=1.0);
+    let min_millicores = section.integer("min_cpu_millicores", 10..=1_000_000).unwrap_or(100) as u32;
+    match (millicores, share) {
         (Some(millicores), None) => Some(Limit::Millicores(millicores)),
         (None, Some(share)) => Some(Limit::Share { share, min_millicores }),
         _ => {
             section.note("cpu_share", "exactly one of cpu_share and cpu_millicores is needed");
             None
         }
-    };
-    section.finish();
-    action?;
-    Some(Rule { name: name?, finding: finding?, min_severity, mode, limit: limit?, lease_s })
+    }
+}
+
+fn read_recipe(section: &mut Section, verb: &str) -> Option<Recipe> {
+    let parameters = section.text("parameters").unwrap_or_default();
+    let recipe = Recipe::Other { verb: verb.to_owned(), parameters };
+    match recipe.check() {
+        Ok(()) => Some(recipe),
+        Err(error) => {
+            section.note("parameters", error);
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -195,21 +195,45 @@ mod tests {
         let policy = Policy::parse(Policy::default_text()).unwrap();
         assert_eq!(policy.rules.len(), 1);
         assert_eq!(policy.rules[0].mode, Mode::Ask);
-        assert_eq!(policy.rules[0].limit.millicores(1.0), 500);
-        assert_eq!(policy.rules[0].limit.millicores(0.1), 100);
+        let Recipe::Throttle(limit) = policy.rules[0].recipe else { panic!("{:?}", policy.rules[0]) };
+        assert_eq!((limit.millicores(1.0), limit.millicores(0.1)), (500, 100));
+    }
+
+    #[test]
+    fn every_action_can_be_named_by_a_rule() {
+        for (action, parameters) in [
+            ("limit_memory", "high_bytes=1048576"),
+            ("limit_io", "write_bytes_per_s=1048576 when=io_bytes_per_s at_least=2097152"),
+            ("freeze", ""),
+            ("kill", "scope=process grace_s=5"),
+            ("kill", "scope=workload"),
+            ("restart_unit", "when=unit_down"),
+            ("stop_unit", ""),
+            ("block", "address=192.0.2.7"),
+            ("isolate", ""),
+            ("clean", "folder=/var/cache/app older_than_s=86400"),
+            ("run", "name=flush"),
+        ] {
+            let rule = format!("[[rule]]\nname = \"r\"\nfinding = \"*\"\naction = \"{action}\"\n");
+            let policy = Policy::parse(&format!("{rule}parameters = \"{parameters}\"\n"));
+            assert!(policy.is_ok(), "{action}: {policy:?}");
+        }
+        let text = "[[rule]]\nname = \"r\"\nfinding = \"*\"\naction = \"clean\"\nparameters = \"folder=/x hard=1\"\n";
+        assert_eq!(Policy::parse(text).unwrap_err().0, ["rule[0].parameters: clean needs older_than_s="]);
     }
 
     #[test]
     fn every_fault_of_a_policy_is_told() {
         let text = "pending_expires_s = 1\nprotect = []\n[budget]\nmax_concurrent = -1\n[[rule]]\nname = \"x\"\n\
-                    finding = \"cpu_cores\"\naction = \"kill\"\nmode = \"sometimes\"\nlease_s = 90000\ncpu_share = 0.5\n\
+                    finding = \"cpu_cores\"\naction = \"reboot\"\nmode = \"sometimes\"\nlease_s = 90000\ncpu_share = 0.5\n\
                     cpu_millicores = 100\n";
         let faults = Policy::parse(text).unwrap_err().0;
         let expected = [
             "budget.max_concurrent: -1 is not between 0 and 10000",
             "pending_expires_s: 1 is not between 10 and 86400",
             "protect: unknown key",
-            "rule[0].action: \"kill\" is none of throttle",
+            "rule[0].action: \"reboot\" is none of throttle, limit_memory, limit_io, freeze, kill, restart_unit, \
+             reload_unit, stop_unit, start_unit, block, isolate, clean, run",
             "rule[0].action: missing or not usable",
             "rule[0].cpu_share: exactly one of cpu_share and cpu_millicores is needed",
             "rule[0].lease_s: 90000 is not between 1 and 3600",

@@ -1,5 +1,6 @@
 //! Why an operator's word was refused.
 
+use skep_wire::order::ReadError;
 use thiserror::Error;
 
 use super::state::State;
@@ -56,6 +57,29 @@ pub enum Refusal {
         used: usize,
         /// Allowed.
         allowed: usize,
+    },
+    /// An order that is none.
+    #[error(transparent)]
+    Order(#[from] ReadError),
+    /// An order that lacks its cgroup.
+    #[error("{verb} is aimed at a cgroup, and none was given")]
+    NoAim {
+        /// What was asked for.
+        verb: &'static str,
+    },
+    /// Nobody connected is called that.
+    #[error("node {node} is not connected")]
+    NoSuchNode {
+        /// The node.
+        node: String,
+    },
+    /// Whom the policy protects.
+    #[error("{workload} is protected by {pattern}")]
+    Protected {
+        /// The target.
+        workload: String,
+        /// By which line.
+        pattern: String,
     },
     /// A verb of a later command line.
     #[error("unknown verb {verb}")]

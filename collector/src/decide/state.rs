@@ -3,7 +3,7 @@
 //! ```text
 //! observed
 //! pending --approve--> sent --> applied --> improved | unchanged | worse --> undone
-//!    |                  |  \--> refused             \-----------------------> failed
+//!    |                  |  \--> refused, moot       \-----------------------> failed, done
 //!    |                  |---> failed (no answer; a late receipt still counts)
 //!    |                  \---> pending (the node was not there to take it)
 //!    \--reject--> rejected    \--time--> expired
@@ -36,6 +36,12 @@ pub enum State {
     Undone,
     /// It could not be applied or undone, or nobody answered.
     Failed,
+    /// There was no reason any more when the executor looked; nothing was changed.
+    Moot,
+    /// It did what it was to do, and cannot be undone.
+    Done,
+    /// It stands, for longer than it was to.
+    Extended,
 }
 
 /// What happens to an action.
@@ -55,7 +61,7 @@ pub enum Event {
     Receipt(State),
 }
 
-const NAMES: [(&str, State); 12] = [
+const NAMES: [(&str, State); 15] = [
     ("observed", State::Observed),
     ("pending", State::Pending),
     ("rejected", State::Rejected),
@@ -68,6 +74,9 @@ const NAMES: [(&str, State); 12] = [
     ("worse", State::Worse),
     ("undone", State::Undone),
     ("failed", State::Failed),
+    ("moot", State::Moot),
+    ("done", State::Done),
+    ("extended", State::Extended),
 ];
 
 impl State {
@@ -83,7 +92,7 @@ impl State {
 
     /// On its way or in force: it counts against the budgets and keeps its workload to itself.
     pub fn stands(self) -> bool {
-        matches!(self, Self::Sent | Self::Applied | Self::Improved | Self::Unchanged | Self::Worse)
+        matches!(self, Self::Sent | Self::Applied | Self::Extended | Self::Improved | Self::Unchanged | Self::Worse)
     }
 
     /// Nothing more is expected to happen to it.
@@ -98,7 +107,10 @@ impl State {
 
     /// The state after `event`; `None` when the event does not belong here.
     pub fn after(self, event: Event) -> Option<Self> {
-        use State::{Applied, Expired, Failed, Improved, Pending, Refused, Rejected, Sent, Unchanged, Undone, Worse};
+        use State::{
+            Applied, Done, Expired, Extended, Failed, Improved, Moot, Pending, Refused, Rejected, Sent, Unchanged,
+            Undone, Worse,
+        };
         match (self, event) {
             (Pending, Event::Approve) => Some(Sent),
             (Pending, Event::Reject) => Some(Rejected),
@@ -106,14 +118,19 @@ impl State {
             (Sent, Event::Undeliverable) => Some(Pending),
             (Sent, Event::NoAnswer) => Some(Failed),
             // A receipt may come after "no answer", and one may be missing where an executor lost its journal.
-            (Sent | Failed, Event::Receipt(to @ (Refused | Failed))) => (self != to).then_some(to),
-            (Sent | Failed | Pending, Event::Receipt(to @ (Applied | Improved | Unchanged | Worse | Undone))) => {
-                Some(to)
-            }
-            (Applied, Event::Receipt(to @ (Improved | Unchanged | Worse | Undone | Failed))) => Some(to),
-            (Improved | Unchanged, Event::Receipt(to @ (Improved | Unchanged | Worse | Undone | Failed))) => {
-                (self != to).then_some(to)
-            }
+            (Sent | Failed, Event::Receipt(to @ (Refused | Moot | Failed))) => (self != to).then_some(to),
+            (
+                Sent | Failed | Pending,
+                Event::Receipt(to @ (Applied | Extended | Improved | Unchanged | Worse | Done | Undone)),
+            ) => Some(to),
+            (
+                Applied | Extended,
+                Event::Receipt(to @ (Extended | Improved | Unchanged | Worse | Done | Undone | Failed)),
+            ) => Some(to),
+            (
+                Improved | Unchanged,
+                Event::Receipt(to @ (Extended | Improved | Unchanged | Worse | Undone | Failed)),
+            ) => (self != to).then_some(to),
             (Worse, Event::Receipt(to @ (Undone | Failed))) => Some(to),
             _ => None,
         }
@@ -164,6 +181,13 @@ mod tests {
             (Undone, Event::Receipt(Applied), None),
             (Undone, Event::Receipt(Failed), None),
             (Refused, Event::Receipt(Applied), None),
+            (Sent, Event::Receipt(Moot), Some(Moot)),
+            (Moot, Event::Receipt(Applied), None),
+            (Applied, Event::Receipt(Done), Some(Done)),
+            (Done, Event::Receipt(Undone), None),
+            (Improved, Event::Receipt(Extended), Some(Extended)),
+            (Extended, Event::Receipt(Extended), Some(Extended)),
+            (Extended, Event::Receipt(Undone), Some(Undone)),
         ] {
             assert_eq!(from.after(event), to, "{from:?} {event:?}");
         }
@@ -172,7 +196,7 @@ mod tests {
     #[test]
     fn only_what_is_on_its_way_or_in_force_stands() {
         let standing: Vec<State> = NAMES.iter().map(|(_, state)| *state).filter(|state| state.stands()).collect();
-        assert_eq!(standing, [Sent, Applied, Improved, Unchanged, Worse]);
+        assert_eq!(standing, [Sent, Applied, Improved, Unchanged, Worse, Extended]);
         assert!(Undone.is_closed() && !Pending.is_closed() && !Sent.is_closed());
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
 use skep_wire::envelope::Origin;
+use skep_wire::order::{self, ReadError};
 use skep_wire::{chunk, v1};
 
 use super::rows::Rows;
@@ -17,7 +18,7 @@ use crate::decide::ledger::Proposal;
 use crate::decide::policy::Mode;
 use crate::decide::state::{Event, State};
 use crate::decide::{Ledger, Policy, Refusal};
-use crate::detect::finding::Finding;
+use crate::detect::finding::{Aim, Finding};
 use crate::dispatch::{Draw, Signer};
 
 /// Node name of the collector's own stream.
@@ -203,8 +204,12 @@ impl Responder {
         now_us: i64,
     ) -> Result<(v1::ActReply, Output), Refusal> {
         let mut out = Pending::default();
-        let action = self.ledger.find(&request.action_id)?.clone();
         let reason = if request.reason.is_empty() { "no reason given" } else { &request.reason };
+        let ordered = match (request.verb(), &request.order) {
+            (v1::Verb::Order, Some(order)) => Some(self.order(order, operator, reason, now_us, &mut out)?),
+            _ => None,
+        };
+        let action = self.ledger.find(ordered.as_ref().unwrap_or(&request.action_id))?.clone();
         let cause = Cause { actor: operator, detail: reason };
         let detail = match request.verb() {
             v1::Verb::Approve => {
@@ -228,10 +233,70 @@ impl Responder {
                 self.send_undo(&action, operator, now_us, &mut out);
                 format!("undo sent to {}", action.node)
             }
-            v1::Verb::Unspecified => return Err(Refusal::UnknownVerb { verb: request.verb }),
+            v1::Verb::Order if ordered.is_some() => {
+                format!("{} {} on {}", action.verb(), action.parameters(), action.node)
+            }
+            v1::Verb::Extend => {
+                self.may(&action, "extend", action.state.stands() && action.state != State::Sent)?;
+                self.reachable(&action)?;
+                out.rows.audit(now_us, operator, "extend", &action.id, &action.node, reason);
+                self.send_extension(&action, request.lease_s, operator, now_us, &mut out);
+                format!("{} more seconds asked of {}", request.lease_s, action.node)
+            }
+            v1::Verb::Order | v1::Verb::Unspecified => return Err(Refusal::UnknownVerb { verb: request.verb }),
         };
         let state = self.ledger.get(&action.id).map_or(action.state, |action| action.state);
-        Ok((v1::ActReply { state: state.as_str().to_owned(), detail }, out.finish()))
+        let reply = v1::ActReply { state: state.as_str().to_owned(), detail, action_id: action.id };
+        Ok((reply, out.finish()))
+    }
+
+    /// An operator's own action, sent at once; its id.
+    fn order(
+        &mut self,
+        order: &v1::Order,
+        operator: &str,
+        reason: &str,
+        now_us: i64,
+        out: &mut Pending,
+    ) -> Result<String, Refusal> {
+        let wanted = order::read(&order.verb, &order.parameters)?;
+        let verb = order::verb(wanted.action.as_ref());
+        if !order::VERBS.contains(&verb) {
+            return Err(ReadError::Verb { verb: verb.to_owned() }.into());
+        }
+        let aimed = order::aims_at_cgroup(&wanted);
+        if aimed && order.cgroup.is_empty() {
+            return Err(Refusal::NoAim { verb });
+        }
+        let cgroup = if aimed { order.cgroup.as_str() } else { "/-" };
+        let about_all = !aimed && order.workload == "host";
+        if let Some(pattern) = self.ledger.protects(&order.workload, cgroup).filter(|_| !about_all) {
+            return Err(Refusal::Protected { workload: order.workload.clone(), pattern: pattern.to_owned() });
+        }
+        let Some(boot) = self.connected.get(&order.node).cloned() else {
+            return Err(Refusal::NoSuchNode { node: order.node.clone() });
+        };
+        self.ledger.afford(now_us)?;
+        let action = Action {
+            id: self.draw.hex(),
+            finding: String::new(),
+            node: order.node.clone(),
+            boot: Some(boot),
+            workload: order.workload.clone(),
+            aim: aimed.then(|| Aim { cgroup: order.cgroup.clone(), cgroup_id: order.cgroup_id }),
+            wanted,
+            mode: Mode::Ask,
+            state: State::Pending,
+            changed_us: now_us,
+            sent_us: None,
+            lease_until_us: None,
+            dry_run: false,
+        };
+        let (id, cause) = (action.id.clone(), Cause { actor: operator, detail: reason });
+        out.rows.action(&action, cause);
+        self.ledger.put(action, now_us);
+        self.send(&id, cause, now_us, out);
+        Ok(id)
     }
 
     /// Call about once a second: lets pending actions expire, notices commands that were never answered, and nodes that
@@ -323,9 +388,10 @@ impl Responder {
         if !state.is_executors() {
             return unfounded("claimed_state", "only the collector brings this state about; the row is ignored");
         }
-        let undo = (row.text("verb") == Some("undo")).then(|| row.text("parameters").unwrap_or_default());
-        // A refused or lost command to undo has an id of its own and names the action it was for.
-        let about = undo.map_or(Some(id), |parameters| parameters.strip_prefix("action="));
+        let word = row.text("verb").filter(|verb| matches!(*verb, "undo" | "extend"));
+        let undo = word.map(|_| row.text("parameters").unwrap_or_default());
+        // A refused or lost command to undo or to extend has an id of its own and names the action it was for.
+        let about = undo.map_or(Some(id), |parameters| parameters.strip_prefix("action=")?.split(' ').next());
         let known = about.and_then(|about| self.ledger.get(about));
         match (known, about) {
             // Refusals of what this collector never sent, or has forgotten, are only rows.
@@ -359,7 +425,7 @@ impl Responder {
         let detail = row.text("detail").unwrap_or_default();
         if let Some(mut action) = self.ledger.get(id).cloned() {
             action.changed_us = action.later_than_changed(now_us);
-            let detail = format!("undo refused: {detail}");
+            let detail = format!("{} refused: {detail}", row.text("verb").unwrap_or("undo"));
             out.rows.action(&action, Cause { actor: "collector", detail: &detail });
             self.ledger.put(action, now_us);
         }
@@ -376,11 +442,11 @@ impl Responder {
         let Some(action) = self.ledger.apply(id, Event::Approve, now_us) else { return };
         out.rows.action(action, cause);
         let action = action.clone();
-        let throttle = v1::Throttle { cpu_millicores: action.cpu_millicores };
         let command = v1::Command {
             id: action.id.clone(),
-            lease_s: action.lease_s,
-            action: Some(v1::command::Action::Throttle(throttle)),
+            lease_s: action.wanted.lease_s,
+            action: action.wanted.action.clone(),
+            trigger: action.wanted.trigger,
             ..self.command(&action, cause.actor, now_us)
         };
         self.dispatch(&action, false, &command, out);
@@ -391,6 +457,17 @@ impl Responder {
         let command = v1::Command {
             id: self.draw.hex(),
             action: Some(v1::command::Action::Undo(undo)),
+            ..self.command(action, operator, now_us)
+        };
+        self.dispatch(action, true, &command, out);
+    }
+
+    fn send_extension(&mut self, action: &Action, lease_s: u32, operator: &str, now_us: i64, out: &mut Pending) {
+        let extend = v1::Extend { action_id: action.id.clone() };
+        let command = v1::Command {
+            id: self.draw.hex(),
+            lease_s,
+            action: Some(v1::command::Action::Extend(extend)),
             ..self.command(action, operator, now_us)
         };
         self.dispatch(action, true, &command, out);

@@ -129,7 +129,12 @@ fn word(
     verb: v1::Verb,
     now_us: i64,
 ) -> Result<(v1::ActReply, Output), Refusal> {
-    let request = v1::ActRequest { action_id: action.to_owned(), verb: verb.into(), reason: "test".to_owned() };
+    let request = v1::ActRequest {
+        action_id: action.to_owned(),
+        verb: verb.into(),
+        reason: "test".to_owned(),
+        ..Default::default()
+    };
     responder.operator(&request, "ann", now_us).map(|(reply, output)| (reply, checked(output)))
 }
 
@@ -466,4 +471,96 @@ fn an_undeliverable_undo_leaves_the_action_as_it_is_and_a_failed_one_can_be_undo
     assert_eq!(state_of(&responder, &action), Some(State::Failed));
     let (_, undo) = word(&mut responder, &action, v1::Verb::Undo, 310 * SECOND).unwrap();
     assert_eq!(undo.commands.len(), 1);
+}
+
+fn order(verb: &str, parameters: &str, workload: &str) -> v1::ActRequest {
+    let order = v1::Order {
+        node: NODE.to_owned(),
+        verb: verb.to_owned(),
+        parameters: parameters.to_owned(),
+        workload: workload.to_owned(),
+        cgroup: "/busy".to_owned(),
+        cgroup_id: 77,
+    };
+    v1::ActRequest { verb: v1::Verb::Order.into(), order: Some(order), ..Default::default() }
+}
+
+#[test]
+fn an_operator_orders_each_action_and_its_row_comes_back() {
+    let mut responder = responder();
+    responder.connected(NODE, "boot-1", 0);
+    for (verb, parameters, workload, state) in [
+        ("freeze", "lease_s=60", "cgroup:/busy", "undone"),
+        ("limit_memory", "high_bytes=1048576 lease_s=60", "cgroup:/busy", "undone"),
+        ("kill", "scope=tree grace_s=5 pid=77 start_ns=5", "cgroup:/busy", "done"),
+        ("restart_unit", "unit=web.service when=unit_down at_least=1", "unit:web.service", "moot"),
+        ("block", "address=192.0.2.7 lease_s=60", "host", "undone"),
+        ("run", "name=flush", "host", "failed"),
+    ] {
+        let (reply, output) = responder.operator(&order(verb, parameters, workload), "ann", 10 * SECOND).unwrap();
+        let output = checked(output);
+        assert_eq!(reply.state, "sent");
+        assert_eq!(column(&output, "actions", "state"), ["pending", "sent"]);
+        assert_eq!(column(&output, "actions", "parameters"), [parameters, parameters]);
+        let command = command(&output);
+        assert_eq!((command.id.as_str(), command.boot.as_str()), (reply.action_id.as_str(), "boot-1"));
+        assert_eq!(skep_wire::order::parameters(&command), parameters);
+        let aimed = skep_wire::order::aims_at_cgroup(&command);
+        assert_eq!(command.target.unwrap().cgroup, if aimed { "/busy" } else { "" });
+        // What another start makes of the rows.
+        let mut again = responder_with(Policy::default_text());
+        again.restore(&origin(OWN_NODE), &batch(output.chunks), 20 * SECOND);
+        assert_eq!(again.ledger.get(&reply.action_id).unwrap().parameters(), parameters);
+        let mut row = Builder::new(&tables::ACTIONS);
+        row.int("time", 5).text("action", &reply.action_id).text("finding", "").text("target_node", NODE);
+        row.text("workload", workload).text("verb", verb).text("parameters", parameters).text("mode", "ask");
+        row.text("state", state).text("actor", "executor").text("detail", "because").bool("dry_run", false);
+        row.end_row().unwrap();
+        responder.observe(&origin(NODE), &batch(row.finish()), 30 * SECOND);
+        assert_eq!(responder.ledger.get(&reply.action_id).unwrap().state.as_str(), state);
+    }
+}
+
+#[test]
+fn an_order_that_makes_no_sense_is_refused() {
+    let mut responder = responder();
+    let refused = |responder: &mut Responder, request: &v1::ActRequest| {
+        responder.operator(request, "ann", 0).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(&mut responder, &order("freeze", "lease_s=60", "cgroup:/busy")),
+        format!("node {NODE} is not connected")
+    );
+    responder.connected(NODE, "boot-1", 0);
+    assert!(refused(&mut responder, &order("reboot", "", "host")).contains("is none of throttle"));
+    assert!(refused(&mut responder, &order("undo", "action=x", "host")).contains("is none of throttle"));
+    assert!(refused(&mut responder, &order("freeze", "hard=1", "cgroup:/busy")).contains("no parameter hard"));
+    assert!(refused(&mut responder, &order("freeze", "lease_s=60", "host")).contains("is protected by host"));
+    let unit = order("restart_unit", "unit=ssh.service", "unit:ssh.service");
+    assert!(refused(&mut responder, &unit).contains("is protected by unit:ssh.service"));
+    let mut nowhere = order("freeze", "lease_s=60", "cgroup:/busy");
+    nowhere.order.as_mut().unwrap().cgroup.clear();
+    assert!(refused(&mut responder, &nowhere).contains("aimed at a cgroup"));
+}
+
+#[test]
+fn an_action_that_stands_is_extended_by_a_command_of_its_own() {
+    let mut responder = responder();
+    responder.connected(NODE, "boot-1", 0);
+    let request = order("freeze", "lease_s=60", "cgroup:/busy");
+    let (reply, _) = responder.operator(&request, "ann", 10 * SECOND).unwrap();
+    let extend = v1::ActRequest {
+        action_id: reply.action_id.clone(),
+        verb: v1::Verb::Extend.into(),
+        lease_s: 120,
+        ..Default::default()
+    };
+    assert!(responder.operator(&extend, "ann", 11 * SECOND).is_err(), "it does not stand yet");
+    receipt(&mut responder, &reply.action_id, "applied");
+    let (_, output) = responder.operator(&extend, "ann", 12 * SECOND).unwrap();
+    let command = command(&output);
+    assert_eq!((command.lease_s, skep_wire::order::verb(command.action.as_ref())), (120, "extend"));
+    assert_ne!(command.id, reply.action_id);
+    receipt(&mut responder, &reply.action_id, "extended");
+    assert_eq!(responder.ledger.get(&reply.action_id).unwrap().state.as_str(), "extended");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use skep_wire::v1::{self, Verb};
 
+use super::order::{self, ExtendArgs, OrderArgs};
 use super::{CommandError, listing, span};
 use crate::connect::Source;
 use crate::exit::Failure;
@@ -24,7 +25,8 @@ Examples:
   skep actions list --state pending
   skep actions show 4f2a
   skep actions approve 4f2a --reason \"load test got out of hand\"
-  skep actions undo 4f2a",
+  skep actions undo 4f2a
+  skep actions order web-1 restart_unit unit=nginx.service",
     subcommand_required = true,
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -48,6 +50,10 @@ pub enum ActionsCommand {
     Reject(WordArgs),
     /// Undo an action before its lease ends
     Undo(WordArgs),
+    /// Let an action stand for longer
+    Extend(ExtendArgs),
+    /// Begin an action of your own
+    Order(OrderArgs),
 }
 
 /// Arguments of `skep actions list`.
@@ -75,7 +81,7 @@ pub struct ListArgs {
     pub place: PlaceArgs,
 }
 
-const STATES: [&str; 12] = [
+const STATES: [&str; 15] = [
     "observed",
     "pending",
     "rejected",
@@ -88,6 +94,9 @@ const STATES: [&str; 12] = [
     "worse",
     "undone",
     "failed",
+    "moot",
+    "done",
+    "extended",
 ];
 
 /// Arguments of `skep actions show`.
@@ -139,6 +148,8 @@ pub(super) async fn run(args: ActionsArgs) -> Result<(), Failure> {
         ActionsCommand::Approve(args) => word(args, Verb::Approve, "actions approve").await,
         ActionsCommand::Reject(args) => word(args, Verb::Reject, "actions reject").await,
         ActionsCommand::Undo(args) => word(args, Verb::Undo, "actions undo").await,
+        ActionsCommand::Extend(args) => order::extend(args).await,
+        ActionsCommand::Order(args) => order::order(args).await,
     }
 }
 
@@ -191,22 +202,10 @@ async fn word(args: WordArgs, verb: Verb, what: &'static str) -> Result<(), Fail
     let source = super::open(&args.place).await?;
     let live = source.live(what)?.clone();
     let action_id = full_id(&source, "actions", "action", &args.id).await?;
-    let request = v1::ActRequest { action_id: action_id.clone(), verb: verb.into(), reason: args.reason };
+    let request =
+        v1::ActRequest { action_id: action_id.clone(), verb: verb.into(), reason: args.reason, ..Default::default() };
     let reply = live.act(request).await?;
-    match args.format {
-        ListFormat::Table => {
-            let detail = if reply.detail.is_empty() { String::new() } else { format!(": {}", reply.detail) };
-            Ok(print_line(&format!("action {action_id} is {}{detail}", reply.state))?)
-        }
-        format => {
-            let batch = listing::batch([
-                ("action", listing::texts([action_id])),
-                ("state", listing::texts([reply.state])),
-                ("detail", listing::texts([reply.detail])),
-            ])?;
-            listing::write(&batch.schema(), &[batch], format, "")
-        }
-    }
+    order::told(action_id, reply, args.format)
 }
 
 /// The id that starts like `start`, from a column of a table.

@@ -9,6 +9,8 @@ use crate::place::{PlaceArgs, Process, resolve};
 
 pub mod actions;
 
+pub mod order;
+
 pub mod completions;
 
 pub mod doctor;

@@ -631,12 +631,38 @@ pub struct EventsReply {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ActRequest {
+    /// Empty for ORDER.
     #[prost(string, tag = "1")]
     pub action_id: ::prost::alloc::string::String,
     #[prost(enumeration = "Verb", tag = "2")]
     pub verb: i32,
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// For ORDER.
+    #[prost(message, optional, tag = "4")]
+    pub order: ::core::option::Option<Order>,
+    /// For EXTEND: from now on.
+    #[prost(uint32, tag = "5")]
+    pub lease_s: u32,
+}
+/// An action that no finding asked for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Order {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// As in the column `verb` of `actions`.
+    #[prost(string, tag = "2")]
+    pub verb: ::prost::alloc::string::String,
+    /// As in the column `parameters`.
+    #[prost(string, tag = "3")]
+    pub parameters: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub workload: ::prost::alloc::string::String,
+    /// Where the action is aimed at a cgroup: as in the columns of `actions`.
+    #[prost(string, tag = "5")]
+    pub cgroup: ::prost::alloc::string::String,
+    #[prost(int64, tag = "6")]
+    pub cgroup_id: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ActReply {
@@ -645,6 +671,9 @@ pub struct ActReply {
     pub state: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub detail: ::prost::alloc::string::String,
+    /// Of the action that an ORDER made.
+    #[prost(string, tag = "3")]
+    pub action_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FlushRequest {}
@@ -704,6 +733,10 @@ pub enum Verb {
     Approve = 1,
     Reject = 2,
     Undo = 3,
+    /// Begin an action of the operator's own.
+    Order = 4,
+    /// Let an action stand for longer.
+    Extend = 5,
 }
 impl Verb {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -716,6 +749,8 @@ impl Verb {
             Self::Approve => "VERB_APPROVE",
             Self::Reject => "VERB_REJECT",
             Self::Undo => "VERB_UNDO",
+            Self::Order => "VERB_ORDER",
+            Self::Extend => "VERB_EXTEND",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -725,6 +760,8 @@ impl Verb {
             "VERB_APPROVE" => Some(Self::Approve),
             "VERB_REJECT" => Some(Self::Reject),
             "VERB_UNDO" => Some(Self::Undo),
+            "VERB_ORDER" => Some(Self::Order),
+            "VERB_EXTEND" => Some(Self::Extend),
             _ => None,
         }
     }
