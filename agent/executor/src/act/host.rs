@@ -38,7 +38,12 @@ impl Host {
     }
 
     /// Asks until there is an answer; `None` after `limit`, or when this program is about to end.
-    pub fn wait_for<T>(&self, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    pub fn wait_for<T>(&self, limit: Duration, ask: impl FnMut() -> Option<T>) -> Option<T> {
+        self.wait_every(LOOK, limit, ask)
+    }
+
+    /// The same, with so long between two questions.
+    pub fn wait_every<T>(&self, look: Duration, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
         let end = Instant::now() + limit;
         loop {
             if let Some(answer) = ask() {
@@ -47,7 +52,7 @@ impl Host {
             if Instant::now() >= end || self.is_stopping() {
                 return None;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(look);
         }
     }
 

@@ -24,6 +24,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a unit may take to be what it was told to be: systemd's own patience with a start or a stop is 90 s.
 const CHANGE_WITHIN: Duration = Duration::from_secs(100);
 
+/// How often it is asked meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// A unit that is back is looked at for so long, to see that it stays.
 const STAYS: Duration = Duration::from_secs(1);
 
@@ -146,10 +149,14 @@ impl ChangeUnit {
     }
 
     fn wait(&self, host: &Host, is_there: impl Fn(&State) -> bool) -> Result<State, State> {
-        let ask = || Systemd::reach().and_then(|systemd| systemd.state(self.name())).ok();
-        let mut last = None;
-        let there = host.wait_for(CHANGE_WITHIN, || {
-            last = ask();
+        let (mut systemd, mut last) = (None, None);
+        let there = host.wait_every(LOOK, CHANGE_WITHIN, || {
+            // The bus itself may go away and come back meanwhile.
+            systemd = systemd.take().or_else(|| Systemd::reach().ok());
+            last = systemd.as_ref().and_then(|systemd| systemd.state(self.name()).ok());
+            if last.is_none() {
+                systemd = None;
+            }
             last.clone().filter(|state| is_there(state))
         });
         let unknown = State { active: "unknown".to_owned(), invocation_id: String::new(), busy: false, loaded: false };
