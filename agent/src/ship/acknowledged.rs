@@ -107,7 +107,7 @@ impl Acknowledged {
         for line in lines {
             let mut words = line.strip_prefix("run ")?.split(' ');
             let last: u64 = words.next()?.parse().ok()?;
-            let by = words.filter_map(|url| collectors.iter().position(|collector| collector.to_string() == url));
+            let by = words.filter_map(|url| collectors.iter().position(|collector| *collector == url));
             acknowledged.runs.push(Run { last, by: by.collect() });
             if last <= std::mem::replace(&mut before, last) {
                 return None;
