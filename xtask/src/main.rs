@@ -57,7 +57,7 @@ enum Task {
     },
     /// Cost of a hot path against its floor: cargo xtask bench overhead --json
     Bench {
-        /// Which: overhead, agent, syscall, batch, ingest, query, fleet
+        /// Which: overhead, agent, syscall, batch, ingest, query, fleet, series
         name: String,
         /// One JSON object
         #[arg(long)]
