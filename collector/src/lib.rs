@@ -51,6 +51,9 @@ pub mod response;
 
 pub mod respond;
 
+/// Series of other tools through the same scorer.
+pub mod score;
+
 /// What operators ask.
 pub mod console;
 

@@ -12,7 +12,7 @@ use skep_collector::maintain::forget;
 use skep_collector::query::engine::Limits;
 use skep_collector::query::ipc::Pieces;
 use skep_collector::query::{Engine, QueryError, offline};
-use skep_collector::{app, archive, error};
+use skep_collector::{app, archive, error, score};
 use skep_runtime::telemetry::{self, Format};
 
 /// Batches are taken apart on one thread and gathered on another, for which the C library's allocator takes a fifth of
@@ -42,6 +42,7 @@ const EXAMPLES: &str = "Examples:
   skep-collector serve --data /var/lib/skep --ca ca.pem --cert collector.pem --key collector.key --command-key command.key
   skep-collector query --data /var/lib/skep \"SELECT node, count(*) FROM cpu GROUP BY node\" > answer.arrows
   skep-collector forget-node web1 --data /var/lib/skep
+  skep-collector score --input series --output scored
   skep-collector backup --data /var/lib/skep --to /backup/skep-today
   skep-collector verify --data /backup/skep-today";
 
@@ -68,6 +69,15 @@ enum Command {
         #[arg(long, env = "SKEP_DATA", value_name = "DIR")]
         data: PathBuf,
     },
+    /// Score series from files, one pass without looking ahead; what was done is JSON
+    Score {
+        /// Folder of CSV files, `timestamp,value` with a header; folders in it too
+        #[arg(long, value_name = "DIR")]
+        input: PathBuf,
+        /// Where they go with a third column, `anomaly_score`, 0 to 1
+        #[arg(long, value_name = "DIR")]
+        output: PathBuf,
+    },
     #[command(flatten)]
     Archive(archive::command::Command),
     /// Show the configuration file
@@ -82,7 +92,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let quiet = matches!(arguments.command, Command::Query { .. } | Command::ForgetNode { .. } | Command::Archive(_));
+    let quiet = matches!(
+        arguments.command,
+        Command::Query { .. } | Command::ForgetNode { .. } | Command::Score { .. } | Command::Archive(_)
+    );
     let filter = arguments.log.unwrap_or_else(|| if quiet { "error" } else { telemetry::DEFAULT_FILTER }.to_owned());
     if let Err(fault) = telemetry::init(&filter, arguments.log_format) {
         return fail(&error::chain(&fault), 2);
@@ -104,6 +117,10 @@ fn main() -> ExitCode {
             Err(fault) => fail(&format!("{fault:#}"), 1),
         },
         Command::ForgetNode { node, data } => match forget::forget_node(&data, &node) {
+            Ok(done) => print(&format!("{}\n", serde_json::json!(done))),
+            Err(fault) => fail(&error::chain(&fault), 1),
+        },
+        Command::Score { input, output } => match score::score(&input, &output) {
             Ok(done) => print(&format!("{}\n", serde_json::json!(done))),
             Err(fault) => fail(&error::chain(&fault), 1),
         },

@@ -3,6 +3,7 @@
 //!
 //! It is also the only writer of the collector's own stream, so its numbers are contiguous.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::buffer::Store;
 use crate::decide::Refusal;
+use crate::folder::write_whole;
 use crate::ingest::arrival;
 use crate::ingest::publish::Observed;
 use crate::ingest::registry::Registry;
@@ -25,6 +27,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How long to wait before storing again what could not be stored.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often what was learned of the series is written down.
+const WRITE_DOWN: Duration = Duration::from_secs(300);
 
 /// What the task is asked besides batches.
 #[derive(Debug)]
@@ -82,6 +87,8 @@ pub struct Respond {
     pub own: OwnStream,
     /// The way down.
     pub registry: Arc<Registry>,
+    /// Where what was learned of the series goes.
+    pub learned: PathBuf,
 }
 
 /// The WAL takes nothing more.
@@ -99,11 +106,18 @@ impl Respond {
     ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let first = tokio::time::Instant::now() + WRITE_DOWN;
+        let mut write_down = tokio::time::interval_at(first, WRITE_DOWN);
+        write_down.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let handled = tokio::select! {
                 Some(batch) = batches.recv() => self.observe(batch).await,
                 Some(ask) = asks.recv() => self.serve(ask).await,
                 () = finish.notified() => break,
+                _ = write_down.tick() => {
+                    self.write_down().await;
+                    Ok(())
+                }
                 _ = tick.tick() => {
                     let output = self.responder.tick(self.now());
                     self.carry_out(output).await
@@ -117,6 +131,17 @@ impl Respond {
             if self.observe(batch).await.is_err() {
                 return;
             }
+        }
+        self.write_down().await;
+    }
+
+    /// Without it nothing is wrong but that series are learned anew after a restart.
+    async fn write_down(&self) {
+        let (learned, path) = (self.responder.learned(), self.learned.clone());
+        match tokio::task::spawn_blocking(move || write_whole(&path, &learned)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "what was learned of the series could not be written down"),
+            Err(error) => tracing::warn!(%error, "what was learned of the series was not written down"),
         }
     }
 

@@ -112,6 +112,7 @@ pub(super) async fn start(config: &Config, engine: &Engine, clock: &Clock) -> Re
             "trimmed a torn end of the WAL; it was never acknowledged");
     }
     let mut responder = Responder::new(setup);
+    take_up(&mut responder, &folder);
     let now_us = clock.wall_us();
     remember::remember(&mut responder, engine, &found.store.snapshot(), now_us).await;
     let resumed = found.replay(|durable| responder.restore(&durable.origin, &durable.batch, now_us))?;
@@ -120,6 +121,28 @@ pub(super) async fn start(config: &Config, engine: &Engine, clock: &Clock) -> Re
     let (Found { history, store, log, .. }, offsets) = (found, resumed.offsets);
     let told = told(engine, &store.snapshot()).await;
     Ok(Started { folder, identity, tls, history, store, log, offsets, responder, told, ledger })
+}
+
+/// Takes up what was learned of the series; what cannot be read is kept aside, and learned anew.
+fn take_up(responder: &mut Responder, folder: &Folder) {
+    let path = folder.learned();
+    let learned = match std::fs::read(&path) {
+        Ok(learned) => learned,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "what was learned of the series cannot be read");
+            return;
+        }
+    };
+    match responder.take_up(&learned) {
+        Ok(0) => {}
+        Ok(unread) => tracing::warn!(series = unread, "series of another version are learned anew"),
+        Err(error) => {
+            let kept = quarantine::keep_copy(&folder.quarantine(), &path).map(|path| path.display().to_string());
+            let kept = kept.unwrap_or_else(|error| format!("no copy could be kept: {error}"));
+            tracing::error!(file = %path.display(), %error, kept, "all series are learned anew");
+        }
+    }
 }
 
 fn setup(config: &Config) -> Result<Setup, StartError> {

@@ -4,6 +4,7 @@
 //! lock            held by the collector that runs (exclusive) or by readers (shared)
 //! collector.json  this collector's name in files and its own stream
 //! endpoint.json   where it listens, while it listens
+//! series.state    what was learned of all series, renewed every few minutes; without it they are learned anew
 //! wal/ history/ quarantine/
 //! ```
 
@@ -120,6 +121,11 @@ impl Folder {
     /// The tables.
     pub fn history(&self) -> PathBuf {
         self.path.join("history")
+    }
+
+    /// What was learned of all series.
+    pub fn learned(&self) -> PathBuf {
+        self.path.join("series.state")
     }
 
     /// What could not be used.

@@ -13,7 +13,8 @@ use skep_wire::tables::{TABLES, Table};
 use thiserror::Error;
 
 use super::rewrite::{Change, Job, RewriteError, Rewritten};
-use crate::folder::{Folder, FolderError};
+use crate::detect::series::gallery::Gallery;
+use crate::folder::{Folder, FolderError, write_whole};
 use crate::history::upkeep::OwnFile;
 use crate::history::{History, HistoryError};
 use crate::response::OWN_NODE;
@@ -60,6 +61,22 @@ pub enum ForgetError {
     /// No thread's runtime.
     #[error("cannot start")]
     Start(#[source] std::io::Error),
+}
+
+/// What was learned of the node's series goes too. A file that does not read goes whole: all are learned anew.
+fn forget_series(path: &Path, node: &str) -> Result<(), ForgetError> {
+    let io = |action| move |source| FolderError::Io { action, path: path.to_owned(), source };
+    let learned = match std::fs::read(path) {
+        Ok(learned) => learned,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(io("read")(source).into()),
+    };
+    let mut gallery = Gallery::default();
+    if gallery.take_up(&learned).is_err() {
+        return Ok(std::fs::remove_file(path).map_err(io("remove"))?);
+    }
+    gallery.forget(node);
+    Ok(write_whole(path, &gallery.to_bytes()).map_err(io("write"))?)
 }
 
 /// What was done.
@@ -114,6 +131,7 @@ pub fn forget_node(data: &Path, node: &str) -> Result<Forgotten, ForgetError> {
         // Those replaced now, and those replaced before that still wait for their readers.
         history.with(table.name, |folder| folder.vacuum(Duration::ZERO, |_| false)).transpose()?;
     }
+    forget_series(&folder.learned(), node)?;
     done.quarantined = std::fs::read_dir(folder.quarantine()).map_or(0, Iterator::count);
     Ok(done)
 }

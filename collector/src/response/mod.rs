@@ -2,6 +2,7 @@
 //!
 //! * [`responder`]: durable rows in, rows to store and commands to send out.
 //! * [`watch`]: rows to findings.
+//! * [`minute`]: what the minutes' series say, as rows and findings.
 //! * [`vigil`]: how well skep itself sees, as findings.
 //! * [`rows`]: collects the rows of one call.
 
@@ -9,12 +10,17 @@ pub mod responder;
 
 mod watch;
 
+mod minute;
+
 mod vigil;
 
 mod rows;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod minute_tests;
 
 #[cfg(test)]
 mod vigil_tests;

@@ -19,6 +19,7 @@ use crate::decide::policy::Mode;
 use crate::decide::state::{Event, State};
 use crate::decide::{Ledger, Policy, Refusal};
 use crate::detect::finding::{Aim, Finding};
+use crate::detect::series::keep::KeepError;
 use crate::dispatch::{Draw, Signer};
 
 /// Node name of the collector's own stream.
@@ -96,6 +97,9 @@ impl Responder {
     /// became of actions from the nodes' batches, holds and actions from the collector's own. Raises nothing.
     pub fn restore(&mut self, origin: &Origin, batch: &v1::Batch, now_us: i64) {
         for chunk in &batch.chunks {
+            if origin.node != OWN_NODE {
+                self.watch.restore_minutes(origin, chunk);
+            }
             match chunk.table.as_str() {
                 "actions" if origin.node == OWN_NODE => chunk::rows(chunk)
                     .filter_map(|row| Action::read(&row))
@@ -115,6 +119,19 @@ impl Responder {
                 _ => {}
             }
         }
+    }
+
+    /// What was learned of the series by the minute, to survive a restart.
+    pub fn learned(&self) -> Vec<u8> {
+        self.watch.learned()
+    }
+
+    /// Takes up what was learned before this start, ahead of [`Responder::restore`]; how many series are learned anew.
+    ///
+    /// # Errors
+    /// [`KeepError`]: all are.
+    pub fn take_up(&mut self, learned: &[u8]) -> Result<usize, KeepError> {
+        self.watch.take_up(learned)
     }
 
     fn restore_action(&mut self, mut action: Action, now_us: i64) {

@@ -6,6 +6,7 @@ use skep_wire::{tables, v1};
 use crate::decide::action::{Action, Cause};
 use crate::detect::finding::Finding;
 use crate::detect::series::Scored;
+use crate::detect::series::gallery::Judged;
 
 /// Rows of the collector's own tables.
 #[derive(Debug)]
@@ -41,6 +42,34 @@ impl Rows {
             .float("spread", scored.score.spread)
             .float("score", scored.score.score)
             .float("coverage", scored.coverage);
+        end(&mut self.scores);
+    }
+
+    /// What was notable of one series in one minute: a row each for novelty and for level.
+    pub(super) fn minute(&mut self, node: &str, judged: &Judged) {
+        if judged.novelty.score > 0.0
+            && let Some(reason) = judged.novelty.reason
+        {
+            let (from, to) = reason.expected;
+            self.score_of(node, judged, "novelty", [(from + to) / 2.0, (to - from) / 2.0, judged.novelty.score]);
+        }
+        if let Some(level) = judged.level.filter(|level| level.far || level.over_limit) {
+            self.score_of(node, judged, "level", [level.median, level.spread, level.z]);
+        }
+    }
+
+    fn score_of(&mut self, node: &str, judged: &Judged, kind: &str, [baseline, spread, score]: [f64; 3]) {
+        self.scores
+            .int("time", judged.time_us)
+            .float("window_s", 60.0)
+            .text("target_node", node)
+            .text("workload", &judged.what.workload)
+            .text("signal", &format!("{} {kind}", judged.what.signal))
+            .float("value", judged.what.value)
+            .float("baseline", baseline)
+            .float("spread", spread)
+            .float("score", score)
+            .float("coverage", judged.what.coverage);
         end(&mut self.scores);
     }
 

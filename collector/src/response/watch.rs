@@ -6,12 +6,15 @@ use skep_wire::chunk::{self, Row};
 use skep_wire::envelope::Origin;
 use skep_wire::v1;
 
+use super::minute;
 use super::rows::Rows;
 use super::vigil::{self, News, Vigil};
 use crate::detect::exec::Exec;
 use crate::detect::finding::{Aim, Finding, Severity, quoted};
 use crate::detect::hold::{Hold, Key, Verdict};
 use crate::detect::rules::{self, Rule};
+use crate::detect::series::gallery::Gallery;
+use crate::detect::series::keep::KeepError;
 use crate::detect::series::track::{STREAK, Signal};
 use crate::detect::series::{Scored, Series, usage};
 use crate::dispatch::Draw;
@@ -26,6 +29,7 @@ const MAX_EVIDENCE: usize = 2_000;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     series: Series,
+    gallery: Gallery,
     vigil: Vigil,
     hold: Hold,
     /// Node to the share of its execs that arrived, by its last ledger: events come ahead of the ledger of their
@@ -49,6 +53,7 @@ impl Watch {
         let coverage = self.exec_coverage.get(&origin.node).copied().unwrap_or(1.0);
         let mut found = Found { origin, now_us, draw, rows, hold: &mut self.hold, findings: Vec::new() };
         for chunk in &batch.chunks {
+            found.minute(&self.gallery.chunk(&origin.node, chunk));
             match chunk.table.as_str() {
                 "canaries" => chunk::rows(chunk).for_each(|row| {
                     found.news(self.vigil.canary(origin, &row, now_us));
@@ -104,6 +109,21 @@ impl Watch {
         }
     }
 
+    /// Learns what happened by the minute without raising anything.
+    pub(super) fn restore_minutes(&mut self, origin: &Origin, chunk: &v1::Chunk) {
+        self.gallery.chunk(&origin.node, chunk);
+    }
+
+    /// What was learned of all series by the minute.
+    pub(super) fn learned(&self) -> Vec<u8> {
+        self.gallery.to_bytes()
+    }
+
+    /// Takes it up again; how many series are learned anew.
+    pub(super) fn take_up(&mut self, learned: &[u8]) -> Result<usize, KeepError> {
+        self.gallery.take_up(learned)
+    }
+
     /// Takes up the holds of findings raised before.
     pub(super) fn restore_findings(&mut self, chunk: &v1::Chunk) {
         for row in chunk::rows(chunk) {
@@ -112,7 +132,7 @@ impl Watch {
                 continue;
             };
             let signals = [Signal::CpuCores, Signal::RunQueueDelay].into_iter().map(Signal::as_str);
-            let mut known = rules::all().map(|rule| rule.id).chain(signals).chain(vigil::RULES);
+            let mut known = rules::all().map(|rule| rule.id).chain(signals).chain(vigil::RULES).chain(minute::RULES);
             let Some(rule) = known.find(|known| *known == rule) else { continue };
             let evidence = row.text_list("evidence").unwrap_or_default();
             let value = |name: &str| evidence.iter().find_map(|item| item.strip_prefix(name)).unwrap_or_default();
@@ -123,7 +143,7 @@ impl Watch {
                     self.vigil.restore(rule, row.text("target_node").unwrap_or_default(), &state);
                     state
                 }
-                _ => String::new(),
+                _ => minute::about(rule, row.text("title").unwrap_or_default()),
             };
             let key = Key {
                 rule,
@@ -149,6 +169,14 @@ impl Watch {
             let detail = format!("{evicted} workloads seen longest ago are no longer scored, for want of room");
             rows.audit(now_us, "collector", "evicted", "series", "", &detail);
         }
+        let (series, late) = (self.gallery.take_evicted(), self.gallery.take_late());
+        if series > 0 {
+            let detail = format!("{series} series seen longest ago are forgotten, for want of room");
+            rows.audit(now_us, "collector", "evicted", "series", "", &detail);
+        }
+        if late > 0 {
+            tracing::debug!(rows = late, "rows that came after their minute are not in the series");
+        }
         let news = self.vigil.tick(now_us);
         news.into_iter().filter_map(|news| news.raise(now_us, draw, &mut self.hold, rows)).collect()
     }
@@ -171,12 +199,12 @@ fn programs(exe: &str, parent: &str) -> String {
 }
 
 /// The findings of one batch in the making.
-struct Found<'a> {
-    origin: &'a Origin,
-    now_us: i64,
-    draw: &'a mut Draw,
-    rows: &'a mut Rows,
-    hold: &'a mut Hold,
+pub(super) struct Found<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) now_us: i64,
+    pub(super) draw: &'a mut Draw,
+    pub(super) rows: &'a mut Rows,
+    pub(super) hold: &'a mut Hold,
     findings: Vec<Finding>,
 }
 
@@ -311,7 +339,7 @@ impl Found<'_> {
         );
     }
 
-    fn raise(&mut self, key: Key, held_back: u64, mut finding: Finding) {
+    pub(super) fn raise(&mut self, key: Key, held_back: u64, mut finding: Finding) {
         if finding.coverage < FULL_CONFIDENCE {
             finding.severity = finding.severity.lowered();
             finding.title = format!("{} ({:.0} % of what happened was seen)", finding.title, finding.coverage * 100.0);

@@ -498,17 +498,21 @@ pub const CANARIES: Table = Table {
 /// What the detector computed.
 pub const SCORES: Table = Table {
     name: "scores",
-    doc: "how unusual each series was, a row for each series and window that was scored",
+    doc: "how unusual each series was, a row for each series and window that was scored, and for each notable minute",
     groups: &[
         WINDOW,
         &[
             column("target_node", Text, "node it concerns"),
-            column("workload", Text, "as in cpu"),
-            column("signal", Text, "which series, with its unit"),
+            column("workload", Text, "as in cpu; empty for the node as a whole"),
+            column(
+                "signal",
+                Text,
+                "which series, with its unit; of a minute's series `NAME level` and `NAME novelty`, where they are notable",
+            ),
             column("value", Float, "what was seen"),
-            column("baseline", Float, "median of what came before"),
-            column("spread", Float, "robust spread of what came before"),
-            column("score", Float, "distance from the baseline in spreads"),
+            column("baseline", Float, "median of what came before; novelty: the middle of what was expected"),
+            column("spread", Float, "robust spread of what came before; novelty: half of what was expected"),
+            column("score", Float, "distance from the baseline in spreads; novelty: 0..1, from 0.2 on an alarm"),
             column("coverage", Float, "0..1, of the window the value came from"),
         ],
     ],

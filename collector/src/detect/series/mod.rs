@@ -11,12 +11,29 @@
 //! * [`usage`]: sums the rows of one window by workload.
 //! * [`track`]: one series: its values and its score.
 //! * [`node`]: one node's windows: order, gaps, warm-up.
+//!
+//! Beside this quick look at what a workload uses, everything that is measured is looked at by the minute:
+//!
+//! * [`minute`]: rows to values, for each workload and for the node.
+//! * [`gallery`]: all series, judged by `skep-series`; bounded.
+//! * [`keep`]: what was learned, as bytes.
 
 pub mod usage;
 
 pub mod track;
 
 pub mod node;
+
+mod columns;
+
+pub mod minute;
+
+pub mod gallery;
+
+pub mod keep;
+
+#[cfg(test)]
+mod minute_tests;
 
 use std::collections::HashMap;
 

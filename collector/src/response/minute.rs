@@ -1,0 +1,288 @@
+//! What the minutes' series say, as rows of `scores` and as findings.
+//!
+//! All that is new in one workload (or in the node as a whole) in one minute is one finding: what goes wrong shows in many
+//! series at once. Beside it what is beyond its limit, and what will be full soon.
+
+use skep_series::limit::Until;
+
+use super::watch::Found;
+use crate::detect::finding::{Finding, Severity, quoted};
+use crate::detect::hold::{Key, Verdict};
+use crate::detect::series::gallery::Judged;
+use crate::detect::series::minute::NODE;
+
+/// Nothing like it was ever seen.
+const NOVELTY: &str = "novelty";
+/// It is far from what it was in the last hour.
+const LEVEL: &str = "level";
+/// It is beyond its limit.
+const OVER_LIMIT: &str = "over-limit";
+/// It will be full.
+const FILLING: &str = "filling";
+
+/// Rules of findings raised here.
+pub(super) const RULES: [&str; 4] = [NOVELTY, LEVEL, OVER_LIMIT, FILLING];
+
+/// Signals that are new at once from which on it is more than a curiosity.
+const TOGETHER: usize = 3;
+
+/// Minutes far out, or beyond a limit, that make a finding: one is noise.
+const MINUTES: u32 = 2;
+
+/// Days before it is full from which on that is said.
+const SOON_DAYS: f64 = 7.0;
+
+/// Signals named in a finding's evidence.
+const MOST_EVIDENCE: usize = 12;
+
+impl Found<'_> {
+    /// What was notable in a minute of the batch's node, in the order of workloads.
+    pub(super) fn minute(&mut self, judged: &[Judged]) {
+        for judged in judged {
+            self.rows.minute(&self.origin.node, judged);
+        }
+        for of_workload in judged.chunk_by(|a, b| a.what.workload == b.what.workload) {
+            let new: Vec<&Judged> = of_workload.iter().filter(|judged| judged.novelty.alarm).collect();
+            if !new.is_empty() {
+                self.novel(&new);
+            }
+            let far: Vec<&Judged> = of_workload.iter().filter(|judged| judged.far_minutes == MINUTES).collect();
+            if !far.is_empty() {
+                self.far(&far);
+            }
+        }
+        for judged in judged {
+            if judged.over_minutes == MINUTES {
+                self.over_limit(judged);
+            }
+            if let Some(Ok(until)) = judged.until
+                && until.days < SOON_DAYS
+                && until.latest_days.is_some()
+                && judged.over_minutes == 0
+            {
+                self.filling(judged, &until);
+            }
+        }
+    }
+
+    fn novel(&mut self, new: &[&Judged]) {
+        let mut new = new.to_vec();
+        new.sort_by(|a, b| b.novelty.score.total_cmp(&a.novelty.score));
+        let first = new[0];
+        let more = more(new.len() - 1);
+        let usual = first.novelty.reason.map_or_else(String::new, |reason| {
+            let (from, to) = reason.expected;
+            format!(", {} to {} is usual against {}", number(from), number(to), reason.stream.compared_with())
+        });
+        let title = format!("{}: {} is {}{usual}{more}", whom(first), first.what.signal, number(first.what.value));
+        let evidence = new.iter().take(MOST_EVIDENCE).map(|judged| evidence(judged)).collect();
+        let sql = self.scores_sql(first, NOVELTY);
+        self.say(NOVELTY, first, String::new(), of_so_many(new.len()), title, evidence, sql);
+    }
+
+    fn far(&mut self, far: &[&Judged]) {
+        let z = |judged: &Judged| judged.level.map_or(0.0, |level| level.z.abs());
+        let mut far = far.to_vec();
+        far.sort_by(|a, b| z(b).total_cmp(&z(a)));
+        let first = far[0];
+        let Some(level) = first.level else { return };
+        let (what, more) = (&first.what, more(far.len() - 1));
+        let value = number(what.value);
+        let title =
+            format!("{}: {} is {value}, it was {} for an hour{more}", whom(first), what.signal, number(level.median));
+        let evidence = far.iter().take(MOST_EVIDENCE).map(|judged| level_evidence(judged)).collect();
+        let sql = self.scores_sql(first, LEVEL);
+        self.say(LEVEL, first, String::new(), of_so_many(far.len()), title, evidence, sql);
+    }
+
+    fn scores_sql(&self, judged: &Judged, kind: &str) -> String {
+        format!(
+            "SELECT * FROM scores WHERE target_node = {} AND workload = {} AND signal LIKE '% {kind}' ORDER BY time",
+            quoted(&self.origin.node),
+            quoted(&judged.what.workload),
+        )
+    }
+
+    fn over_limit(&mut self, judged: &Judged) {
+        let title = format!("{}: {} is {}", whom(judged), judged.what.signal, number(judged.what.value));
+        let sql = gauge_sql(&self.origin.node, &judged.what.signal);
+        let about = judged.what.signal.clone();
+        self.say(OVER_LIMIT, judged, about, Severity::Medium, title, vec![evidence(judged)], sql);
+    }
+
+    fn filling(&mut self, judged: &Judged, until: &Until) {
+        let latest = until.latest_days.map_or_else(|| "perhaps never".to_owned(), days);
+        let title = format!(
+            "{}: {} is {} and full in {} ({} to {latest})",
+            whom(judged),
+            judged.what.signal,
+            number(judged.what.value),
+            days(until.days),
+            days(until.earliest_days),
+        );
+        let severity = match until.days {
+            soon if soon < 1.0 / 24.0 => Severity::High,
+            soon if soon < 1.0 => Severity::Medium,
+            _ => Severity::Low,
+        };
+        let evidence = vec![
+            format!("{}={}", judged.what.signal, number(judged.what.value)),
+            format!("pace_per_day={}", number(until.pace_per_day)),
+            format!("watched_days={:.2}", until.watched_days),
+        ];
+        let sql = gauge_sql(&self.origin.node, &judged.what.signal);
+        self.say(FILLING, judged, judged.what.signal.clone(), severity, title, evidence, sql);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a finding that differ between its three kinds")]
+    fn say(
+        &mut self,
+        rule: &'static str,
+        judged: &Judged,
+        about: String,
+        severity: Severity,
+        title: String,
+        evidence: Vec<String>,
+        evidence_sql: String,
+    ) {
+        let key = Key { rule, node: self.origin.node.clone(), workload: judged.what.workload.clone(), programs: about };
+        let Verdict::Raise { held_back } = self.hold.ask(&key, self.now_us) else { return };
+        let finding = Finding {
+            id: self.draw.hex(),
+            time_us: self.now_us,
+            kind: "series",
+            rule,
+            severity,
+            title,
+            node: self.origin.node.clone(),
+            boot: self.origin.boot.clone(),
+            workload: judged.what.workload.clone(),
+            process: None,
+            aim: None,
+            attack: &[],
+            evidence,
+            evidence_sql,
+            coverage: judged.what.coverage,
+            used_cores: None,
+        };
+        self.raise(key, held_back, finding);
+    }
+}
+
+fn more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        1 => ", and so is one more series".to_owned(),
+        more => format!(", and so are {more} more series"),
+    }
+}
+
+fn of_so_many(series: usize) -> Severity {
+    if series >= TOGETHER { Severity::Medium } else { Severity::Low }
+}
+
+fn level_evidence(judged: &Judged) -> String {
+    let what = format!("{}={}", judged.what.signal, number(judged.what.value));
+    let Some(level) = judged.level else { return what };
+    let (from, to) = level.expected();
+    format!(
+        "{what} z={:.1}, expected {} to {}, {} of {} minutes were nearly as far out",
+        level.z,
+        number(from),
+        number(to),
+        level.seen,
+        level.of,
+    )
+}
+
+fn whom(judged: &Judged) -> &str {
+    if judged.what.workload == NODE { "the node" } else { &judged.what.workload }
+}
+
+/// Which stream, which side, how often seen before, and what was expected.
+fn evidence(judged: &Judged) -> String {
+    let what = format!("{}={}", judged.what.signal, number(judged.what.value));
+    let Some(reason) = judged.novelty.reason else { return what };
+    format!(
+        "{what} score={:.2} {} {} {} to {} by {}, {:.0} of {:.0} values were nearly as far out, confidence {:.2}",
+        judged.novelty.score,
+        number(reason.observed),
+        reason.side.as_str(),
+        number(reason.expected.0),
+        number(reason.expected.1),
+        reason.stream.as_str(),
+        reason.seen,
+        reason.of,
+        judged.novelty.confidence,
+    )
+}
+
+fn gauge_sql(node: &str, signal: &str) -> String {
+    let (metric, label) = signal.split_once('{').unwrap_or((signal, ""));
+    format!(
+        "SELECT time, value FROM host WHERE node = {} AND metric = {} AND label = {} ORDER BY time",
+        quoted(node),
+        quoted(metric),
+        quoted(label.trim_end_matches('}')),
+    )
+}
+
+/// Four digits, whatever the size.
+fn number(value: f64) -> String {
+    let size = value.abs();
+    if size >= 1e6 || (size < 1e-3 && size > 0.0) {
+        format!("{value:.3e}")
+    } else if size >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+fn days(days: f64) -> String {
+    match days {
+        long if long >= 2.0 => format!("{long:.0} days"),
+        middle if middle * 24.0 >= 2.0 => format!("{:.0} hours", middle * 24.0),
+        short => format!("{:.0} minutes", (short * 1440.0).max(0.0)),
+    }
+}
+
+/// A finding's title of a kind restored from the table, for the hold: the signal it was about.
+pub(super) fn about(rule: &str, title: &str) -> String {
+    if rule != OVER_LIMIT && rule != FILLING {
+        return String::new();
+    }
+    let after = title.split_once(": ").map_or(title, |(_, after)| after);
+    after.split_once(" is ").map_or(after, |(signal, _)| signal).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_finding_was_about_is_in_its_title() {
+        let title = "the node: disk_used_ratio{/} is 0.90 and full in 3 days (2 days to 4 days)";
+        assert_eq!(about(FILLING, title), "disk_used_ratio{/}");
+        assert_eq!(about(OVER_LIMIT, "the node: memory_used_ratio is 0.98"), "memory_used_ratio");
+        assert_eq!(about(NOVELTY, title), "");
+        assert_eq!(about("cpu_cores", "web uses 2.00 cores, 0.10 is usual"), "");
+    }
+
+    #[test]
+    fn numbers_and_spans_are_short() {
+        assert_eq!(
+            [0.0, 0.25, 12.5, 1234.5, 2.5e9, 0.00001].map(number),
+            ["0.000", "0.250", "12.500", "1234", "2.500e9", "1.000e-5"]
+        );
+        assert_eq!([40.0, 0.5, 0.01].map(days), ["40 days", "12 hours", "14 minutes"]);
+    }
+
+    #[test]
+    fn the_rows_behind_a_gauge_are_found() {
+        assert!(
+            gauge_sql("n", "disk_used_ratio{/}").ends_with("metric = 'disk_used_ratio' AND label = '/' ORDER BY time")
+        );
+        assert!(gauge_sql("n", "load_1m").contains("label = ''"));
+    }
+}
