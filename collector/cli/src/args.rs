@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::command::{
     actions::ActionsArgs, completions::CompletionsArgs, doctor::DoctorArgs, events::EventsArgs, explain::ExplainArgs,
-    export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, man::ManArgs, nodes::NodesArgs, query::QueryArgs,
-    tables::TablesArgs,
+    export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, forecast::ForecastArgs, health::HealthArgs,
+    man::ManArgs, nodes::NodesArgs, query::QueryArgs, tables::TablesArgs,
 };
 use crate::top::TopArgs;
 use crate::up::UpArgs;
@@ -71,6 +71,12 @@ pub enum Command {
     /// What skep did or wants to do about findings
     #[command(long_about = crate::command::actions::ABOUT)]
     Actions(ActionsArgs),
+    /// How well nodes and workloads are, and what makes it so
+    #[command(long_about = crate::command::health::ABOUT)]
+    Health(HealthArgs),
+    /// What a gauge will be, between which bounds, and when it is full
+    #[command(long_about = crate::command::forecast::ABOUT)]
+    Forecast(ForecastArgs),
     /// Check this installation from the certificates to the numbers
     #[command(long_about = crate::command::doctor::ABOUT)]
     Doctor(DoctorArgs),

@@ -26,6 +26,8 @@ const PAGES: [&str; 21] = [
     "doctor",
     "export",
     "flush",
+    "forecast",
+    "health",
     "completions",
 ];
 

@@ -25,6 +25,10 @@ pub mod findings;
 
 pub mod flush;
 
+pub mod forecast;
+
+pub mod health;
+
 pub mod man;
 
 pub mod nodes;
@@ -104,6 +108,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Findings(args) => findings::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Actions(args) => actions::run(args).await,
+        Command::Health(args) => health::run(args).await,
+        Command::Forecast(args) => forecast::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Flush(args) => flush::run(args).await,
