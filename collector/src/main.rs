@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use skep_collector::config::{self, Flags};
 use skep_collector::decide::Policy;
-use skep_collector::maintain::forget;
+use skep_collector::maintain::{alive, forget};
 use skep_collector::query::engine::Limits;
 use skep_collector::query::ipc::Pieces;
 use skep_collector::query::{Engine, QueryError, offline};
@@ -43,6 +43,7 @@ const EXAMPLES: &str = "Examples:
   skep-collector query --data /var/lib/skep \"SELECT node, count(*) FROM cpu GROUP BY node\" > answer.arrows
   skep-collector forget-node web1 --data /var/lib/skep
   skep-collector score --input series --output scored
+  skep-collector adopt 0123456789ab --data /var/lib/skep
   skep-collector backup --data /var/lib/skep --to /backup/skep-today
   skep-collector verify --data /backup/skep-today";
 
@@ -78,6 +79,14 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         output: PathBuf,
     },
+    /// Declare a collector gone that writes to the same history no more, so that another keeps its files in order
+    Adopt {
+        /// Its name in files: 12 hex digits, in its collector.json and in `skep-collector inspect`
+        collector: String,
+        /// Data folder of a collector of the same history, which may run
+        #[arg(long, env = "SKEP_DATA", value_name = "DIR")]
+        data: PathBuf,
+    },
     #[command(flatten)]
     Archive(archive::command::Command),
     /// Show the configuration file
@@ -94,7 +103,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let quiet = matches!(
         arguments.command,
-        Command::Query { .. } | Command::ForgetNode { .. } | Command::Score { .. } | Command::Archive(_)
+        Command::Query { .. }
+            | Command::ForgetNode { .. }
+            | Command::Score { .. }
+            | Command::Adopt { .. }
+            | Command::Archive(_)
     );
     let filter = arguments.log.unwrap_or_else(|| if quiet { "error" } else { telemetry::DEFAULT_FILTER }.to_owned());
     if let Err(fault) = telemetry::init(&filter, arguments.log_format) {
@@ -124,6 +137,10 @@ fn main() -> ExitCode {
             Ok(done) => print(&format!("{}\n", serde_json::json!(done))),
             Err(fault) => fail(&error::chain(&fault), 1),
         },
+        Command::Adopt { collector, data } => match alive::declare_gone(&data, &collector) {
+            Ok(()) => print(&format!("{}\n", serde_json::json!({ "gone": collector }))),
+            Err(fault) => fail(&error::chain(&fault), 1),
+        },
         Command::Archive(command) => match command.run() {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(1),
@@ -137,8 +154,8 @@ fn main() -> ExitCode {
 }
 
 async fn query(data: &std::path::Path, sql: &str, timeout_s: u64) -> anyhow::Result<()> {
-    let (snapshot, _folder) = offline::open(data)?;
-    let engine = Engine::new(Limits::of_one(2 << 30, Duration::from_secs(timeout_s)))?;
+    let offline::Found { snapshot, history, collector, folder: _folder } = offline::open(data)?;
+    let engine = Engine::over(Limits::of_one(2 << 30, Duration::from_secs(timeout_s)), &history, &collector)?;
     let mut answer = engine.ask(snapshot, sql, None).await?;
     let mut pieces = Pieces::new(&answer.schema())?;
     let mut stdout = std::io::stdout().lock();

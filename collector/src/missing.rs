@@ -33,10 +33,10 @@ impl Missing {
         Self { told: Mutex::new(told), ledger, clock }
     }
 
-    /// Enters the files that are new here. Does not wait: what does not fit now is told the next time.
+    /// Enters the files that are new here, and not those that only cannot be reached for now. Does not wait: what does not fit now is told the next time.
     pub fn report(&self, files: &[Unreadable]) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let new: Vec<&Unreadable> = files.iter().filter(|file| !told.contains(&file.path)).collect();
+        let new: Vec<&Unreadable> = files.iter().filter(|file| file.lost && !told.contains(&file.path)).collect();
         if new.is_empty() {
             return;
         }

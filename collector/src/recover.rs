@@ -8,7 +8,7 @@ use skep_seglog::{Log, LogError, Options, SegmentId, Storage, Trim};
 use thiserror::Error;
 
 use crate::buffer::Store;
-use crate::history::{History, HistoryError};
+use crate::history::{Folders, History, HistoryError, SharedPlace};
 use crate::ingest::Durable;
 use crate::wal::{self, Damage, Offsets, replay::ReplayError};
 
@@ -31,7 +31,7 @@ pub enum RecoverError {
 pub struct Places<'a> {
     /// Folder of the WAL's segments.
     pub wal: &'a Path,
-    /// Folder of the tables.
+    /// What the tables' paths begin with.
     pub history: &'a Path,
     /// Name of the collector in files and transactions.
     pub collector: &'a str,
@@ -65,7 +65,7 @@ pub struct Resumed {
     pub damage: Vec<Damage>,
 }
 
-/// Opens everything for writing, and removes what a crash left of unfinished work.
+/// Opens everything for writing, and removes what a crash left of unfinished work. WAL and tables are on one disk.
 ///
 /// # Errors
 /// [`RecoverError`]; nothing may be acknowledged.
@@ -73,7 +73,24 @@ pub fn open<S>(disk: S, places: Places<'_>, buffer_bytes: usize) -> Result<Found
 where
     S: Storage + Clone + 'static,
 {
-    let history = History::open_on(Arc::new(disk.clone()), places.history, places.collector)?;
+    let folders = Folders::new(Arc::new(disk.clone()), places.history.parent().unwrap_or(places.history));
+    open_at(disk, Arc::new(folders), places, buffer_bytes)
+}
+
+/// As [`open`], with the tables in this place.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at<S>(
+    disk: S,
+    tables: SharedPlace,
+    places: Places<'_>,
+    buffer_bytes: usize,
+) -> Result<Found<S>, RecoverError>
+where
+    S: Storage + Clone + 'static,
+{
+    let history = History::open_at(tables, places.history, places.collector)?;
     let progress = history.progress();
     // Segments are sealed by us, never by size.
     let options = Options { segment_bytes: u64::MAX, first_segment: history.newest()?.next() };

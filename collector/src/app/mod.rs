@@ -6,6 +6,7 @@
 //!              |                   |  `--Observed--> respond --Command--> wal thread
 //!              `--orders-----------+------------------'
 //! flusher --Seal/Remove--> wal thread          flusher --files--> history <--files-- keeper's thread
+//!                                              refresher <--others' files-- history
 //! ```
 //!
 //! Stop: no new connections; sessions answer what is with the WAL and end; the responder finishes; the last segment is
@@ -43,13 +44,13 @@ use crate::console::ConsoleService;
 use crate::flight::{self, FlightSql};
 use crate::folder::{Announced, Folder};
 use crate::history::flusher::Flusher;
+use crate::history::refresher::Refresher;
 use crate::ingest::publish::{Events, Publisher};
 use crate::ingest::registry::Registry;
 use crate::ingest::session::Shared;
 use crate::ingest::uplink::UplinkService;
 use crate::maintain::Keeper;
 use crate::missing::Missing;
-use crate::query::{Engine, QueryError};
 use crate::respond::{Ask, OwnStream, Respond};
 use crate::response::OWN_NODE;
 use crate::wal::writer::Limits;
@@ -101,9 +102,6 @@ pub enum AppError {
         /// Why.
         source: std::io::Error,
     },
-    /// The query engine did not start.
-    #[error(transparent)]
-    Engine(#[from] QueryError),
     /// The Flight SQL service cannot describe itself.
     #[error("cannot offer Flight SQL")]
     Flight(#[from] arrow_flight::error::FlightError),
@@ -145,15 +143,15 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let listener = TcpListener::bind(address).await.map_err(|source| AppError::Bind { address, source })?;
     let address = listener.local_addr().map_err(|source| AppError::Bind { address, source })?;
     let clock = Clock::system();
-    let engine = Arc::new(Engine::new(crate::query::engine::Limits {
+    let limits = crate::query::engine::Limits {
         memory_bytes: config.query_bytes,
         memory_each_bytes: config.query_each_bytes,
         at_once: config.query_at_once,
         timeout: config.query_timeout,
         partitions: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
-    })?);
-    let started = start::start(&config, &engine, &clock).await?;
-    let running = wire(started, &config, Wiring { listener, engine, clock })?;
+    };
+    let started = start::start(&config, limits, &clock).await?;
+    let running = wire(started, &config, Wiring { listener, clock })?;
     let announced = running.folder.announce(address).map_err(StartError::from)?;
     tracing::info!("listening on {address}");
     running.until_stopped(announced).await
@@ -162,7 +160,6 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
 /// What [`wire`] needs besides the state at start.
 struct Wiring {
     listener: TcpListener,
-    engine: Arc<Engine>,
     clock: Clock,
 }
 
@@ -180,8 +177,9 @@ struct Running {
 
 /// Makes the channels, the WAL's thread and the tasks.
 fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, AppError> {
-    let Started { folder, identity, tls, history, store, log, offsets, responder, told, ledger } = started;
-    let Wiring { listener, engine, clock } = wiring;
+    let Started { folder, signs, engine, identity, tls, history, store, log, offsets, responder, told, ledger } =
+        started;
+    let Wiring { listener, clock } = wiring;
     let shutdown = Shutdown::new();
     let (wal, wal_commands) = mpsc::channel(WAL_QUEUE);
     let (observed, batches) = mpsc::channel(RESPONDER_QUEUE);
@@ -198,16 +196,22 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let writer = Writer::new(Wal { log, offsets }, Arc::clone(&store), publisher, limits).map_err(AppError::Wal)?;
     let wal_ended = spawn_writer(writer, wal_commands)?;
 
+    let interval = signs.is_some().then_some(config.history_refresh);
     let keeper = Keeper {
         history: Arc::clone(&history),
         store: Arc::clone(&store),
         settings: config.maintain.clone(),
         clock: clock.clone(),
         ledger: asks.clone(),
+        batches: Arc::clone(engine.batches()),
+        collector: identity.collector.clone(),
+        signs,
     };
     let (stop_keeper, keeper_ended) = keep::spawn(keeper)?;
     let flusher =
         Arc::new(Flusher { wal: wal.clone(), store: Arc::clone(&store), history, interval: config.flush_interval });
+    let refresher = Refresher { history: Arc::clone(&flusher.history), store: Arc::clone(&store), interval };
+    let refreshing = tokio::spawn(refresher.run());
     let flushing = tokio::spawn({
         let flusher = Arc::clone(&flusher);
         async move { flusher.run(due, flush_requests).await }
@@ -237,7 +241,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let flight = FlightSql::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&missing))?;
     let console = ConsoleService { store, engine, missing, events, responder: asks, flush, registry, stop };
     let serving = spawn_server(listener, tls, (uplink, console, flight), &shutdown);
-    let tasks = Tasks { wal_ended, serving, responding, flushing, keeper_ended };
+    let tasks = Tasks { wal_ended, serving, responding, flushing, refreshing, keeper_ended };
     Ok(Running { folder, shutdown, tasks, finish, flusher, stop_keeper })
 }
 
@@ -297,13 +301,14 @@ impl Running {
             tracing::warn!("{late}");
         }
         finish.notify_one();
-        let Tasks { wal_ended, serving, responding, flushing, keeper_ended } = tasks;
+        let Tasks { wal_ended, serving, responding, flushing, refreshing, keeper_ended } = tasks;
         if tasks::wait(responding, STOP_WITHIN).await.is_none() {
             tracing::warn!("the responder did not end as it should");
         }
         // Connections that stay open now carry nothing but answers to statements.
         let served = tasks::wait(serving, HANG_UP_WITHIN).await;
         flushing.abort();
+        refreshing.abort();
         // A flush that was under way goes on in its thread; the history's locks put this one behind it.
         let flushed = flusher.flush().await.map_err(|reason| AppError::LastFlush { reason })?;
         // The WAL's thread ends when nobody can ask it for anything: after the last connection, which may stay open.

@@ -20,10 +20,13 @@ use crate::buffer::{Snapshot, Store};
 use crate::config::Config;
 use crate::decide::Policy;
 use crate::folder::{Folder, FolderError, Identity};
-use crate::history::History;
+use crate::history::location::LocationError;
+use crate::history::{History, Location};
 use crate::ingest::{quarantine, substitute};
+use crate::maintain::alive::Signs;
 use crate::missing;
-use crate::query::Engine;
+use crate::query::engine::Limits;
+use crate::query::{Engine, QueryError};
 use crate::recover::{self, Found, Places, RecoverError};
 use crate::response::{Responder, Setup};
 use crate::tls::{self, TlsError};
@@ -68,6 +71,12 @@ pub enum StartError {
     /// No randomness.
     #[error("the system gives no random bytes")]
     Random(getrandom::Error),
+    /// Where the history is.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// The query engine did not start.
+    #[error(transparent)]
+    Engine(#[from] QueryError),
     /// What is on disk.
     #[error(transparent)]
     Recover(#[from] RecoverError),
@@ -78,6 +87,10 @@ pub enum StartError {
 pub struct Started {
     /// The data folder, locked.
     pub folder: Folder,
+    /// Signs of life of the collectors that write to the same tables; `None` where nobody else does.
+    pub signs: Option<Signs>,
+    /// Answers statements.
+    pub engine: Arc<Engine>,
     /// This collector's names.
     pub identity: Identity,
     /// The listener's identity.
@@ -99,14 +112,20 @@ pub struct Started {
 }
 
 /// Opens everything `config` names.
-pub(super) async fn start(config: &Config, engine: &Engine, clock: &Clock) -> Result<Started, StartError> {
+pub(super) async fn start(config: &Config, limits: Limits, clock: &Clock) -> Result<Started, StartError> {
     let tls = tls::server(&config.tls)?;
     let setup = setup(config)?;
     let folder = Folder::open_exclusive(&config.data)?;
+    let location = folder.settle(config.history.as_ref())?;
+    location.make()?;
+    let opened = location.open(&folder.scratch())?;
+    let is_own = location == Location::Folder(folder.history());
+    let signs = (!is_own).then(|| Signs::new(Arc::clone(&opened.place), &opened.root));
     let identity = folder.identity_or_new()?;
-    let (wal, history) = (folder.wal(), folder.history());
-    let places = Places { wal: &wal, history: &history, collector: &identity.collector };
-    let found = recover::open(Disk, places, config.buffer_bytes)?;
+    let engine = Arc::new(Engine::over(limits, &opened, &identity.collector)?);
+    let wal = folder.wal();
+    let places = Places { wal: &wal, history: &opened.root, collector: &identity.collector };
+    let found = recover::open_at(Disk, Arc::clone(&opened.place), places, config.buffer_bytes)?;
     if let Some(trim) = &found.trim {
         tracing::warn!(file = %trim.path.display(), at = trim.position.offset, bytes = trim.bytes,
             "trimmed a torn end of the WAL; it was never acknowledged");
@@ -114,13 +133,13 @@ pub(super) async fn start(config: &Config, engine: &Engine, clock: &Clock) -> Re
     let mut responder = Responder::new(setup);
     take_up(&mut responder, &folder);
     let now_us = clock.wall_us();
-    remember::remember(&mut responder, engine, &found.store.snapshot(), now_us).await;
+    remember::remember(&mut responder, &engine, &found.store.snapshot(), now_us).await;
     let resumed = found.replay(|durable| responder.restore(&durable.origin, &durable.batch, now_us))?;
     let ledger = report_damage(&resumed.damage, &folder, now_us);
     tracing::info!(batches = resumed.batches, rows = resumed.rows, "replayed the WAL");
     let (Found { history, store, log, .. }, offsets) = (found, resumed.offsets);
-    let told = told(engine, &store.snapshot()).await;
-    Ok(Started { folder, identity, tls, history, store, log, offsets, responder, told, ledger })
+    let told = told(&engine, &store.snapshot()).await;
+    Ok(Started { folder, signs, engine, identity, tls, history, store, log, offsets, responder, told, ledger })
 }
 
 /// Takes up what was learned of the series; what cannot be read is kept aside, and learned anew.

@@ -22,6 +22,8 @@ pub(super) struct Tasks {
     pub responding: JoinHandle<()>,
     /// The flusher.
     pub flushing: JoinHandle<()>,
+    /// The refresher.
+    pub refreshing: JoinHandle<()>,
     /// The keeper's thread; an error when it panicked.
     pub keeper_ended: oneshot::Receiver<()>,
 }
@@ -40,6 +42,7 @@ impl Tasks {
             },
             ended = &mut self.responding => task("responder", ended.err().as_ref()),
             ended = &mut self.flushing => task("flusher", ended.err().as_ref()),
+            ended = &mut self.refreshing => task("refresher", ended.err().as_ref()),
             ended = &mut self.keeper_ended => match ended {
                 Ok(()) => task("keeper", None),
                 Err(_) => AppError::Task { task: "keeper", reason: "its thread panicked".to_owned() },
@@ -82,6 +85,7 @@ mod tests {
             serving: tokio::spawn(std::future::pending()),
             responding: tokio::spawn(std::future::pending()),
             flushing: tokio::spawn(std::future::pending()),
+            refreshing: tokio::spawn(std::future::pending()),
             keeper_ended,
         };
         (sender, tasks)

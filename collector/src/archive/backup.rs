@@ -6,19 +6,21 @@
 //! The WAL's newest snapshot is not older than the logs, so the streams' numbers fit too.
 //!
 //! Parquet files never change once they have their name: on the same file system they become second names of the same
-//! bytes. What the log no longer calls live is left out.
+//! bytes, and those in an object store are fetched. What the log no longer calls live is left out.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use skep_seglog::SegmentId;
 
 use super::{ArchiveError, io_error};
+use crate::folder::location;
 use crate::history::parquet_file::{create_dir_durably, sync_dir};
-use crate::history::{DataFile, History};
+use crate::history::{DataFile, History, Place};
 
 /// Written last: a folder without it is no finished backup.
 pub const MANIFEST: &str = "backup.json";
@@ -80,9 +82,11 @@ pub fn backup(data: &Path, to: &Path, copy: bool) -> Result<Manifest, ArchiveErr
 
 /// `None` when a segment went while the logs were read.
 fn try_backup(data: &Path, to: &Path, copy: bool) -> Result<Option<Manifest>, ArchiveError> {
-    let (root, wal) = (data.join("history"), data.join("wal"));
+    let wal = data.join("wal");
     let before = segments(&wal)?;
-    let history = History::open(&root, "")?;
+    let opened = location(data)?.open(&std::env::temp_dir())?;
+    let (place, root) = (opened.place.as_ref(), opened.root.as_path());
+    let history = History::open_at(Arc::clone(&opened.place), root, "")?;
     let mut manifest = Manifest::default();
     copy_wal(&wal, &to.join("wal"), &mut manifest)?;
     if !before.iter().all(|id| id.path(&to.join("wal")).is_file()) {
@@ -90,10 +94,11 @@ fn try_backup(data: &Path, to: &Path, copy: bool) -> Result<Option<Manifest>, Ar
     }
     for (table, version) in history.versions() {
         manifest.versions.insert(table.to_owned(), version);
-        copy_log(&root.join(table).join("_delta_log"), &to.join("history").join(table).join("_delta_log"), version)?;
+        let target = to.join("history").join(table).join("_delta_log");
+        copy_log(place, &root.join(table).join("_delta_log"), &target, version)?;
     }
     for file in history.files().values().flatten() {
-        copy_file(&root, &to.join("history"), file, copy, &mut manifest)?;
+        copy_file((place, root), &to.join("history"), file, copy, &mut manifest)?;
     }
     if data.join(IDENTITY).is_file() {
         put(&data.join(IDENTITY), &to.join(IDENTITY), true)?;
@@ -126,27 +131,39 @@ fn copy_wal(wal: &Path, to: &Path, manifest: &mut Manifest) -> Result<(), Archiv
 }
 
 /// Commits and checkpoints before `version`.
-fn copy_log(log: &Path, to: &Path, version: u64) -> Result<(), ArchiveError> {
+fn copy_log(place: &dyn Place, log: &Path, to: &Path, version: u64) -> Result<(), ArchiveError> {
     if version == 0 {
         return Ok(());
     }
     create_dir_durably(to).map_err(io_error("create", to))?;
-    for name in names(log)? {
+    for name in place.list(log).map_err(io_error("list", log))? {
         let number = name.get(..20).and_then(|digits| digits.parse::<u64>().ok());
         let whole = !name.ends_with(".tmp");
         if whole && number.is_some_and(|number| number < version) {
-            put(&log.join(&name), &to.join(&name), true)?;
+            let bytes = place.read(&log.join(&name)).map_err(io_error("read", &log.join(&name)))?;
+            lay(&mut &bytes[..], &to.join(&name))?;
         }
     }
     sync_dir(to).map_err(io_error("sync", to))
 }
 
-fn copy_file(root: &Path, to: &Path, file: &DataFile, copy: bool, manifest: &mut Manifest) -> Result<(), ArchiveError> {
+fn copy_file(
+    (place, root): (&dyn Place, &Path),
+    to: &Path,
+    file: &DataFile,
+    copy: bool,
+    manifest: &mut Manifest,
+) -> Result<(), ArchiveError> {
     let Ok(relative) = file.path.strip_prefix(root) else { return Ok(()) };
     let target = to.join(relative);
     let folder = target.parent().unwrap_or(to);
     create_dir_durably(folder).map_err(io_error("create", folder))?;
-    let (bytes, linked) = put(&file.path, &target, copy)?;
+    let (bytes, linked) = if place.is_remote() {
+        let mut fetched = place.fetch(&file.path).map_err(io_error("read", &file.path))?;
+        (lay(&mut fetched, &target)?, false)
+    } else {
+        put(&file.path, &target, copy)?
+    };
     sync_dir(folder).map_err(io_error("sync", folder))?;
     manifest.files += 1;
     manifest.linked += u64::from(linked);
@@ -175,10 +192,15 @@ pub(super) fn put(from: &Path, to: &Path, copy: bool) -> Result<(u64, bool), Arc
         return Ok((size, true));
     }
     let mut source = fs::File::open(from).map_err(io_error("read", from))?;
+    Ok((lay(&mut source, to)?, false))
+}
+
+/// Writes a new file of what `source` holds, and syncs it. Returns its size.
+fn lay(source: &mut dyn io::Read, to: &Path) -> Result<u64, ArchiveError> {
     let mut target = fs::File::create(to).map_err(io_error("create", to))?;
-    let bytes = io::copy(&mut source, &mut target).map_err(io_error("copy", from))?;
+    let bytes = io::copy(source, &mut target).map_err(io_error("write", to))?;
     target.sync_all().map_err(io_error("sync", to))?;
-    Ok((bytes, false))
+    Ok(bytes)
 }
 
 fn finish(to: &Path, manifest: Manifest) -> Result<Manifest, ArchiveError> {

@@ -51,7 +51,7 @@ pub struct TableSummary {
 pub fn inspect(data: &Path) -> Result<Inspected, ArchiveError> {
     let folder = Folder::open_shared(data)?;
     let mut faults = Vec::new();
-    let logs = walk::tables(&folder, &mut faults)?;
+    let logs = walk::tables(&folder, &walk::history(&folder)?, &mut faults)?;
     let wal = walk::wal(&folder, &logs, &mut faults);
     Ok(Inspected {
         collector: folder.identity()?.map(|identity| identity.collector),

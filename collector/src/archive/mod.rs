@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use crate::folder::FolderError;
 use crate::history::HistoryError;
+use crate::history::location::LocationError;
 
 /// Why a data folder cannot be copied, put back, or looked at.
 #[derive(Debug, Error)]
@@ -32,6 +33,9 @@ pub enum ArchiveError {
     /// The folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Where the tables are.
+    #[error(transparent)]
+    Location(#[from] LocationError),
     /// The tables.
     #[error(transparent)]
     History(#[from] HistoryError),

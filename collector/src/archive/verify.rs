@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
+use skep_wire::tables::TABLES;
 
 use super::walk::{self, Fault, Quarantine, TableLog, WalSummary};
-use super::{ArchiveError, backup};
+use super::{ArchiveError, backup, io_error};
 use crate::folder::Folder;
-use crate::history::DataFile;
+use crate::history::location::Opened;
+use crate::history::{DataFile, Place};
 
 /// How much of a file is read at once for its checksum: 1 MiB.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -58,15 +60,16 @@ pub struct VerifiedTable {
 pub fn verify(data: &Path) -> Result<Verified, ArchiveError> {
     let folder = Folder::open_shared(data)?;
     let mut faults = Vec::new();
-    let logs = walk::tables(&folder, &mut faults)?;
+    let history = walk::history(&folder)?;
+    let logs = walk::tables(&folder, &history, &mut faults)?;
     let wal = walk::wal(&folder, &logs, &mut faults);
-    let tables = logs.iter().map(|log| table(log, &mut faults)).collect();
-    let unreferenced = unreferenced(&folder, &logs)?;
+    let tables = logs.iter().map(|log| table(history.place.as_ref(), log, &mut faults)).collect();
+    let unreferenced = unreferenced(&history, &logs)?;
     let quarantine = walk::quarantine(&folder)?;
     Ok(Verified { ok: faults.is_empty(), faults, tables, wal, quarantine, unreferenced })
 }
 
-fn table(log: &TableLog, faults: &mut Vec<Fault>) -> VerifiedTable {
+fn table(place: &dyn Place, log: &TableLog, faults: &mut Vec<Fault>) -> VerifiedTable {
     let mut verified = VerifiedTable {
         table: log.table,
         version: log.version,
@@ -78,7 +81,7 @@ fn table(log: &TableLog, faults: &mut Vec<Fault>) -> VerifiedTable {
     for file in &log.files {
         verified.bytes += file.bytes;
         verified.without_checksum += u64::from(file.crc32c.is_none());
-        match check(file) {
+        match check(place, file) {
             Ok(rows) => verified.rows += rows,
             Err(what) => faults.push(Fault { file: file.path.clone(), what }),
         }
@@ -87,23 +90,23 @@ fn table(log: &TableLog, faults: &mut Vec<Fault>) -> VerifiedTable {
 }
 
 /// The rows of a file in which everything is right; what is wrong, in one line.
-fn check(file: &DataFile) -> Result<u64, String> {
-    let (bytes, crc32c) = checksum(&file.path).map_err(|error| error.to_string())?;
+fn check(place: &dyn Place, file: &DataFile) -> Result<u64, String> {
+    let mut whole = place.fetch(&file.path).map_err(|error| error.to_string())?;
+    let (bytes, crc32c) = checksum(&mut whole).map_err(|error| error.to_string())?;
     if bytes != file.bytes {
         return Err(format!("{bytes} bytes, its log says {}", file.bytes));
     }
     if let Some(expected) = file.crc32c.filter(|expected| *expected != crc32c) {
         return Err(format!("its checksum is {crc32c:08x}, its log says {expected:08x}"));
     }
-    let rows = decode(&file.path)?;
+    let rows = decode(whole)?;
     match file.rows {
         Some(expected) if expected != rows => Err(format!("{rows} rows, its log says {expected}")),
         _ => Ok(rows),
     }
 }
 
-fn checksum(path: &Path) -> std::io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
+fn checksum(file: &mut File) -> std::io::Result<(u64, u32)> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let (mut bytes, mut crc) = (0, 0);
     loop {
@@ -117,8 +120,7 @@ fn checksum(path: &Path) -> std::io::Result<(u64, u32)> {
 }
 
 /// Decodes every page; returns the rows.
-fn decode(path: &Path) -> Result<u64, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+fn decode(file: File) -> Result<u64, String> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
     let in_footer = builder.metadata().file_metadata().num_rows().unsigned_abs();
     let mut rows = 0;
@@ -128,10 +130,16 @@ fn decode(path: &Path) -> Result<u64, String> {
     if rows == in_footer { Ok(rows) } else { Err(format!("{rows} rows in its pages, {in_footer} by its footer")) }
 }
 
-fn unreferenced(folder: &Folder, logs: &[TableLog]) -> Result<Vec<PathBuf>, ArchiveError> {
+fn unreferenced(history: &Opened, logs: &[TableLog]) -> Result<Vec<PathBuf>, ArchiveError> {
     let live = logs.iter().flat_map(|log| log.files.iter().map(|file| &file.path).chain(&log.removed));
     let known: BTreeSet<&PathBuf> = live.collect();
-    let mut files = backup::files_below(&folder.history())?;
+    let mut files = if history.place.is_remote() {
+        let hours = TABLES.iter().map(|table| history.place.list_hours(&history.root.join(table.name)));
+        let hours = hours.collect::<Result<Vec<_>, _>>().map_err(|(path, error)| io_error("list", &path)(error))?;
+        hours.into_iter().flatten().collect()
+    } else {
+        backup::files_below(&history.root)?
+    };
     let is_log = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("_delta_log"));
     files.retain(|path| path.extension().is_some_and(|e| e == "parquet") && !is_log(path) && !known.contains(path));
     Ok(files)

@@ -10,6 +10,7 @@ use skep_wire::tables::TABLES;
 use super::{ArchiveError, backup};
 use crate::folder::Folder;
 use crate::history::delta::DeltaLog;
+use crate::history::location::Opened;
 use crate::history::{DataFile, table};
 use crate::wal;
 
@@ -37,16 +38,24 @@ pub struct TableLog {
     pub progress: SegmentId,
 }
 
+/// Where the tables of a data folder are.
+///
+/// # Errors
+/// [`ArchiveError::Folder`], [`ArchiveError::Location`].
+pub fn history(folder: &Folder) -> Result<Opened, ArchiveError> {
+    Ok(folder.location()?.open(&std::env::temp_dir())?)
+}
+
 /// Every table that has a log; one whose log does not read is a fault.
 ///
 /// # Errors
 /// [`ArchiveError::Folder`].
-pub fn tables(folder: &Folder, faults: &mut Vec<Fault>) -> Result<Vec<TableLog>, ArchiveError> {
+pub fn tables(folder: &Folder, history: &Opened, faults: &mut Vec<Fault>) -> Result<Vec<TableLog>, ArchiveError> {
     let collector = folder.identity()?.map(|identity| identity.collector).unwrap_or_default();
     let mut found = Vec::new();
     for table in TABLES {
-        let root = folder.history().join(table.name);
-        match DeltaLog::open(&root, &collector) {
+        let root = history.root.join(table.name);
+        match DeltaLog::open_at(&history.place, &root, &collector) {
             Ok(log) if log.version() == 0 => {}
             Ok(log) => found.push(TableLog {
                 table: table.name,

@@ -19,6 +19,9 @@ pub mod room;
 
 pub mod store;
 
+#[cfg(test)]
+pub(crate) mod sample;
+
 pub use memtable::Memtable;
 pub use room::Room;
 pub use store::{Snapshot, Store, TableSnapshot};

@@ -116,9 +116,14 @@ impl Store {
         inner.refile(table, files);
     }
 
-    /// `files` are now all live files of the table, and hold the rows it had in files before.
-    pub fn refiled(&self, table: &'static str, files: Vec<DataFile>) {
-        self.lock().refile(table, files);
+    /// `files` are now all live files of the table, and hold the rows it had in files before and those of the segments up to
+    /// `through`: a commit whose answer was lost is seen here first.
+    pub fn refiled(&self, table: &'static str, files: Vec<DataFile>, through: SegmentId) {
+        let mut inner = self.lock();
+        for memtable in inner.frozen.iter_mut().filter(|memtable| memtable.segment <= through) {
+            memtable.tables.remove(table);
+        }
+        inner.refile(table, files);
     }
 
     /// Whether a statement that began when this file was live still runs.
@@ -173,10 +178,10 @@ mod tests {
         let is_read = |path: &str| store.is_read(Path::new(path));
         let reader = store.snapshot();
         assert!(!is_read("a"), "it is live, and nobody asks");
-        store.refiled("cpu", vec![file("ab")]);
+        store.refiled("cpu", vec![file("ab")], SegmentId(0));
         assert!(is_read("a") && is_read("b") && !is_read("ab"));
         let later = store.snapshot();
-        store.refiled("cpu", vec![file("abc")]);
+        store.refiled("cpu", vec![file("abc")], SegmentId(0));
         drop(reader);
         assert!(!is_read("a") && is_read("ab"));
         drop(later);

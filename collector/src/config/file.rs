@@ -7,6 +7,7 @@ use std::time::Duration;
 use skep_runtime::settings::{self, Faults, Section};
 
 use super::{Config, Flags};
+use crate::history::Location;
 use crate::tls::TlsFiles;
 
 const MIB: i64 = 1 << 20;
@@ -36,6 +37,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     let flush_rows = flush.integer("rows", 1..=1 << 24).unwrap_or(1_000_000) as usize;
     let flush_wal_bytes = flush.integer("wal_mib", 1..=1 << 20).unwrap_or(256) * MIB;
     flush.finish();
+    let History { location, refresh, adopt_after } = history(&mut top, flags.history);
     let mut query = top.section("query");
     let query_bytes = mebibytes(&mut query, "memory_mib", 16);
     let query_each_bytes =
@@ -43,7 +45,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     let query_at_once = query.integer("at_once", 1..=1000).unwrap_or(8) as usize;
     let query_timeout = seconds(&mut query, "timeout_s", 60);
     query.finish();
-    let maintain = super::maintain::read(&mut top);
+    let maintain = super::maintain::read(&mut top, adopt_after);
     top.finish();
     noted.into_result()?;
     Ok(Config {
@@ -61,6 +63,8 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         query_each_bytes,
         query_at_once,
         query_timeout,
+        history: location,
+        history_refresh: refresh,
         maintain,
     })
 }
@@ -83,6 +87,29 @@ fn listen(top: &mut Section, flag: Option<SocketAddr>) -> SocketAddr {
         parsed
     });
     flag.or(in_file).unwrap_or(default)
+}
+
+/// The section `[history]`.
+struct History {
+    location: Option<Location>,
+    refresh: Duration,
+    adopt_after: Option<Duration>,
+}
+
+fn history(top: &mut Section, flag: Option<String>) -> History {
+    let mut section = top.section("history");
+    let in_file = section.text("location");
+    let location = flag.or(in_file).and_then(|text| match text.parse() {
+        Ok(location) => Some(location),
+        Err(error) => {
+            section.note("location", format_args!("{error}"));
+            None
+        }
+    });
+    let refresh = seconds(&mut section, "refresh_s", 5);
+    let adopt_h = section.integer("adopt_h", 0..=876_000).map_or(24, i64::unsigned_abs);
+    section.finish();
+    History { location, refresh, adopt_after: (adopt_h > 0).then(|| Duration::from_secs(adopt_h * 3600)) }
 }
 
 fn seconds(section: &mut Section, key: &str, default: u64) -> Duration {

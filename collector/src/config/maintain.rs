@@ -21,7 +21,7 @@ const TABLE_DAYS: [(&str, u32); 3] = [("findings", 1825), ("actions", 1825), ("a
 const MOST_DAYS: i64 = 36_500;
 
 /// Reads `[maintain]` and `[retention]`.
-pub(super) fn read(top: &mut Section) -> Settings {
+pub(super) fn read(top: &mut Section, adopt_after: Option<Duration>) -> Settings {
     let mut section = top.section("maintain");
     let interval = Duration::from_secs(integer(&mut section, "interval_s", 1, 86_400, 60));
     let checkpoint_commits = integer(&mut section, "checkpoint_commits", 1, 1_000_000, 100);
@@ -30,7 +30,8 @@ pub(super) fn read(top: &mut Section) -> Settings {
     let grace = Duration::from_secs(integer(&mut section, "grace_s", 0, 30 * 86_400, 3600));
     let tiers = tiers(&mut section);
     section.finish();
-    Settings { interval, checkpoint_commits, log_age, closed_after, grace, tiers, retention: retention(top) }
+    let retention = retention(top);
+    Settings { interval, checkpoint_commits, log_age, closed_after, grace, tiers, retention, adopt_after }
 }
 
 fn tiers(section: &mut Section) -> Vec<Tier> {

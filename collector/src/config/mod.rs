@@ -12,6 +12,7 @@ use clap::Args;
 use skep_runtime::settings::Faults;
 use thiserror::Error;
 
+use crate::history::Location;
 use crate::tls::TlsFiles;
 
 /// The default file: every key with its default.
@@ -48,6 +49,10 @@ pub struct Config {
     pub query_at_once: usize,
     /// Time of one statement.
     pub query_timeout: Duration,
+    /// Where the history is; in the data folder where nobody said.
+    pub history: Option<Location>,
+    /// Time between two looks at what other collectors wrote to the same history.
+    pub history_refresh: Duration,
     /// What is done to the history in the background.
     pub maintain: crate::maintain::Settings,
 }
@@ -61,6 +66,10 @@ pub struct Flags {
     /// Data folder: WAL, Parquet history, lock
     #[arg(long, env = "SKEP_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where the Parquet history is: file:///whole/path or s3://bucket/prefix, with AWS_* from the environment
+    /// [default: the data folder]
+    #[arg(long, env = "SKEP_HISTORY", value_name = "URL")]
+    pub history: Option<String>,
     /// Address and port to listen on; port 0 picks a free one [default: 127.0.0.1:7443]
     #[arg(long, env = "SKEP_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,

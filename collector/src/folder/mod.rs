@@ -3,6 +3,7 @@
 //! ```text
 //! lock            held by the collector that runs (exclusive) or by readers (shared)
 //! collector.json  this collector's name in files and its own stream
+//! history.json    where the history is, if it is not in this folder
 //! endpoint.json   where it listens, while it listens
 //! series.state    what was learned of all series, renewed every few minutes; without it they are learned anew
 //! wal/ history/ quarantine/
@@ -14,14 +15,20 @@ mod identity;
 
 mod lock;
 
+mod place;
+
 use std::path::{Path, PathBuf};
 
 use skep_seglog::SegmentId;
 use thiserror::Error;
 
+use crate::history::Location;
+use crate::history::location::LocationError;
+
 pub use endpoint::{Announced, Endpoint};
 pub use identity::Identity;
 pub use lock::Lock;
+pub use place::location;
 
 /// Why the folder cannot be used.
 #[derive(Debug, Error)]
@@ -73,6 +80,28 @@ pub enum FolderError {
     /// No randomness.
     #[error("the system gives no random bytes")]
     Random(getrandom::Error),
+    /// The history is not where it is looked for.
+    #[error(
+        "the history of {} is in {found}, not in {wanted}; stop the collector, copy what is there (`aws s3 sync` or cp -a), \
+         remove what you copied and {}/history.json, and start again",
+        path.display(), path.display()
+    )]
+    Elsewhere {
+        /// The data folder.
+        path: PathBuf,
+        /// Where its history is.
+        found: Location,
+        /// Where it was to be.
+        wanted: Location,
+    },
+    /// Where the history is does not parse.
+    #[error("{} does not parse", path.display())]
+    Place {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: LocationError,
+    },
 }
 
 fn at(endpoint: Option<&Endpoint>) -> String {
@@ -118,7 +147,7 @@ impl Folder {
         self.path.join("wal")
     }
 
-    /// The tables.
+    /// The tables, unless they are elsewhere: see [`Folder::location`].
     pub fn history(&self) -> PathBuf {
         self.path.join("history")
     }
@@ -126,6 +155,11 @@ impl Folder {
     /// What was learned of all series.
     pub fn learned(&self) -> PathBuf {
         self.path.join("series.state")
+    }
+
+    /// Files that are used only while they are open.
+    pub fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
     }
 
     /// What could not be used.

@@ -16,7 +16,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::{ReaderBuilder, WriterBuilder, writer::LineDelimited};
-use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
@@ -24,10 +23,10 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
-use skep_seglog::{Appender, Shared, Storage};
 use thiserror::Error;
 
 use super::action::Action;
+use super::place::Place;
 
 /// For readers that do not list the folder.
 const POINTER: &str = "_last_checkpoint";
@@ -63,23 +62,22 @@ pub fn parse_name(name: &str) -> Option<u64> {
 ///
 /// # Errors
 /// [`CheckpointError`]; the log is as good without it.
-pub fn write(disk: &Shared, dir: &Path, writer: &str, version: u64, actions: &[Action]) -> Result<(), CheckpointError> {
-    let temporary = dir.join(format!(".checkpoint-{writer}.tmp"));
-    let bytes = encode(disk, &temporary, actions)?;
-    disk.rename(&temporary, &dir.join(file_name(version)))?;
-    disk.sync_dir(dir)?;
+pub fn write(
+    place: &dyn Place,
+    dir: &Path,
+    writer: &str,
+    version: u64,
+    actions: &[Action],
+) -> Result<(), CheckpointError> {
+    let checkpoint = encode(actions)?;
+    place.put(&path(dir, version), &checkpoint, writer)?;
     let adds = actions.iter().filter(|action| action.add.is_some()).count();
-    let pointer =
-        json!({ "version": version, "size": actions.len(), "sizeInBytes": bytes, "numOfAddFiles": adds }).to_string();
-    let temporary = dir.join(format!(".pointer-{writer}.tmp"));
-    let mut file = disk.create_anew(&temporary)?;
-    file.write_all_at(pointer.as_bytes(), 0)?;
-    file.sync()?;
-    disk.rename(&temporary, &dir.join(POINTER))?;
-    Ok(disk.sync_dir(dir)?)
+    let (size, bytes) = (actions.len(), checkpoint.len());
+    let pointer = json!({ "version": version, "size": size, "sizeInBytes": bytes, "numOfAddFiles": adds }).to_string();
+    Ok(place.put(&dir.join(POINTER), pointer.as_bytes(), writer)?)
 }
 
-fn encode(disk: &Shared, path: &Path, actions: &[Action]) -> Result<u64, CheckpointError> {
+fn encode(actions: &[Action]) -> Result<Vec<u8>, CheckpointError> {
     let schema = schema();
     let mut rows = ReaderBuilder::new(Arc::clone(&schema)).build_decoder()?;
     rows.serialize(actions)?;
@@ -89,19 +87,17 @@ fn encode(disk: &Shared, path: &Path, actions: &[Action]) -> Result<u64, Checkpo
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
         .build();
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Appender::new(disk.create_anew(path)?), schema, options)?;
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
     writer.write(&batch)?;
-    let mut file = writer.into_inner()?;
-    file.sync()?;
-    Ok(file.bytes)
+    Ok(writer.into_inner()?)
 }
 
 /// The actions a checkpoint holds.
 ///
 /// # Errors
 /// [`CheckpointError`].
-pub fn read(disk: &Shared, path: &Path) -> Result<Vec<Action>, CheckpointError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(disk.read(path)?))?;
+pub fn read(place: &dyn Place, path: &Path) -> Result<Vec<Action>, CheckpointError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(place.read(path)?)?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), wanted());
     let mut actions = Vec::new();
     for batch in builder.with_projection(mask).build()? {

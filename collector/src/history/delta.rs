@@ -1,22 +1,23 @@
 //! The Delta log, as far as this writer needs it: reader version 1, writer version 2, JSON commits and checkpoints.
 //!
-//! A commit is one file `_delta_log/<version, 20 digits>.json`, one action a line. It is written under another name,
-//! synced, and then linked to its name: `link` fails when the name is taken, so of two writers that race for a version
-//! one wins and the other reads what it missed and takes the next.
+//! A commit is one file `_delta_log/<version, 20 digits>.json`, one action a line. Its name must be free when it is made
+//! ([`Place::put_new`](super::place::Place::put_new)), so of two writers that race for a version one wins and the other
+//! reads what it missed and takes the next.
 //!
 //! Reading begins at the newest checkpoint that is whole; commits before it need not be there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use skep_seglog::{Shared, Storage};
 use thiserror::Error;
 
 use super::action::{Action, Add, MetaData, Protocol, Remove, Txn};
 use super::checkpoint::{self, CheckpointError};
 use super::folders::Folders;
+use super::place::SharedPlace;
 
 /// Writers of this version know every action this program does; a log that asks for more may hold others, which a
 /// checkpoint of ours would leave out.
@@ -67,6 +68,9 @@ pub enum DeltaError {
         /// Why.
         source: CheckpointError,
     },
+    /// Somebody else changed what this commit depends on.
+    #[error("another collector changed the files beside it meanwhile")]
+    Moved,
     /// Somebody else took a file out that this commit was to take out.
     #[error("{file} is not live any more")]
     Conflict {
@@ -76,9 +80,9 @@ pub enum DeltaError {
 }
 
 /// A table's log as it stands after the commits read so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct DeltaLog {
-    folders: Folders,
+    place: SharedPlace,
     dir: PathBuf,
     /// Who commits, in the names of files that are not commits yet.
     writer: String,
@@ -104,27 +108,57 @@ impl DeltaLog {
     /// # Errors
     /// [`DeltaError`]; nothing may be written to this table before somebody has looked.
     pub fn open(folder: &Path, writer: &str) -> Result<Self, DeltaError> {
-        Self::open_on(&Folders::default(), folder, writer)
+        Self::open_at(&(Arc::new(Folders::default()) as SharedPlace), folder, writer)
     }
 
-    /// As [`DeltaLog::open`], on this disk.
+    /// As [`DeltaLog::open`], of a table in this place.
     ///
     /// # Errors
     /// As [`DeltaLog::open`].
-    pub fn open_on(folders: &Folders, folder: &Path, writer: &str) -> Result<Self, DeltaError> {
-        let (folders, dir, writer) = (folders.clone(), folder.join("_delta_log"), writer.to_owned());
-        Self { folders, dir, writer, ..Self::default() }.read_anew()
+    pub fn open_at(place: &SharedPlace, folder: &Path, writer: &str) -> Result<Self, DeltaError> {
+        Self::new(place, folder.join("_delta_log"), writer).read_anew()
+    }
+
+    fn new(place: &SharedPlace, dir: PathBuf, writer: &str) -> Self {
+        Self {
+            place: Arc::clone(place),
+            dir,
+            writer: writer.to_owned(),
+            next: 0,
+            checkpoint: None,
+            protocol: None,
+            live: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            txns: BTreeMap::new(),
+            meta_data: None,
+        }
     }
 
     /// The same log, read from its newest checkpoint on.
     fn read_anew(&self) -> Result<Self, DeltaError> {
-        let (folders, dir, writer) = (self.folders.clone(), self.dir.clone(), self.writer.clone());
-        let mut log = Self { folders, dir, writer, ..Self::default() };
-        let (commits, checkpoints) = log.list()?;
+        let mut listed = self.list()?;
+        loop {
+            match self.read_listed(&listed) {
+                Err(error @ (DeltaError::Hole { .. } | DeltaError::Checkpoint { .. })) => {
+                    // Another collector may have written a checkpoint and taken away what it makes unneeded.
+                    let again = self.list()?;
+                    if again == listed {
+                        return Err(error);
+                    }
+                    listed = again;
+                }
+                read => return read,
+            }
+        }
+    }
+
+    /// The log of which there are these commits and checkpoints.
+    fn read_listed(&self, (commits, checkpoints): &(BTreeSet<u64>, BTreeSet<u64>)) -> Result<Self, DeltaError> {
+        let mut log = Self::new(&self.place, self.dir.clone(), &self.writer);
         let mut broken = None;
         for &version in checkpoints.iter().rev() {
             let path = checkpoint::path(&log.dir, version);
-            match checkpoint::read(log.disk(), &path) {
+            match checkpoint::read(log.place.as_ref(), &path) {
                 Ok(actions) => {
                     actions.into_iter().try_for_each(|action| log.apply(action, &path))?;
                     (log.next, log.checkpoint) = (version + 1, Some(version));
@@ -160,14 +194,16 @@ impl DeltaLog {
         let before = self.next;
         loop {
             let path = self.commit_path(self.next);
-            let read = self.disk().read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+            let read = self.place.read(&path);
+            let read = read.and_then(|bytes| String::from_utf8(bytes.into()).map_err(io::Error::other));
             let text = match read {
                 Ok(text) => text,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && self.was_left_behind() => {
-                    *self = self.read_anew()?;
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if self.was_left_behind()? {
+                        *self = self.read_anew()?;
+                    }
                     return Ok(self.next.saturating_sub(before));
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.next - before),
                 Err(source) => return Err(DeltaError::Io { action: "read", path, source }),
             };
             for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
@@ -189,7 +225,14 @@ impl DeltaLog {
     /// commit is then not in the log, except when only the last sync of the folder failed: reading
     /// the log anew tells.
     pub fn commit(&mut self, actions: &[Action]) -> Result<(), DeltaError> {
-        self.folders.make(&self.dir).map_err(|source| io_error("create", &self.dir, source))?;
+        self.commit_if(actions, |_| true)
+    }
+
+    /// As [`DeltaLog::commit`], if `holds` of the log as it stands before.
+    ///
+    /// # Errors
+    /// [`DeltaError::Moved`] when it does not hold: look again. Otherwise as [`DeltaLog::commit`].
+    pub fn commit_if(&mut self, actions: &[Action], holds: impl Fn(&Self) -> bool) -> Result<(), DeltaError> {
         let mut text = String::new();
         for action in actions {
             let line = serde_json::to_string(action).map_err(|source| DeltaError::Malformed {
@@ -200,33 +243,24 @@ impl DeltaLog {
             text.push_str(&line);
             text.push('\n');
         }
-        let temporary = self.dir.join(format!(".commit-{}.tmp", self.writer));
-        write_synced(self.disk(), &temporary, text.as_bytes())
-            .map_err(|source| io_error("write", &temporary, source))?;
-        let linked = loop {
-            if self.was_left_behind()
-                && let Err(error) = self.refresh()
-            {
-                break Err(error);
+        loop {
+            if self.was_left_behind()? {
+                self.refresh()?;
             }
             if let Some(file) = self.first_not_live(actions) {
-                break Err(DeltaError::Conflict { file });
+                return Err(DeltaError::Conflict { file });
+            }
+            if !holds(self) {
+                return Err(DeltaError::Moved);
             }
             let path = self.commit_path(self.next);
-            match self.disk().link(&temporary, &path) {
-                Ok(()) => break Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if let Err(error) = self.refresh() {
-                        break Err(error);
-                    }
-                }
-                Err(source) => break Err(io_error("create", &path, source)),
+            match self.place.put_new(&path, text.as_bytes(), &self.writer) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => drop(self.refresh()?),
+                Err(source) => return Err(io_error("create", &path, source)),
             }
-        };
-        // The link is what counts; the next commit removes a leftover name before it writes under it.
-        let _left_behind = self.disk().remove(&temporary).is_err();
-        linked?;
-        self.disk().sync_dir(&self.dir).map_err(|source| io_error("sync", &self.dir, source))?;
+        }
+        self.place.settle(&self.dir).map_err(|source| io_error("sync", &self.dir, source))?;
         self.refresh().map(|_| ())
     }
 
@@ -235,11 +269,10 @@ impl DeltaLog {
     /// # Errors
     /// [`DeltaError::Io`]; what the log says may be gone after a power loss.
     pub fn make_durable(&self) -> Result<(), DeltaError> {
-        match self.disk().sync_dir(&self.dir) {
-            Err(error) if self.next == 0 && error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            synced => synced.map_err(|source| io_error("sync", &self.dir, source))?,
+        match self.place.settle(&self.dir) {
+            Err(error) if self.next == 0 && error.kind() == io::ErrorKind::NotFound => Ok(()),
+            settled => settled.map_err(|source| io_error("sync", &self.dir, source)),
         }
-        self.folders.make(&self.dir).map_err(|source| io_error("sync", &self.dir, source))
     }
 
     fn apply(&mut self, action: Action, path: &Path) -> Result<(), DeltaError> {
@@ -267,8 +300,13 @@ impl DeltaLog {
     }
 
     /// Whether others cleaned away commits that were not read yet: the next version is then not free, it is gone.
-    fn was_left_behind(&self) -> bool {
-        self.next > 0 && self.checkpoint != Some(self.next - 1) && !self.disk().exists(&self.commit_path(self.next - 1))
+    fn was_left_behind(&self) -> Result<bool, DeltaError> {
+        if self.next == 0 || self.checkpoint == Some(self.next - 1) {
+            return Ok(false);
+        }
+        let path = self.commit_path(self.next - 1);
+        let about = self.place.about(&path).map_err(|source| io_error("examine", &path, source))?;
+        Ok(about.is_none())
     }
 
     fn first_not_live(&self, actions: &[Action]) -> Option<String> {
@@ -289,7 +327,7 @@ impl DeltaLog {
     pub fn write_checkpoint(&mut self) -> Result<Option<u64>, DeltaError> {
         let known = self.protocol.as_ref().is_some_and(|protocol| protocol.min_writer_version <= KNOWN_WRITER_VERSION);
         let Some(version) = self.next.checked_sub(1).filter(|_| known) else { return Ok(None) };
-        checkpoint::write(self.disk(), &self.dir, &self.writer, version, &self.state())
+        checkpoint::write(self.place.as_ref(), &self.dir, &self.writer, version, &self.state())
             .map_err(|source| DeltaError::Checkpoint { path: checkpoint::path(&self.dir, version), source })?;
         self.checkpoint = Some(version);
         Ok(Some(version))
@@ -302,8 +340,8 @@ impl DeltaLog {
     pub fn clean(&self, age: Duration) -> Result<usize, DeltaError> {
         let (commits, checkpoints) = self.list()?;
         let is_old = |version: &&u64| {
-            let meta = std::fs::metadata(checkpoint::path(&self.dir, **version));
-            let made = meta.and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
+            let about = self.place.about(&checkpoint::path(&self.dir, **version)).ok().flatten();
+            let made = about.and_then(|about| about.modified).unwrap_or_else(SystemTime::now);
             SystemTime::now().duration_since(made).is_ok_and(|since| since >= age)
         };
         let Some(&from) = checkpoints.iter().rev().find(is_old) else { return Ok(0) };
@@ -312,7 +350,11 @@ impl DeltaLog {
         let mut gone = 0;
         // Oldest first, so that what is left has no hole.
         for path in commits.chain(checkpoints) {
-            self.disk().remove(&path).map_err(|source| io_error("remove", &path, source))?;
+            match self.place.remove(&path) {
+                // Another collector does the same.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                removed => removed.map_err(|source| io_error("remove", &path, source))?,
+            }
             gone += 1;
         }
         Ok(gone)
@@ -335,27 +377,16 @@ impl DeltaLog {
     /// Versions of the commits and of the checkpoints there are.
     fn list(&self) -> Result<(BTreeSet<u64>, BTreeSet<u64>), DeltaError> {
         let mut found = (BTreeSet::new(), BTreeSet::new());
-        for name in &self.disk().list(&self.dir).map_err(|source| io_error("list", &self.dir, source))? {
+        for name in &self.place.list(&self.dir).map_err(|source| io_error("list", &self.dir, source))? {
             found.0.extend(name.strip_suffix(".json").and_then(|version| version.parse::<u64>().ok()));
             found.1.extend(checkpoint::parse_name(name));
         }
         Ok(found)
     }
 
-    fn disk(&self) -> &Shared {
-        self.folders.disk()
-    }
-
     fn commit_path(&self, version: u64) -> PathBuf {
         self.dir.join(format!("{version:020}.json"))
     }
-}
-
-/// Writes a new file. A name left over by a crash may be a second one of a commit, so it goes before anything is written.
-fn write_synced(disk: &Shared, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = disk.create_anew(path)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync()
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> DeltaError {

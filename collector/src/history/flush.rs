@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use skep_wire::tables;
 
-use super::table::{History, HistoryError};
+use super::table::HistoryError;
+use super::tables::History;
 use crate::buffer::Store;
 
 /// What one flush did.

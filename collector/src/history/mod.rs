@@ -6,7 +6,9 @@
 //! history/<table>/date=2026-01-31/hour=07/<collector>-<first segment>-<last segment>-m<of what>.parquet
 //! ```
 //!
-//! * [`folders`]: the disk, and which folders on it are there for good.
+//! * [`place`]: where the tables are, as far as the others have to know; [`folders`] is a disk, [`bucket`] an object
+//!   store, [`location`] says which.
+//! * [`part_reader`]: parts of a file, wherever it is.
 //! * [`path`]: the names of files.
 //! * [`partition`]: rows to hours.
 //! * [`gather`]: rows of many batches, picked in any order.
@@ -15,10 +17,13 @@
 //! * [`delta`]: the Delta log, as far as this writer needs it.
 //! * [`checkpoint`]: all of a log up to a version, in one file.
 //! * [`delta_schema`]: a table's schema as Delta writes it.
+//! * [`tables`]: all tables.
 //! * [`table`]: one table's folder: what is live, and how a segment's rows get there exactly once.
+//! * [`batches`]: what files hold, by (stream, sequence).
 //! * [`upkeep`]: files that take the place of others, and files that go.
 //! * [`flush`]: sealed segments to files.
 //! * [`flusher`]: when that happens.
+//! * [`refresher`]: what other collectors wrote to the same history.
 //!
 //! Exactly once: a segment's rows of one table become files and then one Delta commit that carries
 //! `txn(collector, segment)`. At start, segments up to that number are in; files of ours that no commit names are not,
@@ -26,7 +31,15 @@
 //!
 //! A merged file takes the place of others in one commit. One no commit names goes if all it was made of is live.
 
+pub mod place;
+
+pub mod part_reader;
+
 pub mod folders;
+
+pub mod bucket;
+
+pub mod location;
 
 pub mod gather;
 
@@ -46,11 +59,20 @@ pub mod delta_schema;
 
 pub mod table;
 
+pub mod tables;
+
+pub mod batches;
+
 pub mod upkeep;
 
 pub mod flush;
 
 pub mod flusher;
 
+pub mod refresher;
+
 pub use folders::Folders;
-pub use table::{DataFile, History, HistoryError, TableHistory};
+pub use location::Location;
+pub use place::{Place, SharedPlace};
+pub use table::{DataFile, HistoryError, TableHistory};
+pub use tables::History;

@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use bytes::Bytes;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
-use skep_seglog::{Appender, Disk, Shared, Storage};
+use skep_seglog::{Disk, Storage};
 use skep_wire::tables::{Kind, Table};
 use thiserror::Error;
 
-use super::folders::Folders;
+use super::batches::{self, Batches};
+use super::place::{Counted, Place};
 use crate::buffer::schema;
 
 /// Rows in one row group: with page statistics, large groups compress and scan best.
@@ -69,12 +69,12 @@ pub struct Written {
 /// # Errors
 /// [`WriteError`]; try again later.
 pub fn write(
-    folders: &Folders,
+    place: &dyn Place,
     path: &Path,
     table: &'static Table,
     rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
 ) -> Result<Written, WriteError> {
-    let mut draft = Draft::new(folders, path, table)?;
+    let mut draft = Draft::new(place, path, table)?;
     for piece in rows {
         let piece = piece.map_err(|source| WriteError::Encode { path: path.to_owned(), source: source.into() })?;
         draft.write(&piece)?;
@@ -82,13 +82,11 @@ pub fn write(
     draft.finish()
 }
 
-/// A file being written under another name; it goes when this is dropped before it is finished.
+/// A file being written; nothing is there under its name before it is finished.
 #[derive(Debug)]
 pub struct Draft {
-    disk: Shared,
     path: PathBuf,
-    temporary: Option<PathBuf>,
-    writer: Option<ArrowWriter<Appender>>,
+    writer: ArrowWriter<Counted>,
 }
 
 impl Draft {
@@ -96,17 +94,12 @@ impl Draft {
     ///
     /// # Errors
     /// [`WriteError`].
-    pub fn new(folders: &Folders, path: &Path, table: &'static Table) -> Result<Self, WriteError> {
-        let io = |source| WriteError::Io { path: path.to_owned(), source };
-        let disk = Shared::clone(folders.disk());
-        folders.make(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
-        let temporary = path.with_extension("parquet.tmp");
-        let file = Appender::new(disk.create_anew(&temporary).map_err(io)?);
-        let mut draft = Self { disk, path: path.to_owned(), temporary: Some(temporary), writer: None };
+    pub fn new(place: &dyn Place, path: &Path, table: &'static Table) -> Result<Self, WriteError> {
+        let file = place.begin(path).map_err(|source| WriteError::Io { path: path.to_owned(), source })?;
         let options = ArrowWriterOptions::new().with_properties(properties(table)).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(file, schema::schema(table), options);
-        draft.writer = Some(writer.map_err(|source| WriteError::Encode { path: path.to_owned(), source })?);
-        Ok(draft)
+        let writer = ArrowWriter::try_new_with_options(Counted::new(file), schema::schema(table), options)
+            .map_err(|source| WriteError::Encode { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), writer })
     }
 
     /// Adds rows, which must follow those before in the table's order.
@@ -114,49 +107,38 @@ impl Draft {
     /// # Errors
     /// [`WriteError`].
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), WriteError> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        writer.write(rows).map_err(|source| WriteError::Encode { path: self.path.clone(), source })
+        self.writer.write(rows).map_err(|source| WriteError::Encode { path: self.path.clone(), source })
     }
 
     /// Says in the file itself what it is made of; see [`inputs`].
     pub fn made_of(&mut self, inputs: &[String]) {
         let list = serde_json::to_string(inputs).ok();
-        if let Some(writer) = &mut self.writer {
-            writer.append_key_value_metadata(KeyValue { key: INPUTS.to_owned(), value: list });
-        }
+        self.writer.append_key_value_metadata(KeyValue { key: INPUTS.to_owned(), value: list });
+    }
+
+    /// Says in the file itself which batches its sums are of; see [`super::batches`].
+    pub fn sum_of(&mut self, batches: &Batches) {
+        let text = serde_json::to_string(batches).ok();
+        self.writer.append_key_value_metadata(KeyValue { key: batches::SUMMED.to_owned(), value: text });
     }
 
     /// Makes the file durable under its name.
     ///
     /// # Errors
     /// [`WriteError`].
-    pub fn finish(mut self) -> Result<Written, WriteError> {
-        let io = |source| WriteError::Io { path: self.path.clone(), source };
-        let encode = |source| WriteError::Encode { path: self.path.clone(), source };
-        let (Some(writer), Some(temporary)) = (self.writer.take(), self.temporary.clone()) else {
-            return Ok(Written::default());
-        };
-        let mut file = writer.into_inner().map_err(encode)?;
-        file.sync().map_err(io)?;
-        self.disk.rename(&temporary, &self.path).map_err(io)?;
-        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new("."))).map_err(io)?;
-        self.temporary = None;
-        Ok(Written { bytes: file.bytes, crc32c: file.crc32c })
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // Nothing to be done if this fails too; the next start removes it.
-            let _left_behind = self.disk.remove(temporary).is_err();
-        }
+    pub fn finish(self) -> Result<Written, WriteError> {
+        let Self { path, writer } = self;
+        let file = writer.into_inner().map_err(|source| WriteError::Encode { path: path.clone(), source })?;
+        let written = Written { bytes: file.bytes, crc32c: file.crc32c };
+        file.finish().map_err(|source| WriteError::Io { path, source })?;
+        Ok(written)
     }
 }
 
 /// What a merged file says it was made of; `None` for any other.
-pub fn inputs(disk: &Shared, path: &Path) -> Option<Vec<String>> {
-    let footer = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(disk.read(path).ok()?)).ok()?;
+pub fn inputs(place: &dyn Place, path: &Path) -> Option<Vec<String>> {
+    // Read whole: few are asked, and a test's disk has no parts.
+    let footer = ParquetMetaDataReader::new().parse_and_finish(&place.read(path).ok()?).ok()?;
     let pairs = footer.file_metadata().key_value_metadata()?;
     let list = pairs.iter().find(|pair| pair.key == INPUTS)?.value.as_deref()?;
     serde_json::from_str(list).ok()

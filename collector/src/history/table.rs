@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
-use skep_seglog::{Disk, SegmentId, Shared, Storage};
-use skep_wire::tables::{TABLES, Table};
+use skep_seglog::SegmentId;
+use skep_wire::tables::Table;
 use thiserror::Error;
 
 use super::action::{Action, Add, CHECKSUM, Format, MetaData, Protocol, Stats, Txn};
 use super::delta::{DeltaError, DeltaLog};
-use super::delta_schema::{PARTITION_COLUMNS, schema_string};
-use super::folders::Folders;
+use super::delta_schema::{PARTITION_COLUMNS, covers, schema_string};
 use super::parquet_file::{self, WriteError, Written};
 use super::partition::{Partition, partition};
 use super::path::{FileName, Hour};
+use super::place::SharedPlace;
+
+/// No request is on its way for so long.
+const ON_ITS_WAY: Duration = Duration::from_secs(3600);
 
 /// A live Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,107 +79,56 @@ pub enum HistoryError {
     },
 }
 
-/// All tables' folders.
-#[derive(Debug)]
-pub struct History {
-    tables: BTreeMap<&'static str, Mutex<TableHistory>>,
-}
-
 /// One table's folder.
 #[derive(Debug)]
 pub struct TableHistory {
     pub(super) table: &'static Table,
-    pub(super) folders: Folders,
+    pub(super) place: SharedPlace,
     pub(super) folder: PathBuf,
     pub(super) collector: String,
+    /// Collectors that are gone, whose files this one keeps in order.
+    pub(super) gone: BTreeSet<String>,
     pub(super) log: DeltaLog,
 }
 
-impl History {
-    /// Reads every table's log below `root`. `collector` names this collector's files and transactions.
-    ///
-    /// # Errors
-    /// [`HistoryError::Delta`].
-    pub fn open(root: &Path, collector: &str) -> Result<Self, HistoryError> {
-        Self::open_on(Arc::new(Disk), root, collector)
-    }
-
-    /// As [`History::open`], on this disk.
-    ///
-    /// # Errors
-    /// [`HistoryError::Delta`].
-    pub fn open_on(disk: Shared, root: &Path, collector: &str) -> Result<Self, HistoryError> {
-        let folders = Folders::new(disk, root.parent().unwrap_or(root));
-        let mut tables = BTreeMap::new();
-        for table in TABLES {
-            tables.insert(table.name, Mutex::new(TableHistory::open(&folders, root, table, collector)?));
-        }
-        Ok(Self { tables })
-    }
-
-    /// Makes the commits that were read durable, and removes files of this collector that a crash left: those that were
-    /// not finished, and those no commit names whose rows are in `wal`, the segments there are. Returns how many.
-    ///
-    /// # Errors
-    /// [`HistoryError::Tidy`], [`HistoryError::Delta`].
-    pub fn tidy(&self, wal: &BTreeSet<SegmentId>) -> Result<usize, HistoryError> {
-        let mut gone = 0;
-        for table in self.tables.values() {
-            gone += table.lock().unwrap_or_else(PoisonError::into_inner).tidy(wal)?;
-        }
-        Ok(gone)
-    }
-
-    /// The newest WAL segment that a commit or a file of this collector names, so that no file is ever written over.
-    ///
-    /// # Errors
-    /// [`HistoryError::Tidy`].
-    pub fn newest(&self) -> Result<SegmentId, HistoryError> {
-        let mut newest = SegmentId(0);
-        for table in self.tables.values() {
-            newest = newest.max(table.lock().unwrap_or_else(PoisonError::into_inner).newest()?);
-        }
-        Ok(newest)
-    }
-
-    /// Last WAL segment whose rows are in, by table.
-    pub fn progress(&self) -> BTreeMap<&'static str, SegmentId> {
-        self.with_each(TableHistory::progress)
-    }
-
-    /// Live files by table.
-    pub fn files(&self) -> BTreeMap<&'static str, Vec<DataFile>> {
-        self.with_each(TableHistory::files)
-    }
-
-    /// Versions of the Delta log that were read, by table: the next commit's number.
-    pub fn versions(&self) -> BTreeMap<&'static str, u64> {
-        self.with_each(|table| table.log.version())
-    }
-
-    /// Runs `act` on one table's folder; `None` for a table that does not exist.
-    pub fn with<T>(&self, table: &str, act: impl FnOnce(&mut TableHistory) -> T) -> Option<T> {
-        let table = self.tables.get(table)?;
-        Some(act(&mut table.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    fn with_each<T>(&self, act: impl Fn(&TableHistory) -> T) -> BTreeMap<&'static str, T> {
-        let each = self.tables.iter();
-        each.map(|(name, table)| (*name, act(&table.lock().unwrap_or_else(PoisonError::into_inner)))).collect()
-    }
-}
-
 impl TableHistory {
-    fn open(folders: &Folders, root: &Path, table: &'static Table, collector: &str) -> Result<Self, HistoryError> {
+    pub(super) fn open(
+        place: &SharedPlace,
+        root: &Path,
+        table: &'static Table,
+        collector: &str,
+    ) -> Result<Self, HistoryError> {
         let folder = root.join(table.name);
-        let log = DeltaLog::open_on(folders, &folder, collector)
+        let log = DeltaLog::open_at(place, &folder, collector)
             .map_err(|source| HistoryError::Delta { table: table.name, source })?;
-        Ok(Self { table, folders: folders.clone(), folder, collector: collector.to_owned(), log })
+        Ok(Self {
+            table,
+            place: Arc::clone(place),
+            folder,
+            collector: collector.to_owned(),
+            gone: BTreeSet::new(),
+            log,
+        })
     }
 
-    fn progress(&self) -> SegmentId {
+    /// Last WAL segment whose rows are in.
+    pub fn progress(&self) -> SegmentId {
         let version = self.log.txns.get(&self.collector).copied().unwrap_or(0);
         SegmentId(u64::try_from(version).unwrap_or(0))
+    }
+
+    /// Every collector that has a file, live or not.
+    pub(super) fn writers(&self) -> BTreeSet<String> {
+        let paths = self.log.live.keys().chain(self.log.removed.keys());
+        paths.filter_map(|path| FileName::parse(path.rsplit('/').next()?)).map(|name| name.collector).collect()
+    }
+
+    /// Reads what others committed since. Returns how many commits there were.
+    ///
+    /// # Errors
+    /// [`HistoryError::Delta`].
+    pub fn refresh(&mut self) -> Result<u64, HistoryError> {
+        self.log.refresh().map_err(|source| HistoryError::Delta { table: self.table.name, source })
     }
 
     /// Live files as the log stands.
@@ -197,14 +150,14 @@ impl TableHistory {
             return Ok((0, 0));
         }
         let parts = partition(self.table, batches).map_err(|source| HistoryError::Arrange { table, source })?;
-        let mut actions = self.table_actions();
+        let mut files = Vec::with_capacity(parts.len() + 1);
         let mut rows = 0;
         for part in &parts {
             rows += part.rows();
             let add = self.write(segment, part).map_err(|source| HistoryError::Write { table, source })?;
-            actions.push(Action { add: Some(add), ..Action::default() });
+            files.push(Action { add: Some(add), ..Action::default() });
         }
-        actions.push(Action {
+        files.push(Action {
             txn: Some(Txn {
                 app_id: self.collector.clone(),
                 version: i64::try_from(segment.0).unwrap_or(i64::MAX),
@@ -212,15 +165,30 @@ impl TableHistory {
             }),
             ..Action::default()
         });
-        self.log.commit(&actions).map_err(delta)?;
+        self.commit_files(&files).map_err(delta)?;
         Ok((rows, parts.len()))
+    }
+
+    /// Commits new files, and before them what the log does not say yet of the table.
+    fn commit_files(&mut self, files: &[Action]) -> Result<(), DeltaError> {
+        loop {
+            let known = self.log.meta_data.clone();
+            let table = self.table_actions();
+            let is_told = table.is_empty();
+            match self.log.commit_if(&[table.as_slice(), files].concat(), |log| is_told || log.meta_data == known) {
+                // Another collector said it first.
+                Err(DeltaError::Moved) => {}
+                committed => return committed,
+            }
+        }
     }
 
     /// What a first commit has to say, and any commit after the table got new columns.
     fn table_actions(&self) -> Vec<Action> {
         let schema_string = schema_string(self.table);
         let known = self.log.meta_data.as_ref();
-        if known.is_some_and(|known| known.schema_string == schema_string) {
+        // One with more columns is a newer collector's.
+        if known.is_some_and(|known| covers(&known.schema_string, &schema_string)) {
             return Vec::new();
         }
         let mut actions = Vec::new();
@@ -243,15 +211,15 @@ impl TableHistory {
     fn write(&self, segment: SegmentId, part: &Partition<'_>) -> Result<Add, WriteError> {
         let name = FileName { collector: self.collector.clone(), first: segment, last: segment, merged: None };
         let path = name.build(part.hour);
-        let written = parquet_file::write(&self.folders, &self.folder.join(&path), self.table, part.pieces())?;
+        let written = parquet_file::write(self.place.as_ref(), &self.folder.join(&path), self.table, part.pieces())?;
         let rows = part.rows() as u64;
         Ok(add(path, part.hour, &Content { written, rows, first_us: part.first_us, last_us: part.last_us }))
     }
 
-    fn tidy(&self, wal: &BTreeSet<SegmentId>) -> Result<usize, HistoryError> {
+    pub(super) fn tidy(&self, wal: &BTreeSet<SegmentId>) -> Result<usize, HistoryError> {
         self.log.make_durable().map_err(|source| HistoryError::Delta { table: self.table.name, source })?;
         let mut gone = 0;
-        for path in files_below(self.folders.disk(), &self.folder)? {
+        for path in self.list_hours()? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let (whole, finished) = name.strip_suffix(".tmp").map_or((name, true), |whole| (whole, false));
             let Some(file) = FileName::parse(whole).filter(|file| file.collector == self.collector) else { continue };
@@ -264,23 +232,42 @@ impl TableHistory {
                 tracing::error!(file = %path.display(), "no commit names this file and its rows are nowhere else; it is kept, and not read");
                 continue;
             }
-            self.folders.disk().remove(&path).map_err(|source| HistoryError::Tidy { path: path.clone(), source })?;
+            if self.may_be_committed_yet(&path)? {
+                continue;
+            }
+            self.place.remove(&path).map_err(|source| HistoryError::Tidy { path: path.clone(), source })?;
             tracing::info!(file = %path.display(), "removed a file no commit names; its rows are elsewhere");
             gone += 1;
         }
         Ok(gone)
     }
 
-    fn newest(&self) -> Result<SegmentId, HistoryError> {
-        let paths = files_below(self.folders.disk(), &self.folder)?;
+    pub(super) fn newest(&self) -> Result<SegmentId, HistoryError> {
+        let paths = self.list_hours()?;
         let names = paths.iter().filter_map(|path| FileName::parse(path.file_name()?.to_str()?));
         let ours = names.filter(|file| file.collector == self.collector).map(|file| file.last);
         Ok(ours.max().unwrap_or(SegmentId(0)).max(self.progress()))
     }
 
+    /// Whether a commit that names this file may still be on its way to a place far away, from a process that is gone. The
+    /// file is harmless until then: the same rows get the same name again.
+    fn may_be_committed_yet(&self, path: &Path) -> Result<bool, HistoryError> {
+        if !self.place.is_remote() {
+            return Ok(false);
+        }
+        let tidy = |source| HistoryError::Tidy { path: path.to_owned(), source };
+        let modified = self.place.about(path).map_err(tidy)?.and_then(|about| about.modified);
+        let age = modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        Ok(age.is_none_or(|age| age < ON_ITS_WAY))
+    }
+
+    fn list_hours(&self) -> Result<Vec<PathBuf>, HistoryError> {
+        self.place.list_hours(&self.folder).map_err(|(path, source)| HistoryError::Tidy { path, source })
+    }
+
     /// Whether everything a merged file was made of is live.
     fn has_inputs(&self, path: &Path) -> bool {
-        parquet_file::inputs(self.folders.disk(), path)
+        parquet_file::inputs(self.place.as_ref(), path)
             .is_some_and(|inputs| inputs.iter().all(|input| self.log.live.contains_key(input)))
     }
 
@@ -290,25 +277,6 @@ impl TableHistory {
             usize::try_from(file.last.0.saturating_sub(file.first.0)).map_or(usize::MAX, |n| n.saturating_add(1));
         file.first > self.progress() && file.first <= file.last && wal.range(file.first..=file.last).count() == segments
     }
-}
-
-/// Files in `folder/date=*/hour=*/`.
-fn files_below(disk: &Shared, folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
-    let mut level = vec![folder.to_owned()];
-    for prefix in ["date=", "hour=", ""] {
-        let mut next = Vec::new();
-        for path in level {
-            match disk.list(&path) {
-                Ok(names) => {
-                    next.extend(names.iter().filter(|name| name.starts_with(prefix)).map(|name| path.join(name)));
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
-                Err(source) => return Err(HistoryError::Tidy { path, source }),
-            }
-        }
-        level = next;
-    }
-    Ok(level)
 }
 
 pub(crate) fn data_file(folder: &Path, add: &Add) -> DataFile {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::history::{Folders, History};
 
 const ME: &str = "c0ffee";
 

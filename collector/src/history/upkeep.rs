@@ -1,26 +1,29 @@
 //! Files that take the place of others, and files that go.
 //!
 //! Whatever is replaced or expired first leaves the log, in one commit; the file itself stays for a time of grace, for
-//! readers that have its name already. Only files this collector wrote are touched.
+//! readers that have its name already. Only files are touched that this collector wrote, or one that is gone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use skep_seglog::{SegmentId, Shared, Storage};
+use skep_seglog::SegmentId;
 
-use super::action::{Action, Remove};
-use super::delta::DeltaError;
+use super::action::{Action, Add, Remove};
+use super::batches::Batches;
+use super::delta::{DeltaError, DeltaLog};
 use super::parquet_file::{Draft, WriteError, Written};
 use super::path::{FileName, Hour, Merged};
+use super::place::Place;
 use super::table::{Content, DataFile, HistoryError, TableHistory, add, data_file, now_ms};
 
 /// How long the log remembers a file of another writer that is not live any more; their own vacuums take as long.
 const FOREIGN_REMOVED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A live file this collector wrote.
+/// A live file that a collector wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnFile {
+pub struct HourFile {
     /// Below the table's folder, as the log has it.
     pub path: String,
     /// What its name says.
@@ -31,10 +34,37 @@ pub struct OwnFile {
     pub file: DataFile,
 }
 
-impl OwnFile {
+impl HourFile {
     /// Length its windows were brought to, in seconds; 0 for rows as they came.
     pub fn window_s(&self) -> u32 {
         self.name.merged.as_ref().map_or(0, |merged| merged.window_s)
+    }
+
+    /// Whether its rows are sums over several batches.
+    pub fn is_summed(&self) -> bool {
+        self.window_s() > 0
+    }
+}
+
+/// What has to be true of an hour when files of it are replaced, where others write to it too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// These are live: something was left out because they have it.
+    pub relied_on: BTreeSet<String>,
+    /// Of sums that are to come in: the hour, and its files with sums that were looked at. There are no others.
+    pub sums: Option<(Hour, BTreeSet<String>)>,
+}
+
+impl Guard {
+    fn holds(&self, log: &DeltaLog) -> bool {
+        let is_known = |sums: &BTreeSet<String>, hour: Hour| {
+            let prefix = format!("{}/", hour.folders());
+            let of_hour = log.live.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+            let mut names = of_hour.filter_map(|(path, _)| Some((path, FileName::parse(path.rsplit('/').next()?)?)));
+            names.all(|(path, name)| name.merged.is_none_or(|merged| merged.window_s == 0) || sums.contains(path))
+        };
+        self.relied_on.iter().all(|path| log.live.contains_key(path))
+            && self.sums.as_ref().is_none_or(|(hour, sums)| is_known(sums, *hour))
     }
 }
 
@@ -85,6 +115,11 @@ impl Replacement {
         self.draft.write(rows)
     }
 
+    /// See [`Draft::sum_of`].
+    pub fn sum_of(&mut self, batches: &Batches) {
+        self.draft.sum_of(batches);
+    }
+
     /// Makes the file durable; it is not live yet.
     ///
     /// # Errors
@@ -96,20 +131,33 @@ impl Replacement {
 }
 
 impl TableHistory {
-    /// Live files of this collector, oldest hour first, as the log stands now.
+    /// Live files of this collector and of those that are gone, oldest hour first, as the log stands now.
     ///
     /// # Errors
     /// [`HistoryError::Delta`].
-    pub fn own_files(&mut self) -> Result<Vec<OwnFile>, HistoryError> {
+    pub fn own_files(&mut self) -> Result<Vec<HourFile>, HistoryError> {
         self.log.refresh().map_err(|source| HistoryError::Delta { table: self.table.name, source })?;
-        let own = |path: &String, add| {
-            let name = FileName::parse(path.rsplit('/').next()?)?;
-            let hour = Hour::of_path(path)?;
-            let file = data_file(&self.folder, add);
-            (name.collector == self.collector).then(|| OwnFile { path: path.clone(), name, hour, file })
-        };
+        let files = self.log.live.iter().filter_map(|(path, add)| hour_file(&self.folder, path, add));
         // Their paths sort as their hours do.
-        Ok(self.log.live.iter().filter_map(|(path, add)| own(path, add)).collect())
+        Ok(files.filter(|file| self.may_change(&file.name)).collect())
+    }
+
+    /// Live files in the hour of `inputs`, but for those among them.
+    pub fn others_of_hour(&self, inputs: &[HourFile]) -> Vec<HourFile> {
+        let Some(hour) = inputs.first().map(|input| input.hour) else { return Vec::new() };
+        let prefix = format!("{}/", hour.folders());
+        let of_hour = self.log.live.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+        let others = of_hour.filter(|(path, _)| inputs.iter().all(|input| input.path != **path));
+        others.filter_map(|(path, add)| hour_file(&self.folder, path, add)).collect()
+    }
+
+    /// Takes the files of these collectors for its own from now on.
+    pub fn adopt(&mut self, gone: &BTreeSet<String>) {
+        self.gone.clone_from(gone);
+    }
+
+    fn may_change(&self, name: &FileName) -> bool {
+        name.collector == self.collector || self.gone.contains(&name.collector)
     }
 
     /// Begins the file that is to take the place of `inputs`, all of one hour, with windows of `window_s` seconds (0: as
@@ -117,17 +165,19 @@ impl TableHistory {
     ///
     /// # Errors
     /// [`HistoryError::Write`].
-    pub fn replacement(&self, inputs: &[OwnFile], window_s: u32, purpose: &str) -> Result<Replacement, HistoryError> {
+    pub fn replacement(&self, inputs: &[HourFile], window_s: u32, purpose: &str) -> Result<Replacement, HistoryError> {
         let hour = inputs.first().map_or(Hour::of(0), |input| input.hour);
+        // Others' segments say nothing of this collector's WAL.
+        let segments = || inputs.iter().map(|input| &input.name).filter(|name| name.collector == self.collector);
         let name = FileName {
             collector: self.collector.clone(),
-            first: inputs.iter().map(|input| input.name.first).min().unwrap_or(SegmentId(0)),
-            last: inputs.iter().map(|input| input.name.last).max().unwrap_or(SegmentId(0)),
+            first: segments().map(|name| name.first).min().unwrap_or(SegmentId(0)),
+            last: segments().map(|name| name.last).max().unwrap_or(SegmentId(0)),
             merged: Some(Merged { digest: digest(inputs, purpose), window_s }),
         };
         let path = name.build(hour);
         let write = |source| HistoryError::Write { table: self.table.name, source };
-        let mut draft = Draft::new(&self.folders, &self.folder.join(&path), self.table).map_err(write)?;
+        let mut draft = Draft::new(self.place.as_ref(), &self.folder.join(&path), self.table).map_err(write)?;
         let inputs: Vec<String> = inputs.iter().map(|input| input.path.clone()).collect();
         draft.made_of(&inputs);
         Ok(Replacement { hour, path, inputs, draft })
@@ -137,19 +187,23 @@ impl TableHistory {
     ///
     /// # Errors
     /// [`HistoryError::Delta`]; nothing has changed then but for a file no commit names.
-    pub fn replace(&mut self, finished: Finished, rows: Rows) -> Result<u64, HistoryError> {
+    pub fn replace(&mut self, finished: Finished, rows: Rows, guard: &Guard) -> Result<u64, HistoryError> {
         let Finished { hour, path, inputs, written } = finished;
         let table = self.table.name;
         let (first_us, last_us) = rows.times_us;
         let file = self.folder.join(&path);
+        let add_path = path.clone();
         let mut add = add(path, hour, &Content { written, rows: rows.rows, first_us, last_us });
         add.data_change = rows.changed;
         let mut actions = removes(&inputs, rows.changed);
         actions.push(Action { add: Some(add), ..Action::default() });
-        let committed = self.log.commit(&actions);
-        if let Err(DeltaError::Conflict { .. }) = &committed {
-            // Certainly not live, unlike after an error of the file system.
-            remove_file(self.folders.disk(), file)?;
+        let committed = self.commit_guarded(&actions, guard);
+        if let Err(DeltaError::Conflict { .. } | DeltaError::Moved) = &committed
+            && !self.log.live.contains_key(&add_path)
+        {
+            // Certainly not live, unlike after an error of the file system. It would be if this very commit was taken for
+            // failed the last time, and came through after all.
+            remove_file(self.place.as_ref(), file)?;
         }
         committed.map(|()| written.bytes).map_err(|source| HistoryError::Delta { table, source })
     }
@@ -158,10 +212,14 @@ impl TableHistory {
     ///
     /// # Errors
     /// [`HistoryError::Delta`]; nothing has changed then.
-    pub fn remove(&mut self, files: &[OwnFile]) -> Result<(), HistoryError> {
+    pub fn remove(&mut self, files: &[HourFile], guard: &Guard) -> Result<(), HistoryError> {
         let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
-        let removes = removes(&paths, true);
-        self.log.commit(&removes).map_err(|source| HistoryError::Delta { table: self.table.name, source })
+        let committed = self.commit_guarded(&removes(&paths, true), guard);
+        committed.map_err(|source| HistoryError::Delta { table: self.table.name, source })
+    }
+
+    fn commit_guarded(&mut self, actions: &[Action], guard: &Guard) -> Result<(), DeltaError> {
+        self.log.commit_if(actions, |log| guard.holds(log))
     }
 
     /// Removes files of this collector that have not been live for `grace` and that nobody reads by `is_read`.
@@ -176,7 +234,7 @@ impl TableHistory {
         };
         let is_own = |path: &str| {
             let name = path.rsplit('/').next().and_then(FileName::parse);
-            name.is_some_and(|name| name.collector == self.collector)
+            name.is_some_and(|name| self.may_change(&name))
         };
         let (own, foreign): (Vec<_>, Vec<_>) = self.log.removed.iter().partition(|(path, _)| is_own(path));
         let mut forgotten: Vec<String> = foreign
@@ -197,7 +255,7 @@ impl TableHistory {
                 done.read += 1;
                 continue;
             }
-            done.files += usize::from(remove_file(self.folders.disk(), path)?);
+            done.files += usize::from(remove_file(self.place.as_ref(), path)?);
             forgotten.push(relative.clone());
         }
         forgotten.iter().for_each(|path| drop(self.log.removed.remove(path)));
@@ -223,9 +281,15 @@ impl TableHistory {
     }
 }
 
+fn hour_file(folder: &Path, path: &str, add: &Add) -> Option<HourFile> {
+    let name = FileName::parse(path.rsplit('/').next()?)?;
+    let (hour, file) = (Hour::of_path(path)?, data_file(folder, add));
+    Some(HourFile { path: path.to_owned(), name, hour, file })
+}
+
 /// Whether there was a file.
-fn remove_file(disk: &Shared, path: PathBuf) -> Result<bool, HistoryError> {
-    match disk.remove(&path) {
+fn remove_file(place: &dyn Place, path: PathBuf) -> Result<bool, HistoryError> {
+    match place.remove(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(HistoryError::Tidy { path, source }),
@@ -237,7 +301,7 @@ fn removes(paths: &[String], data_change: bool) -> Vec<Action> {
     paths.iter().map(|path| Action { remove: Some(remove(path)), ..Action::default() }).collect()
 }
 
-fn digest(inputs: &[OwnFile], purpose: &str) -> String {
+fn digest(inputs: &[HourFile], purpose: &str) -> String {
     let mut digest = Sha256::new().chain_update(purpose);
     let mut paths: Vec<&str> = inputs.iter().map(|input| input.path.as_str()).collect();
     paths.sort_unstable();

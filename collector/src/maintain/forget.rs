@@ -1,7 +1,7 @@
 //! Everything of one node goes from a data folder nobody runs on.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::AsArray;
@@ -13,10 +13,13 @@ use skep_wire::tables::{TABLES, Table};
 use thiserror::Error;
 
 use super::rewrite::{Change, Job, RewriteError, Rewritten};
+use super::twice::Parting;
 use crate::detect::series::gallery::Gallery;
 use crate::folder::{Folder, FolderError, write_whole};
-use crate::history::upkeep::OwnFile;
-use crate::history::{History, HistoryError};
+use crate::history::batches::KnownBatches;
+use crate::history::location::LocationError;
+use crate::history::upkeep::HourFile;
+use crate::history::{History, HistoryError, Place};
 use crate::response::OWN_NODE;
 use crate::wal::{self, replay::ReplayError};
 
@@ -29,6 +32,9 @@ pub enum ForgetError {
     /// The folder itself, or a collector runs on it.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Where its history is.
+    #[error(transparent)]
+    Location(#[from] LocationError),
     /// Its history.
     #[error(transparent)]
     History(#[from] HistoryError),
@@ -109,7 +115,8 @@ pub fn forget_node(data: &Path, node: &str) -> Result<Forgotten, ForgetError> {
     }
     let folder = Folder::open_exclusive(data)?;
     let Some(identity) = folder.identity()? else { return Err(FolderError::Empty { path: data.to_owned() }.into()) };
-    let history = History::open(&folder.history(), &identity.collector)?;
+    let opened = folder.location()?.open(&std::env::temp_dir())?;
+    let history = History::open_at(Arc::clone(&opened.place), &opened.root, &identity.collector)?;
     let (log, _torn) = Log::open_read_only(Disk, &folder.wal())?;
     let replayed = wal::replay(&log, &history.progress(), |_| {})?;
     let rows = replayed.memtables.iter().map(|memtable| memtable.rows).sum();
@@ -117,6 +124,7 @@ pub fn forget_node(data: &Path, node: &str) -> Result<Forgotten, ForgetError> {
         return Err(ForgetError::Unflushed { rows });
     }
     history.tidy(&log.segments().map(|info| info.id).collect())?;
+    let known = KnownBatches::new(Arc::clone(&opened.place));
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ForgetError::Start)?;
     let mut done = Forgotten { node: node.to_owned(), ..Forgotten::default() };
     for table in TABLES {
@@ -124,8 +132,8 @@ pub fn forget_node(data: &Path, node: &str) -> Result<Forgotten, ForgetError> {
         let files = files?;
         done.files_of_others += history.with(table.name, |folder| folder.files().len()).unwrap_or(0) - files.len();
         for file in files {
-            if names(&file.file.path, node)? {
-                without(&history, &runtime, table, &file, &mut done)?;
+            if names(opened.place.as_ref(), &file.file.path, node)? {
+                without((&history, &known), &runtime, table, &file, &mut done)?;
             }
         }
         // Those replaced now, and those replaced before that still wait for their readers.
@@ -137,20 +145,22 @@ pub fn forget_node(data: &Path, node: &str) -> Result<Forgotten, ForgetError> {
 }
 
 fn without(
-    history: &History,
+    (history, known): (&History, &KnownBatches),
     runtime: &tokio::runtime::Runtime,
     table: &'static Table,
-    file: &OwnFile,
+    file: &HourFile,
     done: &mut Forgotten,
 ) -> Result<(), ForgetError> {
     let inputs = std::slice::from_ref(file);
-    let job = Job { table, inputs, change: Change::Without(done.node.clone()) };
-    let Rewritten { file, rows, read } = job.run(history, runtime, || true)?;
+    let parting =
+        Parting::alone(known, inputs).map_err(|source| RewriteError::Batches { table: table.name, source })?;
+    let job = Job { table, inputs, change: Change::Without(done.node.clone()), parting: Some(&parting) };
+    let Rewritten { file, rows, read, .. } = job.run(history, runtime, || true)?;
     let count = if file.is_some() { &mut done.files_rewritten } else { &mut done.files_removed };
     *count += 1;
     let replaced = history.with(table.name, |folder| match file {
-        Some(file) => folder.replace(file, rows).map(drop),
-        None => folder.remove(inputs),
+        Some(file) => folder.replace(file, rows, &parting.guard).map(drop),
+        None => folder.remove(inputs, &parting.guard),
     });
     replaced.transpose()?;
     done.rows += read - rows.rows;
@@ -158,9 +168,9 @@ fn without(
 }
 
 /// Whether a file has a row of the node, or about it.
-fn names(path: &Path, node: &str) -> Result<bool, ForgetError> {
+fn names(place: &dyn Place, path: &Path, node: &str) -> Result<bool, ForgetError> {
     let search = || -> Result<bool, Box<dyn std::error::Error>> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(place.open(path, None)?)?;
         let mask = ProjectionMask::columns(builder.parquet_schema(), NAMES);
         for batch in builder.with_projection(mask).build()? {
             let batch = batch?;

@@ -1,6 +1,6 @@
 //! The thread that keeps the history in order: one, and a patient one, so that it takes no more than a part of a core.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
@@ -11,13 +11,17 @@ use skep_wire::v1;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use super::alive::Signs;
 use super::retention::{self, Expired};
 use super::rewrite::{Change, Job, RewriteError, Rewritten};
+use super::seek::Seeker;
 use super::settings::Tier;
+use super::twice::Parting;
 use super::{Settings, plan};
 use crate::buffer::Store;
+use crate::history::batches::KnownBatches;
 use crate::history::path::Hour;
-use crate::history::upkeep::OwnFile;
+use crate::history::upkeep::{Guard, HourFile};
 use crate::history::{History, HistoryError};
 use crate::respond::Ask;
 
@@ -30,6 +34,9 @@ const AGAIN_AFTER_US: i64 = 3600 * 1_000_000;
 /// Most bytes of replaced files that wait for the end of their grace: a long history that is put in order for the first
 /// time must not double on the disk.
 const MOST_WAITING_BYTES: u64 = 4 << 30;
+
+/// Least age of a commit that goes where other collectors commit too.
+const SHARED_LOG_AGE: Duration = Duration::from_secs(24 * 3600);
 
 const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
@@ -46,6 +53,12 @@ pub struct Keeper {
     pub clock: Clock,
     /// Where the ledger is kept.
     pub ledger: mpsc::Sender<Ask>,
+    /// Which batches files hold.
+    pub batches: Arc<KnownBatches>,
+    /// This collector's name in files.
+    pub collector: String,
+    /// The others' signs of life; `None` where nobody else writes.
+    pub signs: Option<Signs>,
 }
 
 /// The thread's state.
@@ -61,6 +74,12 @@ struct Work<'a> {
     waiting: Vec<(i64, u64)>,
     /// What the ledger has to hear and had no room for.
     untold: Vec<v1::Chunk>,
+    /// Looks for batches that are there twice.
+    seeker: Seeker,
+    /// Collectors that are gone, whose files are kept in order with its own.
+    gone: BTreeSet<String>,
+    /// Whether the place of the history did not answer the last time.
+    is_cut_off: bool,
 }
 
 impl Keeper {
@@ -75,8 +94,21 @@ impl Keeper {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let interval = self.settings.interval;
-        let mut work =
-            Work { keeper: self, runtime, stop, failed_us: HashMap::new(), waiting: Vec::new(), untold: Vec::new() };
+        let mut work = Work {
+            keeper: self,
+            runtime,
+            stop,
+            failed_us: HashMap::new(),
+            waiting: Vec::new(),
+            untold: Vec::new(),
+            seeker: Seeker::default(),
+            gone: BTreeSet::new(),
+            is_cut_off: false,
+        };
+        if work.keeper.signs.is_some() {
+            // At once: whoever writes is not to be taken for gone.
+            work.look_around();
+        }
         while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             work.round();
         }
@@ -87,6 +119,9 @@ impl Keeper {
 impl Work<'_> {
     /// Does everything that is due. A table that cannot be kept is said and does not hold up the others.
     fn round(&mut self) {
+        if !self.look_around() {
+            return;
+        }
         let mut results = vec![self.make_room()];
         for table in TABLES {
             if !self.goes_on() {
@@ -101,6 +136,38 @@ impl Work<'_> {
                 tracing::error!(%reason, "a table cannot be put in order for now; nothing is lost");
             }
         }
+    }
+
+    /// Gives a sign of life, and sees who is gone. Whether the place answers; that it does not is said once.
+    fn look_around(&mut self) -> bool {
+        let Keeper { history, signs, collector, settings, .. } = &self.keeper;
+        let mut writers = history.writers();
+        let gone = match signs {
+            Some(signs) => match signs.beat(collector, settings.adopt_after, &writers) {
+                Ok(gone) => gone,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_cut_off, true) {
+                        let reason = crate::error::chain(&error);
+                        tracing::error!(%reason, "the history cannot be put in order for now; nothing is lost");
+                    }
+                    return false;
+                }
+            },
+            // Nobody else has the folder.
+            None => {
+                writers.remove(collector);
+                writers
+            }
+        };
+        if gone != self.gone {
+            tracing::info!(collectors = ?gone, "keeps the files of these collectors, which are gone, in order");
+            history.adopt(&gone);
+            self.gone = gone;
+        }
+        if std::mem::replace(&mut self.is_cut_off, false) {
+            tracing::info!("the history is put in order again");
+        }
+        true
     }
 
     /// Takes the oldest hours of all tables out that are too much.
@@ -129,7 +196,7 @@ impl Work<'_> {
     }
 
     fn expire(&mut self, expired: Expired) -> Result<(), RewriteError> {
-        self.refile(expired.table, |folder| folder.remove(&expired.files))?;
+        self.refile(expired.table, |folder| folder.remove(&expired.files, &Guard::default()))?;
         let Expired { table, files, why } = &expired;
         tracing::info!(table, files = files.len(), rows = expired.rows(), bytes = expired.bytes(), why, "rows expired");
         match expired.ledger_row(self.keeper.clock.wall_us()) {
@@ -153,7 +220,7 @@ impl Work<'_> {
         }
     }
 
-    fn own_files(&self, table: &'static Table) -> Result<Vec<OwnFile>, HistoryError> {
+    fn own_files(&self, table: &'static Table) -> Result<Vec<HourFile>, HistoryError> {
         let files = self.keeper.history.with(table.name, |folder| folder.own_files()).transpose()?;
         Ok(files.unwrap_or_default())
     }
@@ -167,7 +234,11 @@ impl Work<'_> {
         self.expire_old(table)?;
         self.rewrite_hours(table)?;
         self.vacuum(table)?;
-        let Settings { checkpoint_commits, log_age, .. } = self.keeper.settings;
+        let Settings { checkpoint_commits, mut log_age, .. } = self.keeper.settings;
+        if self.keeper.signs.is_some() {
+            // A version that was taken and is gone would look free to a collector that was asleep.
+            log_age = log_age.max(SHARED_LOG_AGE);
+        }
         self.keeper.history.with(table.name, |folder| folder.keep_log(checkpoint_commits, log_age)).transpose()?;
         Ok(())
     }
@@ -189,10 +260,18 @@ impl Work<'_> {
             let job = plan::next_tier(&files, tiers, now_us, leave)
                 .map(|(window_s, inputs)| (Change::Windows(window_s), inputs));
             let job = job.or_else(|| Some((Change::None, plan::next_merge(&files, self.closed_us(), leave)?)));
+            let job = match job {
+                None => self.seek_twice(table, &files)?.map(|inputs| (Change::None, inputs)),
+                job => job,
+            };
             let Some((change, inputs)) = job else { return Ok(()) };
             match self.rewrite(table, &inputs, change) {
                 Ok(()) => self.waiting.push((now_us, inputs.iter().map(|input| input.file.bytes).sum())),
                 Err(RewriteError::Stopping) => return Err(RewriteError::Stopping),
+                Err(error) if error.is_overtaken() => {
+                    tracing::debug!(table = table.name, "another collector was first; looking again the next time");
+                    return Ok(());
+                }
                 Err(error) => {
                     let reason = crate::error::chain(&error);
                     tracing::error!(%reason, "an hour's files stay as they are for now; nothing is lost");
@@ -202,13 +281,48 @@ impl Work<'_> {
         }
     }
 
-    fn rewrite(&self, table: &'static Table, inputs: &[OwnFile], change: Change) -> Result<(), RewriteError> {
-        let job = Job { table, inputs, change };
-        let Rewritten { file, rows, read } = job.run(&self.keeper.history, &self.runtime, || self.goes_on())?;
+    /// Files of a closed hour in which batches are that other collectors' files have too.
+    fn seek_twice(&mut self, table: &'static Table, files: &[HourFile]) -> Result<Option<Vec<HourFile>>, RewriteError> {
+        if self.keeper.signs.is_none() && self.gone.is_empty() {
+            return Ok(None);
+        }
+        let closed_us = self.closed_us();
+        let Self { keeper, seeker, failed_us, .. } = self;
+        let is_due = |hour: Hour| hour.end_us() <= closed_us && !failed_us.contains_key(&(table.name, hour));
+        let about = (keeper.history.as_ref(), keeper.batches.as_ref(), keeper.collector.as_str());
+        let found = seeker.next(about, table, files, is_due);
+        found.map_err(|source| RewriteError::Batches { table: table.name, source })
+    }
+
+    /// What is left out of `inputs` for others' sake; `None` where there are no others.
+    fn parting(
+        &self,
+        table: &'static Table,
+        inputs: &[HourFile],
+        change: &Change,
+    ) -> Result<Option<Parting>, RewriteError> {
+        if self.keeper.signs.is_none() && self.gone.is_empty() {
+            return Ok(None);
+        }
+        let others = self.keeper.history.with(table.name, |folder| folder.others_of_hour(inputs)).unwrap_or_default();
+        let sums = matches!(change, Change::Windows(_)) || inputs.iter().all(HourFile::is_summed);
+        let parting = Parting::of(&self.keeper.batches, &self.keeper.collector, inputs, &others, sums);
+        parting.map(Some).map_err(|source| RewriteError::Batches { table: table.name, source })
+    }
+
+    fn rewrite(&self, table: &'static Table, inputs: &[HourFile], change: Change) -> Result<(), RewriteError> {
+        let parting = self.parting(table, inputs, &change)?;
+        let job = Job { table, inputs, change, parting: parting.as_ref() };
+        let rewritten = job.run(&self.keeper.history, &self.runtime, || self.goes_on())?;
+        let Rewritten { file, rows, read, left_out } = rewritten;
+        let guard = parting.as_ref().map(|parting| parting.guard.clone()).unwrap_or_default();
         let bytes = match file {
-            Some(file) => self.refile(table.name, |folder| folder.replace(file, rows))?,
-            None => self.refile(table.name, |folder| folder.remove(inputs).map(|()| 0))?,
+            Some(file) => self.refile(table.name, |folder| folder.replace(file, rows, &guard))?,
+            None => self.refile(table.name, |folder| folder.remove(inputs, &guard).map(|()| 0))?,
         };
+        if left_out > 0 {
+            tracing::info!(table = table.name, rows = left_out, "left out rows that another collector stored too");
+        }
         let change = job.change;
         tracing::debug!(
             table = table.name,
@@ -231,7 +345,7 @@ impl Work<'_> {
         let changed = self.keeper.history.with(table, |folder| {
             let changed = change(folder)?;
             // Under the folder's lock, as a flush does it.
-            self.keeper.store.refiled(table, folder.files());
+            self.keeper.store.refiled(table, folder.files(), folder.progress());
             Ok(changed)
         });
         changed.transpose()

@@ -2,9 +2,9 @@
 //!
 //! The files are read page by page and merged as they come; what is in memory is a few pages of each.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{cast, max, min};
@@ -24,6 +24,8 @@ use skep_wire::tables::Table;
 use thiserror::Error;
 
 use crate::buffer::{convert, schema};
+use crate::history::Place;
+use crate::history::batches::Batches;
 
 /// Rows read of each file at once, and rows that come out at once.
 const BATCH_ROWS: usize = 1024;
@@ -58,8 +60,11 @@ pub struct Source {
     table: &'static Table,
     path: PathBuf,
     reader: ParquetRecordBatchReader,
+    left_out: Batches,
     /// By its footer.
     pub rows: u64,
+    /// Rows that came by and were left out.
+    pub without: Arc<AtomicU64>,
 }
 
 impl Source {
@@ -67,19 +72,32 @@ impl Source {
     ///
     /// # Errors
     /// [`MergeError::Read`].
-    pub fn open(table: &'static Table, path: &Path) -> Result<Self, MergeError> {
-        let file = File::open(path).map_err(|error| read_error(path, error))?;
+    pub fn open(place: &dyn Place, table: &'static Table, path: &Path) -> Result<Self, MergeError> {
+        let file = place.fetch(path).map_err(|error| read_error(path, error))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| read_error(path, error))?;
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| read_error(path, error))?;
-        Ok(Self { table, path: path.to_owned(), reader, rows })
+        let (left_out, without) = (Batches::default(), Arc::default());
+        Ok(Self { table, path: path.to_owned(), reader, left_out, rows, without })
+    }
+
+    /// The same without the rows of some batches.
+    pub fn without(self, left_out: Batches) -> Self {
+        Self { left_out, ..self }
     }
 
     /// All of it, batch by batch.
     pub fn batches(self) -> impl Iterator<Item = Result<RecordBatch, MergeError>> + Send {
-        let Self { table, path, reader, .. } = self;
-        reader
-            .map(move |batch| batch.and_then(|batch| of_table(table, &batch)).map_err(|error| read_error(&path, error)))
+        let Self { table, path, reader, left_out, without, .. } = self;
+        reader.map(move |batch| {
+            let batch = batch.and_then(|batch| of_table(table, &batch)).map_err(|error| read_error(&path, error))?;
+            if left_out.is_empty() {
+                return Ok(batch);
+            }
+            let rest = left_out.leave_out(&batch).map_err(|error| read_error(&path, error))?;
+            without.fetch_add((batch.num_rows() - rest.num_rows()) as u64, Ordering::Relaxed);
+            Ok(rest)
+        })
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::settings::Tier;
 use crate::history::path::Hour;
-use crate::history::upkeep::OwnFile;
+use crate::history::upkeep::HourFile;
 
 /// Files larger than this stay as they are: merging them saves nothing a reader would notice.
 const LARGEST_INPUT_BYTES: u64 = 512 << 20;
 
 /// Files merged at once: each is open and has a page of every column in memory.
-const MOST_INPUTS: usize = 64;
+pub(super) const MOST_INPUTS: usize = 64;
 
 /// So many files of an hour are merged whatever their sizes.
 const MANY: usize = 16;
@@ -25,13 +25,14 @@ const LATE_US: i64 = 24 * 3600 * 1_000_000;
 ///
 /// `files` are in the order of their hours; hours that end after `closed_us` may still get rows and are let be, and so
 /// is what `leave` says.
-pub fn next_merge(files: &[OwnFile], closed_us: i64, leave: impl Fn(Hour) -> bool) -> Option<Vec<OwnFile>> {
-    let mut hours: BTreeMap<Hour, Vec<&OwnFile>> = BTreeMap::new();
+pub fn next_merge(files: &[HourFile], closed_us: i64, leave: impl Fn(Hour) -> bool) -> Option<Vec<HourFile>> {
+    // Windows of one length each, so that a file's name says which.
+    let mut hours: BTreeMap<(Hour, u32), Vec<&HourFile>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.file.bytes <= LARGEST_INPUT_BYTES) {
-        hours.entry(file.hour).or_default().push(file);
+        hours.entry((file.hour, file.window_s())).or_default().push(file);
     }
-    let closed = hours.into_iter().filter(|(hour, _)| hour.end_us() <= closed_us && !leave(*hour));
-    for (hour, mut files) in closed {
+    let closed = hours.into_iter().filter(|((hour, _), _)| hour.end_us() <= closed_us && !leave(*hour));
+    for ((hour, _), mut files) in closed {
         if is_worthwhile(&files, closed_us.saturating_sub(hour.end_us())) {
             files.sort_by_key(|file| file.file.bytes);
             files.truncate(MOST_INPUTS);
@@ -45,12 +46,12 @@ pub fn next_merge(files: &[OwnFile], closed_us: i64, leave: impl Fn(Hour) -> boo
 ///
 /// An hour with more files than are merged at once is merged first, by [`next_merge`].
 pub fn next_tier(
-    files: &[OwnFile],
+    files: &[HourFile],
     tiers: &[Tier],
     now_us: i64,
     leave: impl Fn(Hour) -> bool,
-) -> Option<(u32, Vec<OwnFile>)> {
-    let mut hours: BTreeMap<Hour, Vec<&OwnFile>> = BTreeMap::new();
+) -> Option<(u32, Vec<HourFile>)> {
+    let mut hours: BTreeMap<Hour, Vec<&HourFile>> = BTreeMap::new();
     for file in files {
         hours.entry(file.hour).or_default().push(file);
     }
@@ -72,7 +73,7 @@ fn window_s(tiers: &[Tier], hour: Hour, now_us: i64) -> Option<u32> {
     tiers.iter().rev().find(is_due).map(|tier| tier.window_s)
 }
 
-fn is_worthwhile(files: &[&OwnFile], closed_for_us: i64) -> bool {
+fn is_worthwhile(files: &[&HourFile], closed_for_us: i64) -> bool {
     let largest = files.iter().map(|file| file.file.bytes).max().unwrap_or(0);
     let others = files.iter().map(|file| file.file.bytes).sum::<u64>() - largest;
     files.len() >= 2
@@ -89,17 +90,17 @@ mod tests {
 
     const HOUR_US: i64 = 3_600_000_000;
 
-    fn file(hour: i64, segment: u64, bytes: u64) -> OwnFile {
+    fn file(hour: i64, segment: u64, bytes: u64) -> HourFile {
         let hour = Hour::of(hour * HOUR_US);
         let name =
             FileName { collector: "c".to_owned(), first: SegmentId(segment), last: SegmentId(segment), merged: None };
         let path = name.build(hour);
         let file = DataFile { path: path.clone().into(), bytes, rows: None, times_us: None, crc32c: None };
-        OwnFile { path, name, hour, file }
+        HourFile { path, name, hour, file }
     }
 
     /// Segments of the files merged next.
-    fn next(files: &[OwnFile], closed_hours: i64) -> Option<Vec<u64>> {
+    fn next(files: &[HourFile], closed_hours: i64) -> Option<Vec<u64>> {
         let merge = next_merge(files, closed_hours * HOUR_US, |_| false)?;
         Some(merge.iter().map(|file| file.name.first.0).collect())
     }
@@ -136,7 +137,7 @@ mod tests {
         let tier = |window_s, after_h: u64| Tier { window_s, after: Duration::from_secs(3600 * after_h) };
         let tiers = [tier(60, 10), tier(300, 20)];
         let mut files = vec![file(5, 1, 10), file(5, 2, 10)];
-        let due = |files: &[OwnFile], hour: i64| {
+        let due = |files: &[HourFile], hour: i64| {
             let (window_s, inputs) = next_tier(files, &tiers, hour * HOUR_US, |_| false)?;
             Some((window_s, inputs.len()))
         };
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_by_the_number_of_files_and_large_ones_stay() {
-        let mut files: Vec<OwnFile> = (1..=200).map(|segment| file(5, segment, segment)).collect();
+        let mut files: Vec<HourFile> = (1..=200).map(|segment| file(5, segment, segment)).collect();
         assert_eq!(next(&files, 6), Some((1..=64).collect()));
         files = vec![file(5, 1, LARGEST_INPUT_BYTES + 1), file(5, 2, 10)];
         assert_eq!(next(&files, 100), None);

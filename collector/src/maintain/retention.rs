@@ -7,7 +7,7 @@ use skep_wire::tables::LOSS;
 use skep_wire::v1;
 
 use crate::history::path::Hour;
-use crate::history::upkeep::OwnFile;
+use crate::history::upkeep::HourFile;
 use crate::missing;
 
 /// `loss.reason` of rows that were kept as long as they should.
@@ -19,29 +19,29 @@ pub struct Expired {
     /// Which table.
     pub table: &'static str,
     /// Whole hours of it.
-    pub files: Vec<OwnFile>,
+    pub files: Vec<HourFile>,
     /// Why, for people.
     pub why: String,
 }
 
 /// Files of hours that were over before `before_us`.
-pub fn older(files: &[OwnFile], before_us: i64) -> Vec<OwnFile> {
+pub fn older(files: &[HourFile], before_us: i64) -> Vec<HourFile> {
     files.iter().filter(|file| file.hour.end_us() <= before_us).cloned().collect()
 }
 
 /// The oldest closed hours of all tables that must go so that the rest takes at most `most_bytes`.
 pub fn over(
-    tables: &[(&'static str, Vec<OwnFile>)],
+    tables: &[(&'static str, Vec<HourFile>)],
     most_bytes: u64,
     closed_us: i64,
-) -> Vec<(&'static str, Vec<OwnFile>)> {
+) -> Vec<(&'static str, Vec<HourFile>)> {
     let all = || tables.iter().flat_map(|(table, files)| files.iter().map(move |file| (*table, file)));
-    let mut hours: BTreeMap<Hour, Vec<(&'static str, &OwnFile)>> = BTreeMap::new();
+    let mut hours: BTreeMap<Hour, Vec<(&'static str, &HourFile)>> = BTreeMap::new();
     for (table, file) in all() {
         hours.entry(file.hour).or_default().push((table, file));
     }
     let mut left: u64 = all().map(|(_, file)| file.file.bytes).sum();
-    let mut gone: BTreeMap<&'static str, Vec<OwnFile>> = BTreeMap::new();
+    let mut gone: BTreeMap<&'static str, Vec<HourFile>> = BTreeMap::new();
     for (_, files) in hours.into_iter().take_while(|(hour, _)| hour.end_us() <= closed_us) {
         if left <= most_bytes {
             break;
@@ -97,11 +97,11 @@ mod tests {
 
     const HOUR_US: i64 = 3_600_000_000;
 
-    fn file(hour: i64, bytes: u64) -> OwnFile {
+    fn file(hour: i64, bytes: u64) -> HourFile {
         let hour = Hour::of(hour * HOUR_US);
         let name = FileName { collector: "c".to_owned(), first: SegmentId(1), last: SegmentId(1), merged: None };
         let path = name.build(hour);
-        OwnFile {
+        HourFile {
             file: DataFile { path: path.clone().into(), bytes, rows: Some(3), times_us: None, crc32c: None },
             path,
             name,
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    fn hours(files: &[OwnFile]) -> Vec<i64> {
+    fn hours(files: &[HourFile]) -> Vec<i64> {
         files.iter().map(|file| file.hour.end_us() / HOUR_US - 1).collect()
     }
 

@@ -20,6 +20,8 @@ pub struct Settings {
     pub tiers: Vec<Tier>,
     /// How long and how much is kept.
     pub retention: Retention,
+    /// How long another collector is silent before its files are taken over; `None` for ever.
+    pub adopt_after: Option<Duration>,
 }
 
 /// Windows of at least this length once an hour is so old.

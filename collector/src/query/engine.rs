@@ -1,6 +1,7 @@
 //! A statement to a stream of rows.
 
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::TableType;
@@ -26,7 +28,9 @@ use super::provider::{Knowledge, Provider, Reading};
 use super::turn::{Turn, Turns};
 use super::{catalog, function, readonly};
 use crate::buffer::Snapshot;
-use crate::history::DataFile;
+use crate::history::batches::KnownBatches;
+use crate::history::location::Opened;
+use crate::history::{DataFile, Folders, SharedPlace};
 
 /// What a statement may use.
 #[derive(Debug, Clone, Copy)]
@@ -100,13 +104,32 @@ impl Engine {
     /// # Errors
     /// [`QueryError::Failed`] when the engine does not start.
     pub fn new(limits: Limits) -> Result<Self, QueryError> {
+        let place: SharedPlace = Arc::new(Folders::default());
+        Self::over(limits, &Opened { place, root: PathBuf::new(), store: None }, "")
+    }
+
+    /// As [`Engine::new`], for a history in this place; `collector` is whose the rows in memory are.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn over(limits: Limits, opened: &Opened, collector: &str) -> Result<Self, QueryError> {
         let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes)))
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(|error| QueryError::from_engine(&error))?;
-        Ok(Self { runtime, knowledge: Knowledge::default(), turns: Turns::new(limits.at_once), limits })
+        if let Some((url, store)) = &opened.store {
+            let url = ObjectStoreUrl::parse(url).map_err(|error| QueryError::from_engine(&error))?;
+            runtime.register_object_store(url.as_ref(), Arc::clone(store));
+        }
+        let (knowledge, turns) = (Knowledge::new(&opened.place, collector), Turns::new(limits.at_once));
+        Ok(Self { runtime, knowledge, turns, limits })
+    }
+
+    /// Which batches files hold, as far as it was looked.
+    pub fn batches(&self) -> &Arc<KnownBatches> {
+        &self.knowledge.batches
     }
 
     /// Plans `sql` over `snapshot` and runs it up to its first rows. `timeout` shortens the engine's own limit.

@@ -3,12 +3,10 @@ use std::path::Path;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take_record_batch;
-use skep_wire::chunk::Builder;
-use skep_wire::envelope::Origin;
-use skep_wire::tables::{CPU, Kind};
+use skep_wire::tables::CPU;
 
 use super::*;
-use crate::buffer::{TableSnapshot, convert};
+use crate::buffer::{TableSnapshot, sample};
 use crate::history::parquet_file::Written;
 use crate::history::{DataFile, Folders, parquet_file};
 
@@ -19,23 +17,6 @@ const HOUR_US: i64 = 3_600_000_000;
 /// Processes in a file, and rows of each: five pages.
 const PIDS: i64 = 100;
 const ROWS_EACH: i64 = 1000;
-
-/// One row of cpu with nothing in it.
-fn blank() -> RecordBatch {
-    let mut rows = Builder::new(&CPU);
-    for column in CPU.columns().filter(|column| !column.nullable) {
-        match column.kind {
-            Kind::Int | Kind::Time | Kind::Bool => rows.int(column.name, 0),
-            Kind::Float => rows.float(column.name, 1.0),
-            Kind::Text => rows.text(column.name, "x"),
-            Kind::TextList => rows.text_list::<&str>(column.name, &[]),
-            Kind::Histogram => rows.histogram(column.name, []),
-        };
-    }
-    rows.end_row().unwrap();
-    let origin = Origin { node: "n".to_owned(), boot: "b".to_owned(), stream: "s".to_owned(), seq: 1 };
-    convert::record_batch(&origin, &CPU, &rows.finish().unwrap()).unwrap()
-}
 
 fn write(path: &Path, rows: RecordBatch) -> Written {
     parquet_file::write(&Folders::default(), path, &CPU, std::iter::once(Ok(rows))).unwrap()
@@ -51,7 +32,7 @@ fn noise(row: i64) -> i64 {
 /// A file of one hour, sorted as history's are.
 fn hour(folder: &Path, hour: i64) -> DataFile {
     let (rows, first_us) = (PIDS * ROWS_EACH, START_US + hour * HOUR_US);
-    let all = take_record_batch(&blank(), &UInt32Array::from(vec![0; rows as usize])).unwrap();
+    let all = take_record_batch(&sample::blank(), &UInt32Array::from(vec![0; rows as usize])).unwrap();
     let mut columns: Vec<ArrayRef> = all.columns().to_vec();
     let mut set = |name: &str, column: ArrayRef| columns[all.schema().index_of(name).unwrap()] = column;
     set("pid", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row / ROWS_EACH))));
@@ -117,28 +98,18 @@ async fn one_process_reads_few_files_and_few_pages_of_them() {
     }
 }
 
-/// Rows of batches `seqs` of one stream, `on_cpu_ns` being the sequence.
-fn of_batches(seqs: std::ops::RangeInclusive<i64>) -> RecordBatch {
-    let count = seqs.clone().count();
-    let all = take_record_batch(&blank(), &UInt32Array::from(vec![0; count])).unwrap();
-    let mut columns: Vec<ArrayRef> = all.columns().to_vec();
-    for name in ["seq", "on_cpu_ns", "pid"] {
-        columns[all.schema().index_of(name).unwrap()] = Arc::new(Int64Array::from_iter_values(seqs.clone()));
-    }
-    RecordBatch::try_new(all.schema(), columns).unwrap()
-}
-
 #[tokio::test]
 async fn what_two_collectors_stored_is_read_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, seqs| {
-        let (path, rows) = (folder.path().join(name), of_batches(seqs));
+        let (path, rows) = (folder.path().join("date=1970-01-01/hour=00").join(name), sample::cpu("s", seqs));
         let count = Some(rows.num_rows() as u64);
         let written = write(&path, rows);
         DataFile { path, bytes: written.bytes, rows: count, times_us: Some((0, 0)), crc32c: Some(written.crc32c) }
     };
     let files = vec![file("bb-1-1.parquet", 4..=8), file("aa-1-1.parquet", 1..=5), file("aa-2-2.parquet", 12..=13)];
-    let cpu = TableSnapshot { batches: vec![of_batches(8..=10), of_batches(13..=14)], files: Arc::new(files) };
+    let cpu =
+        TableSnapshot { batches: vec![sample::cpu("s", 8..=10), sample::cpu("s", 13..=14)], files: Arc::new(files) };
     let snapshot = Snapshot { tables: [(CPU.name, cpu)].into() };
     let engine = Engine::new(limits()).unwrap();
     for (sql, expected) in [

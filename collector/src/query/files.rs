@@ -1,23 +1,28 @@
 //! Files that are missing or broken.
 //!
 //! A file the log calls live may be gone or cut: somebody deleted it, a disk went bad. A statement is then answered from
-//! the rest, and says so. Every file is looked at before each statement that reads it; its footer only when the file is
-//! new or has changed.
+//! the rest, and says so. On a disk every file is looked at before each statement that reads it; its footer only when the
+//! file is new or has changed. In an object store that would take longer than many a statement: there files are looked at
+//! when a statement broke, and a store that does not answer leaves out what is in it for a while.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaDataReader;
 
-use crate::history::DataFile;
+use crate::history::{DataFile, Place, SharedPlace};
 
 /// Most verdicts remembered; a history of that many files is due for compaction.
 const MAX_REMEMBERED: usize = 100_000;
+
+const MISSING: &str = "the file is missing";
+
+/// How long a verdict on a file in an object store holds.
+const FAR_FAULT_FOR: Duration = Duration::from_secs(10);
 
 /// A live file that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct Unreadable {
     pub rows: Option<u64>,
     /// One line.
     pub reason: String,
+    /// Whether the file itself is at fault, and not the way to it.
+    pub lost: bool,
 }
 
 impl fmt::Display for Unreadable {
@@ -39,8 +46,9 @@ impl fmt::Display for Unreadable {
 }
 
 /// Remembers which files were whole.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verifier {
+    place: SharedPlace,
     known: Mutex<HashMap<PathBuf, Seen>>,
 }
 
@@ -48,45 +56,102 @@ pub struct Verifier {
 struct Seen {
     bytes: u64,
     modified: Option<SystemTime>,
-    fault: Option<String>,
+    fault: Option<Fault>,
+    /// When it has to be looked at again, whether it changed or not.
+    until: Option<Instant>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fault {
+    reason: String,
+    lost: bool,
+}
+
+impl Fault {
+    fn lost(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), lost: true }
+    }
 }
 
 impl Verifier {
+    /// Of files in this place.
+    pub fn new(place: SharedPlace) -> Self {
+        Self { place, known: Mutex::default() }
+    }
+
     /// Splits `files` of `table` into those that can be read and those that cannot. Blocks on the file system.
     pub fn split(&self, table: &'static str, files: Vec<DataFile>) -> (Vec<DataFile>, Vec<Unreadable>) {
         let mut unreadable = Vec::new();
         let mut good = Vec::with_capacity(files.len());
         for file in files {
-            match self.fault(&file) {
+            let fault = if self.place.is_remote() { self.far_fault(&file.path) } else { self.fault(&file) };
+            match fault {
                 None => good.push(file),
-                Some(reason) => unreadable.push(Unreadable { table, path: file.path, rows: file.rows, reason }),
+                Some(Fault { reason, lost }) => {
+                    unreadable.push(Unreadable { table, path: file.path, rows: file.rows, reason, lost });
+                }
             }
         }
         (good, unreadable)
     }
 
-    /// Reads every page of `files` and remembers those that break, whatever their footer says. Returns how many did.
-    /// Blocks, and reads the files whole: for when a statement broke while it read them.
+    /// Looks for what broke a statement while it read `files`, and remembers it. Returns how many files are at fault.
+    /// Blocks, and reads files on a disk whole: every page, whatever their footers say.
     pub fn search(&self, files: &[(&'static str, DataFile)]) -> usize {
+        if self.place.is_remote() {
+            return self.search_far(files);
+        }
         let mut broken = 0;
         for (_, file) in files {
             let Some(reason) = page_fault(&file.path) else { continue };
             broken += 1;
             tracing::error!(file = %file.path.display(), %reason, "a file of history is damaged");
             let Ok(meta) = std::fs::metadata(&file.path) else { continue };
-            let seen = Seen { bytes: meta.len(), modified: meta.modified().ok(), fault: Some(reason) };
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(file.path.clone(), seen);
+            let (bytes, modified) = (meta.len(), meta.modified().ok());
+            self.remember(&file.path, Seen { bytes, modified, fault: Some(Fault::lost(reason)), until: None });
         }
         broken
     }
 
-    fn fault(&self, file: &DataFile) -> Option<String> {
+    fn search_far(&self, files: &[(&'static str, DataFile)]) -> usize {
+        let (mut broken, mut no_answer) = (0, None);
+        for (_, file) in files {
+            // One request without an answer says enough of the others.
+            let about = if no_answer.is_none() { Some(self.place.about(&file.path)) } else { None };
+            let fault = match about {
+                Some(Ok(Some(about))) if about.bytes == file.bytes => continue,
+                Some(Ok(Some(about))) => Fault::lost(format!("{} bytes, {} were written", about.bytes, file.bytes)),
+                // Another collector may have replaced it, and it is not live any more as soon as that is seen here.
+                Some(Ok(None)) => Fault { reason: MISSING.to_owned(), lost: self.was_missing(&file.path) },
+                Some(Err(error)) => no_answer.insert(no_answer_of(&error)).clone(),
+                None => no_answer.clone().unwrap_or_else(|| Fault::lost("it was not looked at")),
+            };
+            broken += 1;
+            let until = Some(Instant::now() + FAR_FAULT_FOR);
+            self.remember(&file.path, Seen { bytes: file.bytes, modified: None, fault: Some(fault), until });
+        }
+        broken
+    }
+
+    /// Whether it was missing when it was looked at before.
+    fn was_missing(&self, path: &Path) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(path).is_some_and(|seen| seen.fault.as_ref().is_some_and(|fault| fault.reason == MISSING))
+    }
+
+    fn far_fault(&self, path: &Path) -> Option<Fault> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = known.get(path)?;
+        seen.fault.clone().filter(|_| seen.until.is_some_and(|until| Instant::now() < until))
+    }
+
+    fn fault(&self, file: &DataFile) -> Option<Fault> {
         let meta = match std::fs::metadata(&file.path) {
             Ok(meta) => meta,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Some("the file is missing".to_owned());
+                return Some(Fault::lost(MISSING));
             }
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some(Fault::lost(error.to_string())),
         };
         let (bytes, modified) = (meta.len(), meta.modified().ok());
         {
@@ -98,20 +163,28 @@ impl Verifier {
                 return seen.fault.clone();
             }
         }
-        let fault = footer_fault(file, bytes);
+        let fault = footer_fault(self.place.as_ref(), file, bytes).map(Fault::lost);
+        self.remember(&file.path, Seen { bytes, modified, fault: fault.clone(), until: None });
+        fault
+    }
+
+    fn remember(&self, path: &Path, seen: Seen) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_REMEMBERED {
             known.clear();
         }
-        known.insert(file.path.clone(), Seen { bytes, modified, fault: fault.clone() });
-        fault
+        known.insert(path.to_owned(), seen);
     }
+}
+
+fn no_answer_of(error: &std::io::Error) -> Fault {
+    Fault { reason: format!("the object store does not answer: {}", crate::error::chain(error)), lost: false }
 }
 
 /// What breaks when the whole file is read.
 fn page_fault(path: &Path) -> Option<String> {
     let read = || -> Result<(), String> {
-        let file = File::open(path).map_err(|error| error.to_string())?;
+        let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
         for batch in builder.build().map_err(|error| error.to_string())? {
             batch.map_err(|error| error.to_string())?;
@@ -122,11 +195,11 @@ fn page_fault(path: &Path) -> Option<String> {
     std::panic::catch_unwind(read).unwrap_or_else(|_| Err("its pages do not decode".to_owned())).err()
 }
 
-fn footer_fault(file: &DataFile, bytes: u64) -> Option<String> {
+fn footer_fault(place: &dyn Place, file: &DataFile, bytes: u64) -> Option<String> {
     if file.bytes > 0 && bytes != file.bytes {
         return Some(format!("{bytes} bytes, {} were written", file.bytes));
     }
-    let opened = File::open(&file.path).map_err(|error| error.to_string());
+    let opened = place.open(&file.path, None).map_err(|error| error.to_string());
     let footer = opened
         .and_then(|opened| ParquetMetaDataReader::new().parse_and_finish(&opened).map_err(|error| error.to_string()));
     match footer {

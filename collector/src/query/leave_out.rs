@@ -11,7 +11,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-use super::once::Batches;
+use crate::history::batches::Batches;
 
 /// `not_of(stream, seq)`; no statement can name it.
 #[derive(Debug)]

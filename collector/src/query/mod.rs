@@ -7,7 +7,7 @@
 //! * [`readonly`]: which statements are served.
 //! * [`catalog`]: which tables and views a statement may name.
 //! * [`provider`]: one table at one moment.
-//! * [`once`]: rows that two collectors stored, read once; `leave_out` is the condition for it.
+//! * [`once`]: rows that two collectors stored, read once, and the rule for it; `leave_out` is the condition for it.
 //! * [`prune`]: which files a statement's times can touch.
 //! * [`files`]: files that are missing or broken.
 //! * [`function`]: `hist_quantile`, `time_bucket` and what else SQL can do here.

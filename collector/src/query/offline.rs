@@ -1,12 +1,14 @@
 //! A data folder nobody runs on: its files and, read-only, its WAL.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use skep_seglog::{Disk, Log, LogError};
 use thiserror::Error;
 
 use crate::buffer::{Snapshot, Store};
 use crate::folder::{Folder, FolderError};
+use crate::history::location::{LocationError, Opened};
 use crate::history::{History, HistoryError};
 use crate::wal::{self, replay::ReplayError};
 
@@ -16,6 +18,9 @@ pub enum OfflineError {
     /// The folder itself, or a collector runs on it.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Where its history is.
+    #[error(transparent)]
+    Location(#[from] LocationError),
     /// Its history.
     #[error(transparent)]
     History(#[from] HistoryError),
@@ -32,15 +37,28 @@ pub enum OfflineError {
     Replay(#[from] ReplayError),
 }
 
-/// Everything stored in `data`, as a start of the collector would find it. Changes nothing; a lock keeps collectors (not
-/// other readers) away while it is held by the second value.
+/// What is stored in a folder.
+#[derive(Debug)]
+pub struct Found {
+    /// All of it.
+    pub snapshot: Snapshot,
+    /// Where the history is.
+    pub history: Opened,
+    /// Whose the rows are that are in the WAL only.
+    pub collector: String,
+    /// Keeps collectors (not other readers) away.
+    pub folder: Folder,
+}
+
+/// Everything stored in `data`, as a start of the collector would find it. Changes nothing.
 ///
 /// # Errors
 /// [`OfflineError`].
-pub fn open(data: &Path) -> Result<(Snapshot, Folder), OfflineError> {
+pub fn open(data: &Path) -> Result<Found, OfflineError> {
     let folder = Folder::open_shared(data)?;
     let collector = folder.identity()?.map(|identity| identity.collector).unwrap_or_default();
-    let history = History::open(&folder.history(), &collector)?;
+    let opened = folder.location()?.open(&std::env::temp_dir())?;
+    let history = History::open_at(Arc::clone(&opened.place), &opened.root, &collector)?;
     let dir = folder.wal();
     let (log, trim) = Log::open_read_only(Disk, &dir).map_err(|source| OfflineError::Wal { dir, source })?;
     if let Some(trim) = trim {
@@ -54,5 +72,5 @@ pub fn open(data: &Path) -> Result<(Snapshot, Folder), OfflineError> {
     for memtable in replayed.memtables {
         store.recovered(memtable);
     }
-    Ok((store.snapshot(), folder))
+    Ok(Found { snapshot: store.snapshot(), history: opened, collector, folder })
 }

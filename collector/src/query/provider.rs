@@ -21,10 +21,11 @@ use skep_wire::tables::Table;
 
 use super::files::{Unreadable, Verifier};
 use super::leave_out;
-use super::once::{Batches, Once, Reads};
+use super::once::{self, Reads};
 use super::prune::Span;
 use crate::buffer::{TableSnapshot, schema};
-use crate::history::DataFile;
+use crate::history::batches::{Batches, KnownBatches};
+use crate::history::{DataFile, SharedPlace};
 
 /// Which files a statement reads and which it cannot, filled while it is planned.
 #[derive(Debug, Clone, Default)]
@@ -66,12 +67,25 @@ pub struct Provider {
 }
 
 /// What is known about files from one statement to the next.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Knowledge {
     /// Which are whole.
     pub verifier: Arc<Verifier>,
     /// Which batches they hold.
-    pub once: Arc<Once>,
+    pub batches: Arc<KnownBatches>,
+    /// Whose the rows in memory are.
+    pub collector: Arc<str>,
+}
+
+impl Knowledge {
+    /// Nothing yet, of files in this place and of the rows that `collector` has in memory.
+    pub fn new(place: &SharedPlace, collector: &str) -> Self {
+        Self {
+            verifier: Arc::new(Verifier::new(Arc::clone(place))),
+            batches: Arc::new(KnownBatches::new(Arc::clone(place))),
+            collector: Arc::from(collector),
+        }
+    }
 }
 
 impl Provider {
@@ -99,11 +113,12 @@ impl Provider {
         if files.is_empty() {
             return Ok(Reads::default());
         }
-        if !Once::is_needed(&files) {
+        let memory = self.snapshot.batches.clone();
+        if !once::is_needed(&files, &self.knowledge.collector, !memory.is_empty()) {
             return Ok(Reads { files: vec![(files, Batches::default())], memory: Batches::default() });
         }
-        let (once, memory) = (Arc::clone(&self.knowledge.once), self.snapshot.batches.clone());
-        let reads = tokio::task::spawn_blocking(move || once.reads(files, &memory)).await;
+        let known = Arc::clone(&self.knowledge.batches);
+        let reads = tokio::task::spawn_blocking(move || once::reads(&known, files, &memory)).await;
         reads.map_err(|error| DataFusionError::External(Box::new(error)))?
     }
 
@@ -161,11 +176,20 @@ impl Provider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = state.config().target_partitions().max(1);
         let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions.min(files.len())];
+        let mut url = ObjectStoreUrl::local_filesystem();
         for (index, file) in files.iter().enumerate() {
+            let path = file.path.to_string_lossy();
+            let key = match store_and_key(&path) {
+                Some((store, key)) => {
+                    // All files of a history are in one place.
+                    url = ObjectStoreUrl::parse(store)?;
+                    key.to_owned()
+                }
+                None => path.into_owned(),
+            };
             let at = index % groups.len();
-            groups[at].push(PartitionedFile::new(file.path.to_string_lossy(), file.bytes));
+            groups[at].push(PartitionedFile::new(key, file.bytes));
         }
-        let url = ObjectStoreUrl::local_filesystem();
         let runtime = state.runtime_env();
         // A file never changes under its name: its footer and page index are decoded once and kept, within bounds.
         let footers = runtime.cache_manager.get_file_metadata_cache();
@@ -180,6 +204,13 @@ impl Provider {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// The parts of a URL the engine wants apart; `None` for a path of the file system.
+fn store_and_key(path: &str) -> Option<(&str, &str)> {
+    let host = path.find("://")? + "://".len();
+    let end = host + path[host..].find('/')?;
+    Some((&path[..end], &path[end + 1..]))
 }
 
 #[tonic::async_trait]

@@ -24,4 +24,4 @@ pub mod log;
 pub use format::{Position, SegmentId};
 pub use log::{Log, LogError, Options, SegmentInfo, Trim};
 pub use read::{Entry, Fault, ReadError, Reader};
-pub use storage::{Appender, Disk, SegmentFile, Shared, Storage};
+pub use storage::{Disk, SegmentFile, Shared, Storage};

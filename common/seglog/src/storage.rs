@@ -196,44 +196,6 @@ impl<T: Storage + ?Sized> Storage for Arc<T> {
     }
 }
 
-/// A new file as a stream of bytes, for encoders that want one.
-#[derive(Debug)]
-pub struct Appender {
-    file: Box<dyn SegmentFile>,
-    /// Bytes written.
-    pub bytes: u64,
-    /// CRC-32C of them.
-    pub crc32c: u32,
-}
-
-impl Appender {
-    /// Appends to `file`, which must be empty.
-    pub fn new(file: Box<dyn SegmentFile>) -> Self {
-        Self { file, bytes: 0, crc32c: 0 }
-    }
-
-    /// As [`SegmentFile::sync`].
-    ///
-    /// # Errors
-    /// As the operating system says.
-    pub fn sync(&mut self) -> io::Result<()> {
-        self.file.sync()
-    }
-}
-
-impl io::Write for Appender {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all_at(bytes, self.bytes)?;
-        self.bytes += bytes.len() as u64;
-        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The real disk.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
