@@ -11,7 +11,7 @@ use crate::setup;
 use crate::test::has_nextest;
 
 /// Pinned, so that a new release of theirs does not turn our tests red.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 10] = [
     "duckdb==1.5.5",
     "duckdb-extension-delta==1.5.5",
     "polars==2.1.0",
@@ -20,6 +20,9 @@ const PACKAGES: [&str; 8] = [
     "deltalake==1.6.6",
     "adbc-driver-flightsql==1.13.0",
     "adbc-driver-manager==1.13.0",
+    // An object store for the tests, and a client for looking into it.
+    "moto[server]==5.2.5",
+    "boto3==1.44.8",
 ];
 
 /// What only `cargo xtask interop --all` runs: half a gigabyte, and minutes.

@@ -10,6 +10,7 @@
 )]
 
 pub mod agent;
+pub mod bucket;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,13 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The Python with the engines that `cargo xtask setup` installs.
+pub fn python() -> PathBuf {
+    let python = Path::new(env!("CARGO_BIN_EXE_skep-collector")).with_file_name("../interop/bin/python");
+    assert!(python.exists(), "{} is missing: run `cargo xtask setup`", python.display());
+    python
 }
 
 /// A folder with certificates for everybody, and a collector's data folder in it.
@@ -97,12 +105,17 @@ impl Ground {
 
     /// Starts the collector with more configuration and waits until it listens.
     pub fn serve(&self, config: &str) -> Collector<'_> {
-        let mut collector = self.spawn(config);
+        self.serve_in("data", config, &[])
+    }
+
+    /// Starts a collector on the folder of this name.
+    pub fn serve_in(&self, name: &str, config: &str, environment: &[(&str, String)]) -> Collector<'_> {
+        let mut collector = self.spawn_in(name, config, environment);
         collector.grpc = eventually("the collector to listen", || {
             if let Some(status) = collector.child.try_wait().unwrap() {
                 panic!("the collector ended with {status}: {}", collector.log());
             }
-            let text = fs::read(self.data().join("endpoint.json")).ok()?;
+            let text = fs::read(self.path().join(name).join("endpoint.json")).ok()?;
             let endpoint: serde_json::Value = serde_json::from_slice(&text).ok()?;
             let ours = endpoint["pid"].as_u64() == Some(u64::from(collector.child.id()));
             ours.then(|| endpoint["grpc"].as_str().unwrap().to_owned())
@@ -112,14 +125,20 @@ impl Ground {
 
     /// Starts the collector without waiting.
     pub fn spawn(&self, config: &str) -> Collector<'_> {
-        let file = self.path().join("config.toml");
+        self.spawn_in("data", config, &[])
+    }
+
+    /// Starts a collector on the folder of this name without waiting.
+    pub fn spawn_in(&self, name: &str, config: &str, environment: &[(&str, String)]) -> Collector<'_> {
+        let file = self.path().join(format!("{name}.toml"));
         fs::write(&file, config).unwrap();
         let log = fs::File::options().append(true).create(true).open(self.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_skep-collector"))
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(&file)
+            .envs(environment.iter().cloned())
             .arg("--data")
-            .arg(self.data())
+            .arg(self.path().join(name))
             .arg("--ca")
             .arg(self.tls("ca.pem"))
             .arg("--cert")
@@ -156,10 +175,8 @@ impl Ground {
 
     /// What a Python script prints that is given the folder of one table, read by `cargo xtask setup`'s engines.
     pub fn python(&self, script: &str, table: &str) -> String {
-        let python = Path::new(env!("CARGO_BIN_EXE_skep-collector")).with_file_name("../interop/bin/python");
-        assert!(python.exists(), "{} is missing: run `cargo xtask setup`", python.display());
         let folder = self.data().join("history").join(table);
-        let output = Command::new(python).args(["-c", script]).arg(folder).output().unwrap();
+        let output = Command::new(python()).args(["-c", script]).arg(folder).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
