@@ -5,8 +5,8 @@
 //! * [`writer`]: the one thread that appends, syncs and acknowledges.
 //! * [`replay`]: what a start finds.
 //!
-//! The log's first entry of every segment is a snapshot of all offsets, so that the oldest segment can go as soon as its
-//! rows are in Parquet. There is always one segment with a durable snapshot.
+//! Every segment begins with a snapshot of all offsets, twice, so that the oldest segment can go as soon as its rows are in
+//! Parquet, and no single damaged place takes the offsets with it. There is always one segment with a durable snapshot.
 
 pub mod record;
 

@@ -3,7 +3,7 @@
 //! | kind | message |
 //! |---|---|
 //! | 1 | `skep.v1.Envelope`, as it came |
-//! | 2 | [`OffsetsRecord`]: first in every segment |
+//! | 2 | [`OffsetsRecord`]: the first two of every segment |
 //!
 //! A reader refuses kinds it does not know: the segment was written by a newer program.
 

@@ -1,4 +1,7 @@
 //! What a start finds in the log.
+//!
+//! Numbers that are missing behind damage are batches that were acknowledged and cannot be read: they are named. Numbers
+//! that are missing without any damage are those an agent said it had dropped.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +11,7 @@ use thiserror::Error;
 use super::offsets::{Offsets, StreamKey};
 use super::record::{self, Record, RecordError};
 use crate::buffer::Memtable;
+use crate::buffer::memtable::Rows;
 use crate::ingest::Durable;
 use crate::ingest::arrival::{self, Refused};
 
@@ -52,13 +56,15 @@ pub enum Damage {
         /// Why.
         source: Refused,
     },
-    /// A later segment knows of batches that are in none.
-    #[error("segment {segment} knows of acknowledged batches of {streams} streams that are not in the log")]
-    Missing {
-        /// Which segment.
-        segment: SegmentId,
-        /// How many streams.
-        streams: usize,
+    /// Batches that were acknowledged and are not in the log.
+    #[error("batches {from} to {to} of stream {} of node {} were acknowledged and cannot be read", key.stream, key.node)]
+    Gone {
+        /// Whose.
+        key: StreamKey,
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
     },
 }
 
@@ -68,7 +74,7 @@ impl Damage {
         match self {
             Self::Bytes(fault) => Some(fault.position.segment),
             Self::Entry { segment, .. } | Self::Batch { segment, .. } => Some(*segment),
-            Self::Missing { .. } => None,
+            Self::Gone { .. } => None,
         }
     }
 }
@@ -84,65 +90,116 @@ pub fn replay<S: Storage + Clone>(
     progress: &BTreeMap<&'static str, SegmentId>,
     mut seen: impl FnMut(&Durable),
 ) -> Result<Replayed, ReplayError> {
-    let mut replayed = Replayed::default();
-    let mut first = true;
+    let mut walk = Walk::new(progress);
     for read in log.read(Position::START) {
         let entry = match read {
             Ok(entry) => entry,
             Err(ReadError::Damaged(fault)) => {
-                replayed.damage.push(Damage::Bytes(fault));
+                walk.damaged(fault.position.segment, Damage::Bytes(fault));
                 continue;
             }
             Err(error) => return Err(ReplayError::Read(error)),
         };
         let segment = entry.position.segment;
         match record::decode(&entry.payload) {
-            Ok(Record::Offsets(offsets)) => {
-                let further = replayed.offsets.merge(&offsets);
-                if further > 0 && !first {
-                    replayed.damage.push(Damage::Missing { segment, streams: further });
-                }
-            }
-            Ok(Record::Envelope(envelope)) => replayed.envelope(segment, &envelope, progress, &mut seen),
+            Ok(Record::Offsets(offsets)) => walk.snapshot(segment, &offsets),
+            Ok(Record::Envelope(envelope)) => walk.envelope(segment, &envelope, &mut seen),
             Err(RecordError::UnknownKind { kind }) => return Err(ReplayError::Newer { segment, kind }),
             Err(source) => {
-                replayed.damage.push(Damage::Entry { segment, offset: entry.position.offset, source });
+                walk.damaged(segment, Damage::Entry { segment, offset: entry.position.offset, source });
             }
         }
-        first = false;
     }
-    Ok(replayed)
+    Ok(walk.replayed)
+}
+
+/// The way through the log.
+#[derive(Debug)]
+struct Walk<'a> {
+    replayed: Replayed,
+    progress: &'a BTreeMap<&'static str, SegmentId>,
+    /// Everything in the segments before this one is in Parquet, whatever can be read of them now: a flush takes one
+    /// segment after the other.
+    whole_before: SegmentId,
+    /// Whether it was said how far the streams had come where the log begins.
+    began: bool,
+    /// Damaged places so far, and the segment of the last.
+    faults: (usize, SegmentId),
+    /// How many there were when a stream was last heard of.
+    heard: BTreeMap<StreamKey, usize>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(progress: &'a BTreeMap<&'static str, SegmentId>) -> Self {
+        Self {
+            replayed: Replayed::default(),
+            progress,
+            whole_before: progress.values().copied().max().unwrap_or(SegmentId(0)),
+            began: false,
+            faults: (0, SegmentId(0)),
+            heard: BTreeMap::new(),
+        }
+    }
+
+    fn damaged(&mut self, segment: SegmentId, damage: Damage) {
+        self.faults = (self.faults.0 + 1, segment);
+        self.replayed.damage.push(damage);
+    }
+
+    /// What a segment begins with. It may know of batches that were in the segments before it and cannot be read.
+    fn snapshot(&mut self, segment: SegmentId, offsets: &Offsets) {
+        for (key, seq) in offsets.iter() {
+            let last = self.replayed.offsets.last(key);
+            if seq > last && (self.began || last > 0) {
+                let before = SegmentId(segment.0.saturating_sub(1));
+                self.gone(before, key, last + 1, seq);
+            }
+            self.heard.insert(key.clone(), self.faults.0);
+        }
+        self.replayed.offsets.merge(offsets);
+        self.began = true;
+    }
+
+    fn envelope(&mut self, segment: SegmentId, envelope: &skep_wire::v1::Envelope, seen: &mut impl FnMut(&Durable)) {
+        let key = StreamKey { node: envelope.node.clone(), stream: envelope.stream.clone() };
+        let last = self.replayed.offsets.last(&key);
+        let damage_between = self.heard.get(&key).copied().unwrap_or(0) < self.faults.0;
+        if envelope.seq > last + 1 && damage_between && (self.began || last > 0) {
+            self.gone(self.faults.1, &key, last + 1, envelope.seq - 1);
+        }
+        self.heard.insert(key.clone(), self.faults.0);
+        self.replayed.offsets.advance(&key, envelope.seq);
+        match arrival::check(envelope, 0) {
+            Ok(checked) => {
+                self.replayed.batches += 1;
+                seen(&checked.durable);
+                self.replayed.keep(segment, checked.rows, self.progress);
+            }
+            Err(source) => {
+                let (node, seq) = (key.node, envelope.seq);
+                self.replayed.damage.push(Damage::Batch { node, seq, segment, source });
+            }
+        }
+    }
+
+    /// These batches were in `segment` or before it.
+    fn gone(&mut self, segment: SegmentId, key: &StreamKey, from: u64, to: u64) {
+        if segment >= self.whole_before {
+            self.replayed.damage.push(Damage::Gone { key: key.clone(), from, to });
+        }
+    }
 }
 
 impl Replayed {
-    fn envelope(
-        &mut self,
-        segment: SegmentId,
-        envelope: &skep_wire::v1::Envelope,
-        progress: &BTreeMap<&'static str, SegmentId>,
-        seen: &mut impl FnMut(&Durable),
-    ) {
-        let key = StreamKey { node: envelope.node.clone(), stream: envelope.stream.clone() };
-        self.offsets.advance(&key, envelope.seq);
-        match arrival::check(envelope, 0) {
-            Ok(checked) => {
-                self.batches += 1;
-                seen(&checked.durable);
-                let rows: Vec<_> = checked
-                    .rows
-                    .into_iter()
-                    .filter(|(table, _)| progress.get(table.name).is_none_or(|done| *done < segment))
-                    .collect();
-                if self.memtables.last().is_none_or(|last| last.segment != segment) {
-                    self.memtables.push(Memtable::new(segment));
-                }
-                if let Some(memtable) = self.memtables.last_mut() {
-                    memtable.insert(rows, None);
-                }
-            }
-            Err(source) => {
-                self.damage.push(Damage::Batch { node: envelope.node.clone(), seq: envelope.seq, segment, source })
-            }
+    /// The rows of one batch, but for those that are in Parquet.
+    fn keep(&mut self, segment: SegmentId, rows: Vec<Rows>, progress: &BTreeMap<&'static str, SegmentId>) {
+        let is_new = |table: &str| progress.get(table).is_none_or(|done| *done < segment);
+        let rows = rows.into_iter().filter(|(table, _)| is_new(table.name)).collect();
+        if self.memtables.last().is_none_or(|last| last.segment != segment) {
+            self.memtables.push(Memtable::new(segment));
+        }
+        if let Some(memtable) = self.memtables.last_mut() {
+            memtable.insert(rows, None);
         }
     }
 }

@@ -289,15 +289,17 @@ impl<S: Storage + Clone> Writer<S> {
         Ok(())
     }
 
-    /// Begins a segment with its snapshot unless one is being written.
+    /// Begins a segment with its snapshot unless one is being written. The snapshot is there twice: when the segments
+    /// before it are gone, nothing else tells what was stored, and one damaged place must not make that unknown.
     fn begin_segment(&mut self) -> Result<(), LogError> {
         if self.log.active().is_some() {
             return Ok(());
         }
-        match self.log.append(&record::encode_offsets(&self.offsets)) {
+        let snapshot = record::encode_offsets(&self.offsets);
+        match self.log.append(&snapshot).and_then(|_| self.log.append(&snapshot)) {
             Ok(_) => Ok(()),
             Err(error) => {
-                // A segment whose first entry is not a snapshot must not be: begin anew next time.
+                // A segment that does not begin with a snapshot must not be: begin anew next time.
                 if let Some(id) = self.log.active() {
                     self.log.remove(id)?;
                 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, broadcast};
 use super::*;
 use crate::ingest::arrival;
 use crate::ingest::publish::Events;
-use crate::wal::{Replayed, replay};
+use crate::wal::{Damage, Replayed, replay};
 
 const DIR: &str = "/wal";
 
@@ -30,12 +30,16 @@ fn envelope(seq: u64) -> v1::Envelope {
     envelope::seal(origin, &batch).unwrap()
 }
 
+fn key() -> StreamKey {
+    StreamKey { node: "n".to_owned(), stream: "s".to_owned() }
+}
+
 fn arrival(seq: u64) -> (Arrival, oneshot::Receiver<Outcome>) {
     let envelope = envelope(seq);
     let checked = arrival::check(&envelope, 0).unwrap();
     let (reply, answer) = oneshot::channel();
     let arrival = Arrival {
-        key: StreamKey { node: "n".to_owned(), stream: "s".to_owned() },
+        key: key(),
         seq,
         gap_from: seq,
         entry: record::encode_envelope(&envelope),
@@ -154,8 +158,7 @@ fn offsets_outlive_the_segments_they_were_counted_in() {
     disk.crash(|_| 0);
     let (_, replayed) = found(&disk);
     assert_eq!(replayed.batches, 1);
-    let key = StreamKey { node: "n".to_owned(), stream: "s".to_owned() };
-    assert_eq!(replayed.offsets.last(&key), 3);
+    assert_eq!(replayed.offsets.last(&key()), 3);
     assert!(replayed.damage.is_empty());
 }
 
@@ -168,8 +171,7 @@ fn the_last_snapshot_is_never_removed() {
     bench.writer.remove(SegmentId(u64::MAX)).unwrap();
     drop(bench);
     disk.crash(|_| 0);
-    let key = StreamKey { node: "n".to_owned(), stream: "s".to_owned() };
-    assert_eq!(found(&disk).1.offsets.last(&key), 1);
+    assert_eq!(found(&disk).1.offsets.last(&key()), 1);
 }
 
 #[test]
@@ -197,10 +199,63 @@ fn damage_is_said_and_what_follows_is_kept() {
     let places: Vec<_> =
         first.writer.log.read(skep_seglog::Position::START).map(|entry| entry.unwrap().position.offset).collect();
     drop(first);
-    disk.flip(&path, places[2] as usize + 20);
+    // Two snapshots, then the batches.
+    disk.flip(&path, places[3] as usize + 20);
     let (_, replayed) = found(&disk);
     assert_eq!(replayed.batches, 2);
-    assert!(matches!(replayed.damage[..], [super::super::replay::Damage::Bytes(_)]), "{:?}", replayed.damage);
-    let key = StreamKey { node: "n".to_owned(), stream: "s".to_owned() };
-    assert_eq!(replayed.offsets.last(&key), 3);
+    let said: Vec<_> = replayed.damage.iter().map(ToString::to_string).collect();
+    assert!(matches!(replayed.damage[..], [Damage::Bytes(_), Damage::Gone { from: 2, to: 2, .. }]), "{said:?}");
+    assert_eq!(said[1], "batches 2 to 2 of stream s of node n were acknowledged and cannot be read");
+    assert_eq!(replayed.offsets.last(&key()), 3);
+}
+
+#[test]
+fn what_the_next_segment_knows_of_and_nobody_can_read_is_named() {
+    let disk = SimDisk::default();
+    let mut first = bench(&disk);
+    first.store(&[1, 2]).unwrap();
+    let path = first.writer.log.active().unwrap().path(Path::new(DIR));
+    first.writer.seal().unwrap();
+    first.store(&[3]).unwrap();
+    drop(first);
+    disk.flip(&path, disk.size(&path).unwrap() - 1);
+    let (log, replayed) = found(&disk);
+    assert!(matches!(replayed.damage[..], [Damage::Bytes(_), Damage::Gone { from: 2, to: 2, .. }]));
+    // Of a segment that is in Parquet nothing is lost.
+    let progress = BTreeMap::from([("cpu", SegmentId(2))]);
+    let replayed = replay(&log, &progress, |_| {}).unwrap();
+    assert!(matches!(replayed.damage[..], [Damage::Bytes(_)]), "{:?}", replayed.damage);
+}
+
+#[test]
+fn a_gap_the_agent_declared_is_no_damage() {
+    let disk = SimDisk::default();
+    let mut first = bench(&disk);
+    first.store(&[1]).unwrap();
+    let (mut later, _answer) = arrival(5);
+    later.gap_from = 2;
+    first.writer.store_group(later, &mut mpsc::channel(1).1).unwrap();
+    drop(first);
+    let (_, replayed) = found(&disk);
+    assert!(replayed.damage.is_empty(), "{:?}", replayed.damage);
+    assert_eq!(replayed.offsets.last(&key()), 5);
+}
+
+#[test]
+fn one_damaged_place_does_not_make_the_offsets_unknown() {
+    let disk = SimDisk::default();
+    let mut first = bench(&disk);
+    first.store(&[1, 2]).unwrap();
+    let active = first.writer.seal().unwrap();
+    first.writer.remove(active).unwrap();
+    drop(first);
+    let path = active.path(Path::new(DIR));
+    for offset in 0..disk.size(&path).unwrap() {
+        disk.flip(&path, offset);
+        let log = Log::open_read_only(disk.clone(), Path::new(DIR)).unwrap().0;
+        let replayed = replay(&log, &BTreeMap::new(), |_| {}).unwrap();
+        assert_eq!(replayed.offsets.last(&key()), 2, "byte {offset}");
+        assert!(!replayed.damage.iter().any(|damage| matches!(damage, Damage::Gone { .. })));
+        disk.flip(&path, offset);
+    }
 }
