@@ -22,23 +22,36 @@ pub(super) struct Agent {
     next: u64,
     /// The first batch the collector lacks and the agent no longer has, until the next one is sent.
     hole: Option<u64>,
+    /// It has a session. What is refused ends it, as the collector does, and the next hello tells where to go on.
+    pub(super) is_connected: bool,
 }
 
 impl Agent {
     pub(super) fn new(node: &str) -> Self {
-        Self { node: node.to_owned(), stream: node.repeat(32), made: 0, acked: 0, next: 1, hole: None }
+        Self {
+            node: node.to_owned(),
+            stream: node.repeat(32),
+            made: 0,
+            acked: 0,
+            next: 1,
+            hole: None,
+            is_connected: false,
+        }
     }
 
     pub(super) fn key(&self) -> StreamKey {
         StreamKey { node: self.node.clone(), stream: self.stream.clone() }
     }
 
-    /// A welcome came. Returns the batches that were acknowledged and are not known of: the hello said how far that was,
-    /// so the collector says in `loss` that they are gone.
+    /// A welcome came, which acknowledges all up to the number in it. Returns the batches that were acknowledged and are
+    /// not known of: the hello said how far that was, so the collector says in `loss` that they are gone.
     pub(super) fn resume(&mut self, durable_seq: u64) -> RangeInclusive<u64> {
+        self.is_connected = true;
         self.next = durable_seq.max(self.acked) + 1;
         self.hole = (durable_seq < self.acked).then_some(durable_seq + 1);
-        durable_seq + 1..=self.acked
+        let gone = durable_seq + 1..=self.acked;
+        self.acked = self.acked.max(durable_seq);
+        gone
     }
 
     /// Some new batches and all that were not sent since the welcome; now and then one twice, as after a broken
@@ -58,13 +71,13 @@ impl Agent {
         Ok(batches)
     }
 
-    /// An answer came. What was refused is sent again.
+    /// An answer came.
     pub(super) fn hear(&mut self, outcome: Option<&Outcome>) {
         match outcome {
             Some(Outcome::Stored { durable_seq } | Outcome::Repeat { durable_seq }) => {
                 self.acked = self.acked.max(*durable_seq);
             }
-            Some(Outcome::Refused { .. } | Outcome::Early { .. }) | None => self.next = self.acked + 1,
+            Some(Outcome::Refused { .. } | Outcome::Early { .. }) | None => self.is_connected = false,
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use skep_collector::buffer::Store;
@@ -19,6 +18,7 @@ use skep_seglog::sim::SimDisk;
 use skep_wire::v1;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
+use super::keep;
 use crate::batch::ROWS;
 
 /// Commands that may wait.
@@ -91,12 +91,13 @@ impl Collector {
         flush(&self.store, &self.history).1.map_err(anyhow::Error::from)
     }
 
-    /// Writes checkpoints of the logs and removes the commits before them, as often as it may.
-    pub(super) fn keep_logs(&self) -> Result<()> {
+    /// Keeps the tables in order; see [`keep`]. Returns how many tables' files were merged.
+    pub(super) fn keep(&self, disk: &SimDisk) -> Result<u64> {
+        let mut merged = 0;
         for (table, _) in ROWS {
-            self.history.with(table, |folder| folder.keep_log(3, Duration::ZERO)).transpose()?;
+            merged += u64::from(keep::keep(table, &self.history, &self.store, disk)?);
         }
-        Ok(())
+        Ok(merged)
     }
 
     /// Lets go of WAL segments.

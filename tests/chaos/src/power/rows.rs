@@ -1,6 +1,7 @@
 //! How often each batch is there: in memory and in the live files, as a query would see it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use arrow::array::{AsArray, RecordBatch};
@@ -22,15 +23,20 @@ pub(super) fn of(table: &str, store: &Store, disk: &SimDisk) -> Result<Rows> {
         count(&mut rows, batch)?;
     }
     for file in table.files.iter() {
-        let bytes = disk.read(&file.path).with_context(|| format!("live file {}", file.path.display()))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes))
-            .and_then(|builder| builder.build())
-            .with_context(|| format!("live file {}", file.path.display()))?;
-        for batch in reader {
-            count(&mut rows, &batch?)?;
+        for batch in read(&file.path, disk)? {
+            count(&mut rows, &batch)?;
         }
     }
     Ok(rows)
+}
+
+/// What is in a live file.
+pub(super) fn read(path: &Path, disk: &SimDisk) -> Result<Vec<RecordBatch>> {
+    let what = || format!("live file {}", path.display());
+    let bytes = disk.read(path).with_context(what)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).with_context(what)?;
+    let batches = reader.build().and_then(|batches| Ok(batches.collect::<std::result::Result<_, _>>()?));
+    batches.with_context(what)
 }
 
 fn count(rows: &mut Rows, batch: &RecordBatch) -> Result<()> {
