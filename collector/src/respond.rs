@@ -89,6 +89,8 @@ pub struct Respond {
     pub registry: Arc<Registry>,
     /// Where what was learned of the series goes.
     pub learned: PathBuf,
+    /// What the ledger has to hear before all else, and who waits for that.
+    pub first: Option<(v1::Chunk, oneshot::Sender<()>)>,
 }
 
 /// The WAL takes nothing more.
@@ -104,6 +106,13 @@ impl Respond {
         mut asks: mpsc::Receiver<Ask>,
         finish: Arc<Notify>,
     ) {
+        if let Some((rows, entered)) = self.first.take() {
+            if self.own.store_all(vec![rows]).await.is_err() {
+                return;
+            }
+            // Who waits no longer goes on without.
+            let _gone = entered.send(()).is_err();
+        }
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let first = tokio::time::Instant::now() + WRITE_DOWN;

@@ -51,7 +51,7 @@ use crate::ingest::session::Shared;
 use crate::ingest::uplink::UplinkService;
 use crate::maintain::Keeper;
 use crate::missing::Missing;
-use crate::respond::{Ask, OwnStream, Respond};
+use crate::respond::{OwnStream, Respond};
 use crate::response::OWN_NODE;
 use crate::wal::writer::Limits;
 use crate::wal::{Command, StreamKey, Wal, Writer};
@@ -87,6 +87,9 @@ const HANG_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long the keeper's thread has to come to an end; it leaves nothing half done whenever it goes.
 const KEEPER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the first flush waits for the ledger to have what this start found.
+const LEDGER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the collector ended other than by request.
 #[derive(Debug, Error)]
@@ -212,19 +215,21 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         Arc::new(Flusher { wal: wal.clone(), store: Arc::clone(&store), history, interval: config.flush_interval });
     let refresher = Refresher { history: Arc::clone(&flusher.history), store: Arc::clone(&store), interval };
     let refreshing = tokio::spawn(refresher.run());
+    // Damaged segments of the WAL go with the first flush: the ledger hears of them before.
+    let (entered, is_entered) = oneshot::channel();
+    let first = ledger.map(|rows| (rows, entered));
     let flushing = tokio::spawn({
         let flusher = Arc::clone(&flusher);
-        async move { flusher.run(due, flush_requests).await }
+        async move {
+            let _late = tokio::time::timeout(LEDGER_WITHIN, is_entered).await.is_err();
+            flusher.run(due, flush_requests).await
+        }
     });
     let own =
         OwnStream { key: own_key, last: own_last, wal: wal.clone(), store: Arc::clone(&store), clock: clock.clone() };
-    let respond = Respond { responder, own, registry: Arc::clone(&registry), learned: folder.learned() };
+    let respond = Respond { responder, own, registry: Arc::clone(&registry), learned: folder.learned(), first };
     let finish = Arc::new(Notify::new());
     let responding = tokio::spawn(respond.run(batches, ask_receiver, Arc::clone(&finish)));
-    if let Some(rows) = ledger {
-        // The queue is new and empty.
-        let _full = asks.try_send(Ask::Record(vec![rows])).is_err();
-    }
     let shared = Shared {
         wal,
         store: Arc::clone(&store),
