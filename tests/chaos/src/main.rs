@@ -5,6 +5,7 @@
 //! * [`power`]: the collector's own WAL, buffer and tables on a disk in memory that loses power at any operation.
 //! * [`ingest`]: real collectors, killed, cut off and starved of disk, and agents that send again what was not
 //!   acknowledged.
+//! * [`fixture`]: a data folder of one release, for those after it to open.
 
 use std::process::ExitCode;
 
@@ -17,11 +18,11 @@ mod dice;
 
 mod figures;
 
+mod fixture;
+
 mod ingest;
 
 mod power;
-
-use figures::Figures;
 
 #[derive(Debug, Parser)]
 #[command(about = "What the collector acknowledged must be there, once, whatever happened in between", after_help = EXAMPLES)]
@@ -41,6 +42,8 @@ enum What {
     Ingest(Rounds),
     /// The collector's storage on a disk in memory: power cuts, torn writes, failing fsync, full disk, flipped bits
     Power(Rounds),
+    /// A data folder as a given collector writes it, for the tests of later releases; `cargo xtask fixture` calls it
+    Fixture(fixture::Options),
 }
 
 /// How much, and how to repeat it.
@@ -68,8 +71,8 @@ impl Rounds {
 
 fn main() -> ExitCode {
     match run(&Cli::parse().what) {
-        Ok(figures) if figures.violations.is_empty() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -77,15 +80,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(what: &What) -> Result<Figures> {
+/// Whether all was as it must be.
+fn run(what: &What) -> Result<bool> {
     let (rounds, figures) = match what {
         What::Power(rounds) => (rounds, power::run(rounds.first_seed(), rounds.rounds)),
         What::Ingest(rounds) => (rounds, ingest::run(rounds.first_seed(), rounds.rounds)?),
+        What::Fixture(options) => return fixture::write(options).map(|()| true),
     };
     if rounds.json {
         println!("{}", figures.json());
     } else {
         print!("{}", figures.lines());
     }
-    Ok(figures)
+    Ok(figures.violations.is_empty())
 }

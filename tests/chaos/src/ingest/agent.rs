@@ -108,6 +108,8 @@ impl Agent {
             *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
             bail!("acknowledged batches are gone");
         }
+        // A welcome acknowledges too: what it says is durable need not be sent again to hear so.
+        self.acked.fetch_max(welcome.durable_seq, Ordering::SeqCst);
         // Now and then an acknowledgement was lost with its connection: some batches come twice.
         let mut seq = welcome.durable_seq.saturating_sub(self.connections.load(Ordering::SeqCst) % 3);
         let (mut sent, mut heard) = (seq, welcome.durable_seq);

@@ -22,13 +22,13 @@ pub(super) const LEFT_BYTES: u64 = 24 << 10;
 
 /// Everything of one episode; gone when dropped.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(crate) struct Ground {
     temp: tempfile::TempDir,
 }
 
 impl Ground {
     /// Mounts the disk, which takes root.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let temp = tempfile::tempdir()?;
         let ground = Self { temp };
         fs::create_dir(ground.disk())?;
@@ -71,7 +71,7 @@ impl Ground {
         self.temp.path().join("disk")
     }
 
-    pub(super) fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.disk().join("data")
     }
 
@@ -83,7 +83,7 @@ impl Ground {
         self.temp.path()
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path().join("log")).unwrap_or_default()
     }
 
@@ -108,7 +108,7 @@ impl Ground {
     }
 
     /// A channel to `address` with one of the certificates.
-    pub(super) async fn channel(&self, address: &str, who: &str) -> Result<Channel> {
+    pub(crate) async fn channel(&self, address: &str, who: &str) -> Result<Channel> {
         let read = |file: String| fs::read(self.tls(&file)).context("a certificate of ours");
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(read("ca.pem".to_owned())?))

@@ -18,16 +18,18 @@ mod proxy;
 mod tally;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 
 use self::agent::Agent;
-use self::ground::{Ground, LEFT_BYTES, NODES};
-use self::process::Collector;
+pub(crate) use self::ground::Ground;
+use self::ground::{LEFT_BYTES, NODES};
+pub(crate) use self::process::Collector;
 use self::proxy::Proxy;
+pub(crate) use self::tally::query;
 use crate::dice::Dice;
 use crate::figures::Figures;
 use crate::power;
@@ -60,26 +62,47 @@ const NAMES: [&str; 18] = [
     "ledger_rows_unbalanced",
 ];
 
+/// Episodes at a time. Most of one is waiting: for a collector to start, for a moment to kill it at.
+const LANES: usize = 2;
+
 /// Runs rounds with the seeds from `first_seed` on, and a round of [`power`] for every second.
 pub(crate) fn run(first_seed: u64, rounds: u64) -> Result<Figures> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let begun = AtomicU64::new(0);
     let mut figures = Figures::new(first_seed, &NAMES);
     let mut power = Figures::new(first_seed, &power::NAMES);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut done = 0;
-    while done < rounds {
-        let seed = first_seed.saturating_add(done);
-        let count = EPISODE.min(rounds - done);
-        if let Err(error) = episode(&runtime, seed, count, &mut figures) {
+    let lane = || lane(&runtime, first_seed, rounds, &begun);
+    let done: Vec<_> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().map(|lane| lane.join()).collect()
+    });
+    for lane in done {
+        let (ingest, storage) = lane.map_err(|_| anyhow!("a lane of rounds panicked"))?;
+        figures.take(&ingest, "");
+        power.take(&storage, "");
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    figures.take(&power, "power_");
+    Ok(figures)
+}
+
+/// One episode after the other, as long as there are any: what the collectors did, and what the rounds of [`power`].
+fn lane(runtime: &tokio::runtime::Runtime, first_seed: u64, rounds: u64, begun: &AtomicU64) -> (Figures, Figures) {
+    let mut figures = Figures::new(first_seed, &[]);
+    let mut power = Figures::new(first_seed, &[]);
+    loop {
+        let before = begun.fetch_add(EPISODE, Ordering::SeqCst);
+        if before >= rounds {
+            return (figures, power);
+        }
+        let (seed, count) = (first_seed.saturating_add(before), EPISODE.min(rounds - before));
+        if let Err(error) = episode(runtime, seed, count, &mut figures) {
             figures.violation(&format!("ingest --rounds {count} --seed {seed}"), &format!("{error:#}"));
         }
         for seed in (seed..seed + count).step_by(2) {
             power::round(seed, &mut power);
         }
-        done += count;
     }
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    figures.take(&power, "power_");
-    Ok(figures)
 }
 
 /// One data folder from its first collector to the last count.

@@ -18,11 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Killed when dropped.
 #[derive(Debug)]
-pub(super) struct Collector {
+pub(crate) struct Collector {
     child: Child,
     data: PathBuf,
     /// Where it listens, once it does.
-    pub(super) address: String,
+    pub(crate) address: String,
 }
 
 /// The collector's program, beside this one.
@@ -37,18 +37,23 @@ impl Collector {
     /// Starts it and does not wait. With `clock_s`, its monotonic clocks are ahead by so much: no life may take up times
     /// of another.
     pub(super) fn spawn(ground: &Ground, clock_s: Option<u64>) -> Result<Self> {
+        Self::spawn_as(ground, &program()?, CONFIG, clock_s)
+    }
+
+    /// As [`Collector::spawn`], of this program and with this configuration.
+    pub(crate) fn spawn_as(ground: &Ground, program: &Path, settings: &str, clock_s: Option<u64>) -> Result<Self> {
         let config = ground.path().join("config.toml");
-        fs::write(&config, CONFIG)?;
+        fs::write(&config, settings)?;
         let log = fs::File::options().append(true).create(true).open(ground.path().join("log"))?;
         let mut command = match clock_s {
             Some(ahead) => {
                 let mut unshare = Command::new("unshare");
                 unshare.args(["--time", "--fork", "--kill-child"]);
                 unshare.arg("--monotonic").arg(ahead.to_string()).arg("--boottime").arg(ahead.to_string());
-                unshare.arg("--").arg(program()?);
+                unshare.arg("--").arg(program);
                 unshare
             }
-            None => Command::new(program()?),
+            None => Command::new(program),
         };
         command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&config).arg("--data").arg(ground.data());
         for (flag, file) in [
@@ -64,7 +69,7 @@ impl Collector {
     }
 
     /// Waits until it listens.
-    pub(super) fn ready(&mut self, ground: &Ground) -> Result<()> {
+    pub(crate) fn ready(&mut self, ground: &Ground) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -96,12 +101,12 @@ impl Collector {
     }
 
     /// kill -9.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.end();
     }
 
     /// SIGTERM, and whether it ended well.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM);
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -78,7 +78,11 @@ pub(super) fn offline(ground: &Ground, agents: &[Arc<Agent>]) -> Result<()> {
     Ok(())
 }
 
-async fn query(console: &mut ConsoleClient<tonic::transport::Channel>, sql: String) -> Result<Vec<RecordBatch>> {
+/// The rows of an answer.
+pub(crate) async fn query(
+    console: &mut ConsoleClient<tonic::transport::Channel>,
+    sql: String,
+) -> Result<Vec<RecordBatch>> {
     let mut stream = console.query(v1::QueryRequest { sql, timeout_s: 0 }).await?.into_inner();
     let mut bytes = Vec::new();
     while let Some(reply) = stream.message().await? {
