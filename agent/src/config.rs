@@ -489,7 +489,7 @@ mod tests {
         assert_eq!(of(&format!("collector = {one:?}"), &[]).unwrap(), uris(&[one]));
         assert_eq!(of(&format!("collector = [{one:?}, {two:?}]"), &[]).unwrap(), uris(&[one, two]));
         assert_eq!(of(&format!("collector = [{one:?}, {two:?}]"), &[two]).unwrap(), uris(&[two]), "flags go over it");
-        let many = vec![one; 17];
+        let many = [one; 17];
         for (line, faults) in [
             ("collector = []", &["collector: not set"][..]),
             ("collector = [\"\"]", &["collector: \"\" is not a URL"]),
