@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const PAGES: [&str; 21] = [
+const PAGES: [&str; 23] = [
     "",
     "up",
     "top",

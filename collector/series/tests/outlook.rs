@@ -139,7 +139,7 @@ fn levels(before: impl IntoIterator<Item = f64>, value: f64, bounds: &Bounds) ->
 #[test]
 fn what_is_far_from_the_last_hour_is_far_every_time() {
     let bounds = Bounds { least_spread: 0.5, least_spread_ratio: 0.01, limit: None };
-    let every_tenth = |at: u32| if at % 10 == 0 { 500.0 } else { 100.0 + noise(at) };
+    let every_tenth = |at: u32| if at.is_multiple_of(10) { 500.0 } else { 100.0 + noise(at) };
     let level = levels((0..600).map(every_tenth), 500.0, &bounds);
     assert!(level.far && level.seen == 6 && level.of == 60, "{level:?}");
     let (from, to) = level.expected();

@@ -90,9 +90,9 @@ pub enum FolderError {
         /// The data folder.
         path: PathBuf,
         /// Where its history is.
-        found: Location,
+        found: Box<Location>,
         /// Where it was to be.
-        wanted: Location,
+        wanted: Box<Location>,
     },
     /// Where the history is does not parse.
     #[error("{} does not parse", path.display())]
@@ -100,7 +100,7 @@ pub enum FolderError {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: LocationError,
+        source: Box<LocationError>,
     },
 }
 

@@ -36,9 +36,11 @@ impl Folder {
         let holds_tables = || TABLES.iter().any(|table| self.history().join(table.name).join("_delta_log").is_dir());
         let found = kept.or_else(|| holds_tables().then(|| own.clone()));
         match found {
-            Some(found) if found != *wanted => {
-                Err(FolderError::Elsewhere { path: self.path.clone(), found, wanted: wanted.clone() })
-            }
+            Some(found) if found != *wanted => Err(FolderError::Elsewhere {
+                path: self.path.clone(),
+                found: Box::new(found),
+                wanted: Box::new(wanted.clone()),
+            }),
             Some(_) => Ok(wanted.clone()),
             None => {
                 if *wanted != own {
@@ -71,7 +73,7 @@ fn kept(folder: &Path) -> Result<Option<Location>, FolderError> {
         Ok(bytes) => {
             let kept: Kept = serde_json::from_slice(&bytes)
                 .map_err(|source| FolderError::Malformed { path: path.clone(), source })?;
-            Ok(Some(kept.location.parse().map_err(|source| FolderError::Place { path, source })?))
+            Ok(Some(kept.location.parse().map_err(|source| FolderError::Place { path, source: Box::new(source) })?))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(io("read", &path, source)),
