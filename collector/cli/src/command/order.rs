@@ -19,7 +19,7 @@ Examples:
   skep actions order web-1 throttle --workload unit:batch.service cpu_millicores=500 lease_s=600
   skep actions order web-1 freeze --workload cgroup:/job lease_s=60
   skep actions order web-1 limit_memory --workload unit:app.service high_bytes=536870912 lease_s=600
-  skep actions order web-1 limit_io --workload unit:app.service write_bytes_per_s=10485760 lease_s=600
+  skep actions order web-1 limit_io --workload unit:app.service write_bytes_per_s=1048576 lease_s=60
   skep actions order web-1 restart_unit unit=nginx.service when=unit_down
   skep actions order web-1 kill pid=4711 scope=tree grace_s=10
   skep actions order web-1 kill --workload cgroup:/job scope=workload
