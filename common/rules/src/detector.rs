@@ -1,0 +1,153 @@
+//! Events in, alerts out: facts, memory, rules, and what trust takes off.
+
+use std::sync::Arc;
+
+use crate::analyse;
+use crate::baseline::Baseline;
+use crate::engine::{Engine, Sigma};
+use crate::event::{Connection, Exec};
+use crate::facts::{Facts, Field};
+use crate::load::Loaded;
+use crate::rule::{Level, Rule};
+use crate::table::Table;
+use crate::words::{Words, WordsError};
+
+/// Most of a command line that rules see: the beginning and the end of a longer one.
+pub const MAX_LINE_BYTES: usize = 128 << 10;
+
+/// A rule that an event matched.
+#[derive(Debug, Clone)]
+pub struct Alert {
+    /// Which.
+    pub rule: Arc<Rule>,
+    /// How bad here: below a trusted program a step less than the rule says.
+    pub level: Level,
+    /// Why it is less, where it is.
+    pub trusted: Option<String>,
+    /// `skep.*` facts that were known of the event, as `name=value`.
+    pub facts: Vec<String>,
+}
+
+/// Rules, vocabulary and memory.
+#[derive(Debug)]
+pub struct Detector {
+    words: Words,
+    engine: Box<dyn Engine>,
+    rules: Vec<Arc<Rule>>,
+    table: Table,
+    baseline: Baseline,
+}
+
+impl Detector {
+    /// Takes what was loaded; what does not fit together is added to its refused.
+    ///
+    /// # Errors
+    /// [`WordsError`].
+    pub fn new(loaded: &mut Loaded) -> Result<Self, WordsError> {
+        let engine = Box::new(Sigma::new(loaded));
+        let rules = loaded.rules.iter().cloned().map(Arc::new).collect();
+        let words = Words::parse(crate::pack::WORDS)?;
+        Ok(Self { words, engine, rules, table: Table::default(), baseline: Baseline::default() })
+    }
+
+    /// Takes other rules and keeps what is remembered.
+    pub fn reload(&mut self, loaded: &mut Loaded) {
+        self.engine = Box::new(Sigma::new(loaded));
+        self.rules = loaded.rules.iter().cloned().map(Arc::new).collect();
+    }
+
+    /// Forgets what is remembered of processes and workloads.
+    pub fn forget(&mut self) {
+        self.table = Table::default();
+        self.baseline = Baseline::default();
+    }
+
+    /// All rules that were loaded.
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
+    }
+
+    /// How many of them are asked.
+    pub fn active(&self) -> usize {
+        self.engine.active()
+    }
+
+    /// Judges an exec.
+    pub fn exec(&mut self, exec: &Exec<'_>) -> Vec<Alert> {
+        let family = self.table.family(exec);
+        let line = bounded(exec.command_line);
+        let mut known = Exec { command_line: &line, ..exec.clone() };
+        if known.parent_command_line.is_empty() {
+            known.parent_command_line = &family.parent_command_line;
+        }
+        if known.ancestors.is_empty() {
+            known.ancestors = family.ancestors.iter().map(String::as_str).collect();
+        }
+        let mut facts = analyse::exec(&self.words, &known);
+        self.table.exec(&known, &mut facts);
+        self.baseline.exec(&known, &mut facts);
+        let matched = self.engine.exec(&known, &facts);
+        self.alerts(&matched, &facts)
+    }
+
+    /// Remembers a process that is not judged: one that ran before, or whose judgement others have made.
+    pub fn remember(&mut self, exec: &Exec<'_>) {
+        let mut facts = analyse::exec(&self.words, exec);
+        self.table.exec(exec, &mut facts);
+        self.baseline.exec(exec, &mut facts);
+    }
+
+    /// A process ended.
+    pub fn exit(&mut self, node: &str, pid: i64) {
+        self.table.exit(node, pid);
+    }
+
+    /// Judges a connection.
+    pub fn connection(&mut self, connection: &Connection<'_>) -> Vec<Alert> {
+        let mut facts = analyse::connection(&self.words, connection);
+        self.table.connection(connection, &mut facts);
+        self.baseline.connection(connection, &mut facts);
+        let matched = self.engine.connection(connection, &facts);
+        self.alerts(&matched, &facts)
+    }
+
+    fn alerts(&self, matched: &[usize], facts: &Facts<'_>) -> Vec<Alert> {
+        let trusted = facts.get(Field::Trusted).first().map(|kind| kind.to_string());
+        let rules = matched.iter().filter_map(|number| self.rules.get(*number));
+        rules
+            .map(|rule| {
+                let lowers = rule.level < Level::Critical;
+                let trusted = trusted.clone().filter(|_| lowers);
+                let level = if trusted.is_some() { rule.level.lowered() } else { rule.level };
+                Alert { rule: Arc::clone(rule), level, trusted, facts: told(facts) }
+            })
+            .collect()
+    }
+}
+
+/// Facts for people: those that are more than the arguments said in other words.
+fn told(facts: &Facts<'_>) -> Vec<String> {
+    const SAID: &[Field] = &[
+        Field::Fileless, Field::ExeDeleted, Field::VolDir, Field::HiddenPath, Field::ScriptPlace, Field::Masquerade, Field::StdioInet,
+        Field::PipeFrom, Field::PrivGain, Field::EnvHijack, Field::FirstSeen, Field::FirstSeenShellParent, Field::BurstDiscovery,
+        Field::DaemonAncestor, Field::Script, Field::Trusted, Field::Repeat,
+    ];
+    let name = |field: Field| Field::NAMES[field as usize].0;
+    let values = SAID.iter().map(|field| (name(*field), facts.get(*field))).filter(|(_, values)| !values.is_empty());
+    values.map(|(name, values)| format!("{name}={}", values.join(","))).collect()
+}
+
+/// Both ends of a line that is longer than what rules see.
+fn bounded(line: &str) -> std::borrow::Cow<'_, str> {
+    if line.len() <= MAX_LINE_BYTES {
+        return std::borrow::Cow::Borrowed(line);
+    }
+    let (mut head, mut tail) = (MAX_LINE_BYTES / 4 * 3, line.len() - MAX_LINE_BYTES / 4);
+    while !line.is_char_boundary(head) {
+        head -= 1;
+    }
+    while !line.is_char_boundary(tail) {
+        tail += 1;
+    }
+    format!("{} {}", &line[..head], &line[tail..]).into()
+}
