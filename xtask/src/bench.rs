@@ -37,6 +37,12 @@ pub(crate) fn run(name: &str, json: bool, arguments: &[String]) -> Result<()> {
             cargo.arg("--");
             cargo
         }
+        // Needs neither the probes nor the query engine.
+        "detection" => {
+            let mut cargo = cargo();
+            cargo.args(["run", "--quiet", "--profile", PROFILE, "--package", "skep-rules", "--example", name, "--"]);
+            cargo
+        }
         _ => {
             if name == "agent" {
                 checked(cargo().args(["build", "--quiet", "--profile", PROFILE, "--package", "skep-agent"]))?;

@@ -8,11 +8,16 @@ use crate::run::{cargo, checked};
 use crate::setup;
 
 /// Packages that must not appear below a package, with the reason.
-const LAYERS: [(&str, &[&str], &str); 5] = [
+const LAYERS: [(&str, &[&str], &str); 6] = [
     ("skep-agent", &["arrow", "datafusion", "parquet", "skep-executor"], "the agent ships columns, it does not query"),
     ("skep-executor", &["arrow", "aya", "skep-agent", "skep-collector", "tonic"], "it acts and has no network"),
     ("skep-collector", &["aya", "skep-agent", "skep-executor"], "it runs without capabilities"),
     ("skep-series", &["arrow", "datafusion", "skep-wire", "tokio"], "it is arithmetic on numbers"),
+    (
+        "skep-rules",
+        &["arrow", "datafusion", "skep-agent", "skep-collector", "tokio"],
+        "agent and collector use it alike",
+    ),
     ("skep-common", &["skep-wire", "std"], "the kernel side compiles it too"),
 ];
 

@@ -110,8 +110,13 @@ impl Baseline {
 
 /// A path without what changes with every version, build or run.
 fn normal(path: &str) -> String {
-    let folder = &path[..path.len() - base_name(path).len()];
-    folder.split('/').filter(|part| !part.bytes().any(|byte| byte.is_ascii_digit())).chain([plain_name(path)]).collect::<Vec<_>>().join("/")
+    let name = plain_name(path);
+    let folder = path[..path.len() - base_name(path).len()].trim_end_matches('/');
+    if folder.is_empty() {
+        return name.to_owned();
+    }
+    let steady = folder.split('/').filter(|part| !part.bytes().any(|byte| byte.is_ascii_digit()));
+    steady.chain([name]).collect::<Vec<_>>().join("/")
 }
 
 /// The /24 or the first half of an address: services move within them.

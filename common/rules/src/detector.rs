@@ -20,12 +20,30 @@ pub const MAX_LINE_BYTES: usize = 128 << 10;
 pub struct Alert {
     /// Which.
     pub rule: Arc<Rule>,
-    /// How bad here: below a trusted program a step less than the rule says.
+    /// How bad here: below a trusted program one step less than the rule says, below one whose work it is to change or to
+    /// look through the system two.
     pub level: Level,
     /// Why it is less, where it is.
     pub trusted: Option<String>,
     /// `skep.*` facts that were known of the event, as `name=value`.
     pub facts: Vec<String>,
+}
+
+impl Alert {
+    /// The alert as JSON, a line for each technique, in the form scorers of the development corpus read.
+    pub fn lines(&self, id: &str) -> Vec<String> {
+        let severity = if self.level == Level::Info { "informational" } else { self.level.as_str() };
+        let none = [String::new()];
+        let techniques = if self.rule.techniques.is_empty() { &none[..] } else { &self.rule.techniques[..] };
+        let line = |technique: &String| {
+            serde_json::json!({
+                "id": id, "severity": severity, "technique": technique, "rule": &*self.rule.name,
+                "author": self.rule.author,
+            })
+            .to_string()
+        };
+        techniques.iter().map(line).collect()
+    }
 }
 
 /// Rules, vocabulary and memory.
@@ -118,7 +136,12 @@ impl Detector {
             .map(|rule| {
                 let lowers = rule.level < Level::Critical;
                 let trusted = trusted.clone().filter(|_| lowers);
-                let level = if trusted.is_some() { rule.level.lowered() } else { rule.level };
+                let level = match trusted.as_deref() {
+                    None => rule.level,
+                    // To change the system, or to look through it, is what these are for.
+                    Some("package" | "provision" | "scanner" | "upkeep") => rule.level.lowered().lowered(),
+                    Some(_) => rule.level.lowered(),
+                };
                 Alert { rule: Arc::clone(rule), level, trusted, facts: told(facts) }
             })
             .collect()
@@ -128,9 +151,23 @@ impl Detector {
 /// Facts for people: those that are more than the arguments said in other words.
 fn told(facts: &Facts<'_>) -> Vec<String> {
     const SAID: &[Field] = &[
-        Field::Fileless, Field::ExeDeleted, Field::VolDir, Field::HiddenPath, Field::ScriptPlace, Field::Masquerade, Field::StdioInet,
-        Field::PipeFrom, Field::PrivGain, Field::EnvHijack, Field::FirstSeen, Field::FirstSeenShellParent, Field::BurstDiscovery,
-        Field::DaemonAncestor, Field::Script, Field::Trusted, Field::Repeat,
+        Field::Fileless,
+        Field::ExeDeleted,
+        Field::VolDir,
+        Field::HiddenPath,
+        Field::ScriptPlace,
+        Field::Masquerade,
+        Field::StdioInet,
+        Field::PipeFrom,
+        Field::PrivGain,
+        Field::EnvHijack,
+        Field::FirstSeen,
+        Field::FirstSeenShellParent,
+        Field::BurstDiscovery,
+        Field::DaemonAncestor,
+        Field::Script,
+        Field::Trusted,
+        Field::Repeat,
     ];
     let name = |field: Field| Field::NAMES[field as usize].0;
     let values = SAID.iter().map(|field| (name(*field), facts.get(*field))).filter(|(_, values)| !values.is_empty());

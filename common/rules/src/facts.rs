@@ -49,9 +49,15 @@ pub enum Field {
 impl Field {
     /// Name in rules, and what it says.
     pub const NAMES: [(&'static str, &'static str); 37] = [
-        ("skep.tool", "names of the program, without path, with and without version; behind sudo, env and the like also the program they run"),
+        (
+            "skep.tool",
+            "names of the program, without path, with and without version; behind sudo, env and the like also the program they run",
+        ),
         ("skep.class", "its classes, as in words.toml: shell, interpreter, downloader and so on"),
-        ("skep.arg", "arguments behind the program's name; --name=value also as --name and value, -xvf also as -x, -v and -f"),
+        (
+            "skep.arg",
+            "arguments behind the program's name; --name=value also as --name and value, -xvf also as -x, -v and -f",
+        ),
         ("skep.path", "classes of the paths named in the arguments, as in words.toml"),
         ("skep.read", "classes of the paths it reads"),
         ("skep.write", "classes of the paths it writes to"),
@@ -60,12 +66,18 @@ impl Field {
         ("skep.says", "classes of the texts in the command line, as in words.toml"),
         ("skep.runs", "names of the programs and builtins in the script of sh -c, and behind find -exec and the like"),
         ("skep.runs_class", "their classes"),
-        ("skep.script", "what the code on the command line does: download_run, decode_run, reverse_shell, inline, stdin"),
+        (
+            "skep.script",
+            "what the code on the command line does: download_run, decode_run, reverse_shell, inline, stdin",
+        ),
         ("skep.parent", "name of the parent's program, with and without version"),
         ("skep.parent_class", "its classes"),
         ("skep.ancestor", "names of the programs from the parent outwards, without version"),
         ("skep.daemon_ancestor", "the server among them with nothing but shells and interpreters of its own between"),
-        ("skep.trusted", "kinds of trusted programs among them: package, build, provision, scanner, monitor, backup, upkeep"),
+        (
+            "skep.trusted",
+            "kinds of trusted programs among them: package, build, provision, scanner, monitor, backup, upkeep",
+        ),
         ("skep.login", "true when a login shell or a terminal is right above"),
         ("skep.root", "true for root, real or effective"),
         ("skep.fileless", "true when the program lives in memory only, or was named by a descriptor"),
@@ -79,8 +91,14 @@ impl Field {
         ("skep.priv_gain", "true when it gained root outside the known setuid programs"),
         ("skep.setuid", "true when the program is set-user-id"),
         ("skep.env_hijack", "variables that load foreign code from a folder anybody may write to, or hide history"),
-        ("skep.first_seen", "what its workload never did before: executable, pair, destination; after a time of learning"),
-        ("skep.first_seen_shell_parent", "true when this program never started a shell here before, after a time of learning"),
+        (
+            "skep.first_seen",
+            "what its workload never did before: executable, pair, destination; after a time of learning",
+        ),
+        (
+            "skep.first_seen_shell_parent",
+            "true when this program never started a shell here before, after a time of learning",
+        ),
         ("skep.burst_discovery", "true at the fifth different look around from one parent within a minute"),
         ("skep.remote", "kinds of addresses in the arguments: url, address (a public one by number), tunnel"),
         ("skep.tty", "true with a controlling terminal"),

@@ -40,3 +40,5 @@ pub mod engine;
 pub mod detector;
 
 pub mod replay;
+
+pub mod score;

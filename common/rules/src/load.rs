@@ -190,13 +190,22 @@ impl Loaded {
     /// A filter lets something be: it must say who answers for that, and until when.
     fn filter(&mut self, source: &str, filter: FilterRule) {
         let attribute = |name: &str| {
-            filter.custom_attributes.get(name).and_then(|value| value.as_str()).map(str::trim).filter(|value| !value.is_empty())
+            filter
+                .custom_attributes
+                .get(name)
+                .and_then(|value| value.as_str())
+                .map(str::trim)
+                .filter(|value| !value.is_empty())
         };
         let Some(owner) = attribute("owner") else {
             return self.refuse(source, &filter.title, "a filter needs an owner: who answers for what it hides");
         };
         let Some(expiry) = attribute("expiry") else {
-            return self.refuse(source, &filter.title, "a filter needs an expiry, as in 2027-06-30: nothing is hidden for ever");
+            return self.refuse(
+                source,
+                &filter.title,
+                "a filter needs an expiry, as in 2027-06-30: nothing is hidden for ever",
+            );
         };
         let Some(expiry) = Date::parse(expiry) else {
             return self.refuse(source, &filter.title, format!("the expiry {expiry} is no date like 2027-06-30"));
@@ -210,9 +219,10 @@ impl Loaded {
 
     /// Test events of the rules, by name.
     pub fn cases(&self) -> impl Iterator<Item = (&Rule, &[Case])> {
-        self.rules.iter().enumerate().map(|(number, rule)| {
-            (rule, self.cases.get(&number).map_or(&[][..], Vec::as_slice))
-        })
+        self.rules
+            .iter()
+            .enumerate()
+            .map(|(number, rule)| (rule, self.cases.get(&number).map_or(&[][..], Vec::as_slice)))
     }
 }
 
@@ -317,7 +327,8 @@ fn read(file: &Path) -> Result<String, String> {
 
 /// Upper bound of the nesting of a YAML text, by its indentation and its brackets.
 fn deepest(text: &str) -> usize {
-    let indent = text.lines().map(|line| line.len() - line.trim_start_matches([' ', '-', '?']).len()).max().unwrap_or(0);
+    let indent =
+        text.lines().map(|line| line.len() - line.trim_start_matches([' ', '-', '?']).len()).max().unwrap_or(0);
     let (mut open, mut most) = (0_usize, 0_usize);
     for byte in text.bytes() {
         match byte {

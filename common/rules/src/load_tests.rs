@@ -3,7 +3,7 @@ use crate::detector::Detector;
 use crate::engine::{Engine, Sigma};
 use crate::event::Exec;
 use crate::facts::Facts;
-use crate::replay::{Line, Replay};
+use crate::replay::{Replay, judge_case};
 
 const GOOD: &str = "title: a shell\nid: 11111111-1111-1111-1111-111111111111\nauthor: Ann\nlogsource: {product: linux, category: process_creation}\n\
     detection: {selection: {Image|endswith: /bash}, condition: selection}\nlevel: high\n";
@@ -21,7 +21,14 @@ fn fires(loaded: &mut Loaded, exec: &Exec<'_>) -> usize {
 }
 
 fn bash() -> Exec<'static> {
-    Exec { exe: "/usr/bin/bash", filename: "/usr/bin/bash", argv: vec!["bash"], command_line: "bash", user: "ann", ..Exec::default() }
+    Exec {
+        exe: "/usr/bin/bash",
+        filename: "/usr/bin/bash",
+        argv: vec!["bash"],
+        command_line: "bash",
+        user: "ann",
+        ..Exec::default()
+    }
 }
 
 #[test]
@@ -54,7 +61,8 @@ fn nesting_without_end_is_refused() {
 #[test]
 fn what_is_not_recorded_is_named() {
     let fields = GOOD.replace("Image|endswith: /bash", "Hashes|contains: x, Image: y");
-    let windows = GOOD.replace("product: linux", "product: windows").replace("a shell", "b").replace("11111111-", "21111111-");
+    let windows =
+        GOOD.replace("product: linux", "product: windows").replace("a shell", "b").replace("11111111-", "21111111-");
     let loaded = loaded(&[&fields, &windows]);
     assert_eq!(loaded.rules.len(), 2);
     assert!(loaded.warnings[0].reason.contains("Hashes") && !loaded.warnings[0].reason.contains("Image"));
@@ -85,7 +93,8 @@ fn a_filter_needs_an_owner_and_ends() {
 fn three_views_and_two_images() {
     let audit = "title: audit\nlogsource: {product: linux, service: auditd}\n\
         detection: {s: {type: EXECVE, a0|endswith: sh, a1: x.sh}, condition: s}\n";
-    let keyword = "title: keyword\nlogsource: {product: linux}\ndetection: {keywords: ['secret word'], condition: keywords}\n";
+    let keyword =
+        "title: keyword\nlogsource: {product: linux}\ndetection: {keywords: ['secret word'], condition: keywords}\n";
     let script = "title: script\nlogsource: {product: linux, category: process_creation}\n\
         detection: {s: {Image|endswith: /x.sh}, condition: s}\n";
     let mut loaded = loaded(&[GOOD, audit, keyword, script]);
@@ -120,40 +129,27 @@ fn the_pack_loads_whole_and_says_what_people_need() {
     assert_eq!((&loaded.refused, &loaded.warnings), (&Vec::new(), &Vec::new()));
     assert_eq!(detector.active(), loaded.rules.len());
     for (rule, cases) in loaded.cases() {
-        assert!(!rule.techniques.is_empty() && !rule.description.is_empty() && !rule.falsepositives.is_empty(), "{}", rule.name);
+        assert!(
+            !rule.techniques.is_empty() && !rule.description.is_empty() && !rule.falsepositives.is_empty(),
+            "{}",
+            rule.name
+        );
         assert!(!rule.author.is_empty() && !rule.id.is_empty(), "{}", rule.name);
         assert!(cases.iter().any(|case| case.fires) && cases.iter().any(|case| !case.fires), "{}", rule.name);
     }
-}
-
-/// Judges a test event, and before it the ones that must have come; whether the rule fired on the last.
-fn judge(detector: &mut Detector, replay: &mut Replay, event: &serde_json::Value, rule: &str) -> bool {
-    if let Some(before) = event.get("before") {
-        judge(detector, replay, before, rule);
-    }
-    let times = event.get("times").and_then(serde_json::Value::as_i64).unwrap_or(1);
-    let mut fired = false;
-    for time in 0..times {
-        let mut event = event.clone();
-        if times > 1 {
-            event["dport"] = serde_json::json!(event["dport"].as_i64().unwrap_or(0) + time);
-        }
-        let line: Line = serde_json::from_value(event).unwrap();
-        fired |= replay.step(detector, &line).iter().any(|alert| *alert.rule.name == *rule);
-    }
-    fired
 }
 
 #[test]
 fn each_rule_of_the_pack_fires_on_its_cases_and_on_no_other() {
     let mut loaded = Loaded::pack();
     let mut wrong = Vec::new();
-    let cases: Vec<(String, Vec<Case>)> = loaded.cases().map(|(rule, cases)| (rule.name.to_string(), cases.to_vec())).collect();
+    let cases: Vec<(String, Vec<Case>)> =
+        loaded.cases().map(|(rule, cases)| (rule.name.to_string(), cases.to_vec())).collect();
     let mut detector = Detector::new(&mut loaded).unwrap();
     for (rule, cases) in cases {
         for case in cases {
             detector.forget();
-            if judge(&mut detector, &mut Replay::default(), &case.event, &rule) != case.fires {
+            if judge_case(&mut detector, &mut Replay::default(), &case.event, &rule).unwrap() != case.fires {
                 wrong.push(format!("{rule} fires={}: {}", case.fires, case.event));
             }
         }

@@ -29,13 +29,16 @@ pub struct Line {
     ancestors: Vec<String>,
     user: Option<String>,
     uid: Option<i64>,
+    #[serde(alias = "effective_uid")]
     euid: Option<i64>,
     cwd: String,
     tty: Option<String>,
     env: Value,
     flags: Value,
     pid: i64,
+    #[serde(alias = "parent_pid")]
     ppid: i64,
+    streams_known: bool,
     time_us: Option<i64>,
     stdin_inode: i64,
     stdout_inode: i64,
@@ -107,10 +110,53 @@ impl Flags {
 /// Names the kernel's facts have.
 fn skep_flags() -> impl Iterator<Item = &'static str> {
     [
-        "memfd", "deleted", "tmpfs", "setuid", "setgid", "privilege_gain", "script", "stdin_socket", "stdout_socket",
-        "stderr_socket", "stdin_inet", "stdout_inet", "stderr_inet", "stdin_pipe", "stdout_pipe", "stderr_pipe",
+        "memfd",
+        "deleted",
+        "tmpfs",
+        "setuid",
+        "setgid",
+        "privilege_gain",
+        "script",
+        "stdin_socket",
+        "stdout_socket",
+        "stderr_socket",
+        "stdin_inet",
+        "stdout_inet",
+        "stderr_inet",
+        "stdin_pipe",
+        "stdout_pipe",
+        "stderr_pipe",
     ]
     .into_iter()
+}
+
+/// Judges a test event of a rule, and before it those that must have come; whether the rule fired on it.
+///
+/// `before` holds an event that came earlier, `times` repeats a connection to as many ports.
+///
+/// # Errors
+/// When the event is none.
+pub fn judge_case(
+    detector: &mut Detector,
+    replay: &mut Replay,
+    event: &Value,
+    rule: &str,
+) -> Result<bool, serde_json::Error> {
+    // One list of what came before, the earliest first: no nesting is followed by calling oneself.
+    let mut chain = vec![event];
+    while let Some(before) = chain.last().and_then(|event| event.get("before")) {
+        chain.push(before);
+    }
+    let mut fired = false;
+    for event in chain.into_iter().rev() {
+        let mut line: Line = serde_json::from_value(event.clone())?;
+        fired = false;
+        for _ in 0..event.get("times").and_then(Value::as_u64).unwrap_or(1).min(1_000) {
+            fired |= replay.step(detector, &line).iter().any(|alert| *alert.rule.name == *rule);
+            line.dport += 1;
+        }
+    }
+    Ok(fired)
 }
 
 /// Judges the events of a file, one after the other.
@@ -135,6 +181,11 @@ impl Replay {
 }
 
 impl Line {
+    /// The command line, joined where it is not given.
+    pub fn command_line(&self) -> String {
+        if self.command_line.is_empty() { self.argv.join(" ") } else { self.command_line.clone() }
+    }
+
     /// `NAME=value`, from an object, a list, or a text.
     fn variables(&self) -> Vec<String> {
         match &self.env {
@@ -162,7 +213,7 @@ impl Line {
             parent_command_line: &self.parent_command_line,
             ancestors: self.ancestors.iter().map(String::as_str).collect(),
             flags: flags.names.clone(),
-            streams_known: flags.streams_known,
+            streams_known: self.streams_known || flags.streams_known,
             env: variables.iter().map(String::as_str).collect(),
             uid: self.uid,
             euid: self.euid.or(flags.euid).or(self.uid),

@@ -112,7 +112,14 @@ mod tests {
 
     #[test]
     fn tags_of_both_kinds_of_tactics_leave_the_techniques() {
-        let tags = ["attack.defense-evasion", "attack.stealth", "attack.t1059.004", "attack.t1685", "cve.2021-4034", "attack.tool"];
+        let tags = [
+            "attack.defense-evasion",
+            "attack.stealth",
+            "attack.t1059.004",
+            "attack.t1685",
+            "cve.2021-4034",
+            "attack.tool",
+        ];
         assert_eq!(techniques(&tags.map(str::to_owned)), ["T1059.004", "T1685"]);
     }
 

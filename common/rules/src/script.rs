@@ -106,7 +106,8 @@ impl Lexer<'_> {
                 }
                 '<' | '>' => self.redirect(c),
                 '|' | ';' | '&' | '\n' => self.separate(c),
-                '(' | ')' | '{' | '}' if !open.started => self.separate(';'),
+                '(' | ')' => self.separate(';'),
+                '{' | '}' if !open.started => self.separate(';'),
                 '#' if !open.started => while self.text.next_if(|c| *c != '\n').is_some() {},
                 ' ' | '\t' | '\r' => self.end_word(),
                 other => self.push(other),
@@ -181,7 +182,8 @@ impl Lexer<'_> {
     fn redirect(&mut self, c: char) {
         // The number of a descriptor in front of it is no word.
         if let Some(open) = self.open.last_mut()
-            && matches!(open.word.as_str(), "0" | "1" | "2")
+            && open.word.len() < 4
+            && open.word.bytes().all(|byte| byte.is_ascii_digit())
         {
             open.word.clear();
             open.started = false;

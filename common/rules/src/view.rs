@@ -18,18 +18,53 @@ use crate::facts::{Facts, Field};
 
 /// Fields of `process_creation`, for those who check rules.
 pub const PROCESS_FIELDS: &[&str] = &[
-    "Image", "OriginalFileName", "CommandLine", "CurrentDirectory", "User", "LogonId", "ProcessId", "ParentProcessId",
-    "ParentImage", "ParentCommandLine", "TerminalSessionId",
+    "Image",
+    "OriginalFileName",
+    "CommandLine",
+    "CurrentDirectory",
+    "User",
+    "LogonId",
+    "ProcessId",
+    "ParentProcessId",
+    "ParentImage",
+    "ParentCommandLine",
+    "TerminalSessionId",
 ];
 
 /// Fields of `auditd`; a0 to a255 are there too.
-pub const AUDIT_FIELDS: &[&str] =
-    &["type", "exe", "comm", "uid", "euid", "auid", "ses", "pid", "ppid", "tty", "cwd", "SYSCALL", "syscall", "success", "argc", "proctitle"];
+pub const AUDIT_FIELDS: &[&str] = &[
+    "type",
+    "exe",
+    "comm",
+    "uid",
+    "euid",
+    "auid",
+    "ses",
+    "pid",
+    "ppid",
+    "tty",
+    "cwd",
+    "SYSCALL",
+    "syscall",
+    "success",
+    "argc",
+    "proctitle",
+];
 
 /// Fields of `network_connection`.
 pub const CONNECTION_FIELDS: &[&str] = &[
-    "Image", "CommandLine", "User", "ProcessId", "Initiated", "Protocol", "DestinationIp", "DestinationPort", "SourceIp",
-    "SourcePort", "DestinationIsIpv6", "SourceIsIpv6",
+    "Image",
+    "CommandLine",
+    "User",
+    "ProcessId",
+    "Initiated",
+    "Protocol",
+    "DestinationIp",
+    "DestinationPort",
+    "SourceIp",
+    "SourcePort",
+    "DestinationIsIpv6",
+    "SourceIsIpv6",
 ];
 
 fn text(value: &str) -> Option<EventValue<'_>> {
@@ -51,7 +86,9 @@ fn fact<'a>(facts: &'a Facts<'_>, path: &str) -> Option<EventValue<'a>> {
     match values {
         [] => None,
         [one] => text(one),
-        many => Some(EventValue::Array(many.iter().map(|value| EventValue::Str(Cow::Borrowed(value.as_ref()))).collect())),
+        many => {
+            Some(EventValue::Array(many.iter().map(|value| EventValue::Str(Cow::Borrowed(value.as_ref()))).collect()))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! One pass of an automaton finds every pattern in a path or a text, so that the size of the vocabulary costs memory and
 //! not time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde::Deserialize;
@@ -28,6 +28,7 @@ struct File {
     programs: HashMap<String, Vec<String>>,
     trusted: HashMap<String, Vec<String>>,
     trusted_under: HashMap<String, Vec<String>>,
+    names: HashMap<String, HashSet<String>>,
     paths: HashMap<String, Vec<String>>,
     texts: HashMap<String, Vec<String>>,
 }
@@ -39,6 +40,7 @@ pub struct Words {
     programs: HashMap<String, Vec<u16>, foldhash::fast::RandomState>,
     trusted: HashMap<String, u16, foldhash::fast::RandomState>,
     trusted_under: Vec<(String, u16)>,
+    named: HashMap<String, HashSet<String>>,
     exact: HashMap<String, Vec<u16>, foldhash::fast::RandomState>,
     paths: AhoCorasick,
     patterns: Vec<(Pattern, u16)>,
@@ -75,7 +77,18 @@ impl Words {
         let paths = AhoCorasick::builder().match_kind(MatchKind::Standard).build(triggers)?;
         let (text_classes, texts): (Vec<_>, Vec<_>) = each(file.texts, &mut names).unzip();
         let texts = AhoCorasick::builder().ascii_case_insensitive(true).build(texts)?;
-        Ok(Self { names, programs, trusted, trusted_under, exact, paths, patterns, texts, text_classes })
+        Ok(Self {
+            names,
+            programs,
+            trusted,
+            trusted_under,
+            named: file.names,
+            exact,
+            paths,
+            patterns,
+            texts,
+            text_classes,
+        })
     }
 
     fn name(&self, class: u16) -> &str {
@@ -96,6 +109,11 @@ impl Words {
         let mut found = Vec::new();
         self.program(name, &mut found);
         found.contains(&class)
+    }
+
+    /// Whether a name is in this list of names.
+    pub fn named(&self, list: &str, name: &str) -> bool {
+        self.named.get(list).is_some_and(|names| names.contains(name))
     }
 
     /// Why an ancestor with this path is trusted to do strange things, if it is.
@@ -219,6 +237,8 @@ shell = ["sh", "bash"]
 build = ["make"]
 [trusted_under]
 package = ["/var/lib/dpkg/info/"]
+[names]
+kernel_thread = ["kworker"]
 [paths]
 shadow = ["/etc/shadow"]
 pam = ["/etc/pam.d/"]

@@ -142,9 +142,15 @@ fn run_by_option<'a>(words: &'a Words, arguments: &[&'a str], facts: &mut Facts<
         }
     }
     for argument in arguments {
-        let command = ["--checkpoint-action=exec=", "--to-command=", "ProxyCommand=", "-oProxyCommand=", "--use-compress-program="]
-            .iter()
-            .find_map(|prefix| argument.strip_prefix(prefix));
+        let command = [
+            "--checkpoint-action=exec=",
+            "--to-command=",
+            "ProxyCommand=",
+            "-oProxyCommand=",
+            "--use-compress-program=",
+        ]
+        .iter()
+        .find_map(|prefix| argument.strip_prefix(prefix));
         if let Some(program) = command.and_then(|command| command.split_whitespace().next()) {
             runs(words, program, facts);
         }
@@ -213,7 +219,8 @@ impl Effects<'_, '_> {
         }
         let operands = arguments.iter().filter(|argument| !argument.starts_with('-')).count();
         let in_place = is(&["sed", "perl", "ruby"]) && arguments.iter().any(|word| is_in_place(word));
-        let discards = is(&["cp", "mv", "ln", "dd", "cat", "tee"]) && arguments.iter().any(|word| word.ends_with("/dev/null"));
+        let discards =
+            is(&["cp", "mv", "ln", "dd", "cat", "tee"]) && arguments.iter().any(|word| word.ends_with("/dev/null"));
         let copies = is(&["cp", "mv", "install", "ln", "rsync", "scp", "link"]);
         let target_first = arguments.iter().any(|word| *word == "-t" || word.starts_with("--target-directory"));
         let (mut seen, mut before) = (0, "");
@@ -223,16 +230,36 @@ impl Effects<'_, '_> {
             let last = seen == operands && !option && operands > 1 && !target_first;
             let what = if is(&["tee", "sponge"]) || in_place && seen > 1 || is_editor(names) {
                 Use::Write
-            } else if is(&["rm", "shred", "unlink", "srm", "wipe", "scrub", "rmdir", "truncate", "wipefs", "blkdiscard"]) {
+            } else if is(&[
+                "rm",
+                "shred",
+                "unlink",
+                "srm",
+                "wipe",
+                "scrub",
+                "rmdir",
+                "truncate",
+                "wipefs",
+                "blkdiscard",
+            ]) {
                 Use::Remove
-            } else if is(&["chmod", "chown", "chgrp", "chattr", "touch", "setfacl", "setfattr", "setcap", "chcon", "mkfs", "mkdir"]) {
+            } else if is(&[
+                "chmod", "chown", "chgrp", "chattr", "touch", "setfacl", "setfattr", "setcap", "chcon", "mkfs", "mkdir",
+            ]) {
                 Use::Change
-            } else if argument.starts_with("of=") || copies && (last || before == "-t") || is_output(names, before, argument) {
+            } else if argument.starts_with("of=")
+                || copies && (last || before == "-t")
+                || is_output(names, before, argument)
+            {
                 Use::Write
             } else {
                 Use::Read
             };
             self.argument(argument, what);
+            // An editor shows before it changes.
+            if what == Use::Write && is_editor(names) {
+                self.argument(argument, Use::Read);
+            }
             if what == Use::Write && discards || is(&["mv"]) && what == Use::Read {
                 self.argument(argument, Use::Remove);
             }
@@ -241,7 +268,7 @@ impl Effects<'_, '_> {
     }
 
     fn argument(&mut self, argument: &str, what: Use) {
-        if argument.len() > MAX_PATH_BYTES {
+        if argument.is_empty() || argument.len() > MAX_PATH_BYTES {
             return;
         }
         if let Some(path) = path_in(argument) {
@@ -298,9 +325,12 @@ fn is_editor(names: &[&str]) -> bool {
 
 /// `curl -o FILE`, `wget -O FILE`, `gcc -o FILE`, `--output=FILE`.
 fn is_output(names: &[&str], before: &str, argument: &str) -> bool {
-    let attached = ["-o/", "--output=", "--output-document=", "--outfile="].iter().any(|prefix| argument.starts_with(prefix));
+    let attached =
+        ["-o/", "--output=", "--output-document=", "--outfile="].iter().any(|prefix| argument.starts_with(prefix));
     // `-o` is an option of its own sort for these.
-    let other = names.iter().any(|name| matches!(*name, "grep" | "find" | "mount" | "ps" | "ssh" | "stdbuf" | "set" | "useradd"));
+    let other = names
+        .iter()
+        .any(|name| matches!(*name, "grep" | "find" | "mount" | "ps" | "ssh" | "stdbuf" | "set" | "useradd"));
     attached
         || !other && matches!(before, "-o" | "--output" | "--output-document" | "--outfile" | "-out" | "--out")
         || matches!(before, "-O" | "-P") && names.contains(&"wget")

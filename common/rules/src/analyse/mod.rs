@@ -18,7 +18,7 @@ pub mod place;
 use std::net::IpAddr;
 
 use crate::event::{Connection, Exec};
-use crate::facts::{Field, Facts};
+use crate::facts::{Facts, Field};
 use crate::words::Words;
 
 /// The facts that one exec tells by itself.
@@ -26,7 +26,7 @@ pub fn exec<'a>(words: &'a Words, exec: &Exec<'a>) -> Facts<'a> {
     let mut facts = Facts::default();
     command::program(words, exec, &mut facts);
     inline::code(words, exec, &mut facts);
-    place::program(exec, &mut facts);
+    place::program(words, exec, &mut facts);
     place::script(words, exec, &mut facts);
     place::disguise(words, exec, &mut facts);
     origin::family(words, exec, &mut facts);
@@ -56,7 +56,7 @@ pub fn connection<'a>(words: &'a Words, connection: &Connection<'a>) -> Facts<'a
     }
     if !connection.exe.is_empty() && connection.exe.starts_with('/') {
         let exec = Exec { exe: connection.exe, filename: connection.exe, ..Exec::default() };
-        place::program(&exec, &mut facts);
+        place::program(words, &exec, &mut facts);
     }
     facts
 }

@@ -7,14 +7,42 @@ use crate::words::Words;
 
 /// Variables that make a program load or run something else.
 const LOADERS: &[&str] = &[
-    "LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH", "BASH_ENV", "ENV", "PROMPT_COMMAND", "PYTHONSTARTUP", "PYTHONPATH",
-    "PERL5LIB", "PERL5OPT", "RUBYOPT", "RUBYLIB", "NODE_OPTIONS", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_EXTERNAL_DIFF", "PATH",
-    "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "LESSOPEN", "EDITOR", "VISUAL", "PAGER", "MANPAGER", "GTK_MODULES", "QT_PLUGIN_PATH",
+    "LD_PRELOAD",
+    "LD_AUDIT",
+    "LD_LIBRARY_PATH",
+    "GCONV_PATH",
+    "BASH_ENV",
+    "ENV",
+    "PROMPT_COMMAND",
+    "PYTHONSTARTUP",
+    "PYTHONPATH",
+    "PERL5LIB",
+    "PERL5OPT",
+    "RUBYOPT",
+    "RUBYLIB",
+    "NODE_OPTIONS",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_EXTERNAL_DIFF",
+    "PATH",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "LESSOPEN",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "MANPAGER",
+    "GTK_MODULES",
+    "QT_PLUGIN_PATH",
 ];
 
 /// Variables by which a shell forgets what was typed.
-const FORGETTING: &[(&str, &[&str])] =
-    &[("HISTFILE", &["", "/dev/null"]), ("HISTSIZE", &["0"]), ("HISTFILESIZE", &["0"]), ("HISTCONTROL", &["ignoreboth", "ignorespace"])];
+const FORGETTING: &[(&str, &[&str])] = &[
+    ("HISTFILE", &["", "/dev/null"]),
+    ("HISTSIZE", &["0"]),
+    ("HISTFILESIZE", &["0"]),
+    ("HISTCONTROL", &["ignoreboth", "ignorespace"]),
+];
 
 /// The parent, the ancestors, trust and environment.
 pub(super) fn family<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
@@ -35,7 +63,9 @@ pub(super) fn family<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a
     }
     // A script's own path stands in its command line only; so do the modules of provisioning tools.
     for argument in exec.parent_command_line.split_whitespace().take(3) {
-        if argument.starts_with('/') && let Some(kind) = words.trusted(argument) {
+        if argument.starts_with('/')
+            && let Some(kind) = words.trusted(argument)
+        {
             facts.add(Field::Trusted, kind);
         }
     }
@@ -47,18 +77,28 @@ pub(super) fn family<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a
     }
     facts.set(Field::Login, exec.parent_command_line.starts_with('-'));
     for variable in &exec.env {
-        environment(variable, facts);
+        environment(words, variable, facts);
     }
 }
 
 /// What provisioning tools leave in the command lines of the processes they make.
 fn provisioned(exec: &Exec<'_>) -> Option<&'static str> {
     let marked = |line: &str| {
-        ["/.ansible/tmp/", "/ansible-tmp-", "AnsiballZ_", "/.ansible_", "ansible_collections", "/var/lib/cloud/instance", "/salt-call", "/puppet"]
-            .iter()
-            .any(|mark| line.contains(mark))
+        [
+            "/.ansible/tmp/",
+            "/ansible-tmp-",
+            "AnsiballZ_",
+            "/.ansible_",
+            "ansible_collections",
+            "/var/lib/cloud/instance",
+            "/salt-call",
+            "/puppet",
+        ]
+        .iter()
+        .any(|mark| line.contains(mark))
     };
-    (marked(exec.parent_command_line) || marked(&exec.command_line[..floor(exec.command_line, 4_096)])).then_some("provision")
+    (marked(exec.parent_command_line) || marked(&exec.command_line[..floor(exec.command_line, 4_096)]))
+        .then_some("provision")
 }
 
 fn floor(text: &str, most: usize) -> usize {
@@ -80,10 +120,14 @@ fn server_above<'a>(words: &Words, exec: &Exec<'a>) -> Option<&'a str> {
     })
 }
 
-fn environment<'a>(variable: &'a str, facts: &mut Facts<'a>) {
+fn environment<'a>(words: &Words, variable: &'a str, facts: &mut Facts<'a>) {
     let Some((name, value)) = variable.split_once('=') else { return };
-    let writable = value.split([':', ' ', '=']).any(|part| super::place::volatile(part).is_some() || super::place::is_hidden(part))
-        || value.starts_with("./") || value.starts_with(".:") || value == ".";
+    let writable = value
+        .split([':', ' ', '='])
+        .any(|part| super::place::volatile(&format!("{part}/")).is_some() || super::place::is_hidden(words, part))
+        || value.starts_with("./")
+        || value.starts_with(".:")
+        || value == ".";
     let hides = FORGETTING.iter().any(|(own, values)| *own == name && values.contains(&value));
     // What is preloaded at all is worth a word.
     let preload = matches!(name, "LD_PRELOAD" | "LD_AUDIT") && !value.is_empty();

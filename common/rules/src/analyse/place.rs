@@ -1,5 +1,6 @@
 //! Where a program or its script lies, and what it calls itself.
 
+use super::inline::{Given, given};
 use crate::event::Exec;
 use crate::facts::{Facts, Field};
 use crate::names::{absolute, base_name, plain_name};
@@ -26,49 +27,48 @@ const VOLATILE: &[(&str, &str)] = &[
 const SYSTEM: &[&str] =
     &["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/", "/opt/", "/snap/", "/nix/", "/gnu/", "/etc/", "/var/lib/"];
 
-/// Hidden folders of a home that tool chains keep programs in.
-const TOOL_CHAINS: &[&str] = &[
-    ".cargo", ".rustup", ".local", ".nvm", ".npm", ".pyenv", ".rbenv", ".rvm", ".sdkman", ".vscode", ".vscode-server",
-    ".cursor-server", ".dotnet", ".go", ".asdf", ".volta", ".bun", ".deno", ".cache", ".config", ".venv", ".tox", ".nix-profile",
-    ".ansible", ".pub-cache", ".ghcup", ".cabal", ".stack", ".opam", ".gem", ".bundle", ".yarn", ".pnpm", ".conda", ".linuxbrew",
-    ".git", ".gradle", ".m2", ".krew", ".tfenv", ".jenv", ".mise", ".proto", ".jetbrains", ".steam", ".build", ".buildozer",
-    ".libs", ".deps", ".pixi", ".poetry", ".pytest_cache", ".eggs", ".terraform", ".husky", ".meteor", ".node-gyp", ".openclaw",
-    ".virtualenvs", ".pyenv-win", ".julia", ".elan", ".moon", ".juliaup", ".fzf", ".oh-my-zsh", ".tmux", ".vim", ".emacs.d",
-    ".pulumi", ".docker", ".minikube", ".kube", ".dapr", ".fly", ".wasmtime", ".wasmer", ".foundry", ".svm", ".cinnamon",
-];
-
 /// Kinds of volatile folders a path is below.
 pub(super) fn volatile(path: &str) -> Option<&'static str> {
     VOLATILE.iter().find(|(folder, _)| path.starts_with(folder)).map(|(_, kind)| *kind)
 }
 
 /// Whether a part of a path is hidden and no tool chain's.
-pub(super) fn is_hidden(path: &str) -> bool {
+pub(super) fn is_hidden(words: &Words, path: &str) -> bool {
     path.contains("/.")
         && path.split('/').any(|part| part.len() > 1 && part.starts_with('.') && part != "..")
-        && !path.split('/').any(|part| TOOL_CHAINS.contains(&part))
+        && !path.split('/').any(|part| words.named("tool_chain_folder", part))
+}
+
+/// Whether a container runtime that is installed is above: it copies itself into memory before it starts a container.
+fn below_runtime(words: &Words, exec: &Exec<'_>) -> bool {
+    let installed =
+        |path: &str| ["/usr/", "/opt/", "/snap/", "/var/lib/rancher/"].iter().any(|folder| path.starts_with(folder));
+    let mut line = exec.ancestors.iter().copied().chain([exec.parent]);
+    line.any(|path| installed(path) && (words.named("container_runtime", base_name(path))))
 }
 
 /// Where the program lies.
-pub(super) fn program(exec: &Exec<'_>, facts: &mut Facts<'_>) {
-    let copied_runtime = matches!(plain_name(exec.parent), "runc" | "crun" | "containerd-shim" | "containerd-shim-runc-v2" | "conmon" | "podman" | "youki" | "dockerd" | "containerd")
-        || exec.argv.get(1) == Some(&"init") && matches!(base_name(exec.argv[0]), "runc" | "crun");
+pub(super) fn program(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
+    let copied_runtime = below_runtime(words, exec);
     let by_descriptor = exec.filename.starts_with("/dev/fd/")
         || exec.filename.strip_prefix("/proc/").is_some_and(|rest| rest.contains("/fd/"))
-        || exec.filename.starts_with("memfd:") || exec.exe.starts_with("memfd:") || exec.exe.starts_with("/memfd:");
+        || exec.filename.starts_with("memfd:")
+        || exec.exe.starts_with("memfd:")
+        || exec.exe.starts_with("/memfd:");
     let fileless = exec.has("memfd") || by_descriptor;
     facts.set(Field::Fileless, fileless && !copied_runtime);
     facts.set(Field::ExeDeleted, exec.has("deleted") && !fileless && !copied_runtime);
-    facts.set(Field::PrivGain, gains(exec));
+    facts.set(Field::PrivGain, gains(words, exec));
     if fileless {
         return;
     }
-    for path in [exec.path(), exec.filename] {
+    // A name without a slash is a task's, not a path.
+    for path in [exec.path(), exec.filename].into_iter().filter(|path| path.contains('/')) {
         let path = absolute(path, exec.cwd);
         if let Some(kind) = volatile(&path) {
             facts.add(Field::VolDir, kind);
         }
-        facts.set(Field::HiddenPath, is_hidden(&path));
+        facts.set(Field::HiddenPath, is_hidden(words, &path));
     }
 }
 
@@ -78,12 +78,7 @@ pub(super) fn script(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
     if !words.is_program(name, "shell") && !words.is_program(name, "interpreter") {
         return;
     }
-    let inline = facts.has(Field::Script, "inline");
-    let modules = exec.argv.iter().skip(1).take(4).any(|argument| matches!(*argument, "-m" | "-c" | "-e"));
-    if inline || modules {
-        return;
-    }
-    let Some(script) = exec.argv.iter().skip(1).find(|argument| !argument.starts_with(['-', '+'])) else { return };
+    let Given::File(script) = given(exec, words.is_program(name, "shell")) else { return };
     // `awk PROGRAM`, `sh` with a text for a name.
     if script.len() > 512 || script.contains(['{', '\n']) {
         return;
@@ -92,7 +87,7 @@ pub(super) fn script(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
     if let Some(kind) = volatile(&path) {
         facts.add(Field::ScriptPlace, kind);
     }
-    if is_hidden(&path) {
+    if is_hidden(words, &path) {
         facts.add(Field::ScriptPlace, "hidden");
     }
     if is_odd_script(&path) {
@@ -100,7 +95,9 @@ pub(super) fn script(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
     }
     let mut classes = Vec::new();
     words.program(base_name(&path), &mut classes);
-    for class in classes.into_iter().filter(|class| matches!(*class, "enumerator" | "dumper" | "exploit" | "miner" | "cracker")) {
+    for class in
+        classes.into_iter().filter(|class| matches!(*class, "enumerator" | "dumper" | "exploit" | "miner" | "cracker"))
+    {
         facts.add(Field::Class, class.to_owned());
     }
     facts.add(Field::Tool, base_name(&path).to_owned());
@@ -109,8 +106,8 @@ pub(super) fn script(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
 /// A script that goes by the name of a picture or a document.
 fn is_odd_script(path: &str) -> bool {
     const DATA: &[&str] = &[
-        ".png", ".jpg", ".jpeg", ".gif", ".pdf", ".doc", ".docx", ".xls", ".txt", ".log", ".zip", ".mp3", ".mp4", ".ico",
-        ".bmp", ".svg", ".css", ".csv", ".tmp", ".dat", ".bak",
+        ".png", ".jpg", ".jpeg", ".gif", ".pdf", ".doc", ".docx", ".xls", ".txt", ".log", ".zip", ".mp3", ".mp4",
+        ".ico", ".bmp", ".svg", ".css", ".csv", ".tmp", ".dat", ".bak",
     ];
     let lower = base_name(path).to_ascii_lowercase();
     DATA.iter().any(|end| lower.ends_with(end)) || double_extension(&lower)
@@ -120,7 +117,23 @@ fn double_extension(name: &str) -> bool {
     let mut parts = name.rsplit('.');
     let (last, before) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     parts.next().is_some()
-        && matches!(before, "pdf" | "doc" | "docx" | "xls" | "xlsx" | "jpg" | "jpeg" | "png" | "txt" | "mp3" | "mp4" | "gif" | "ppt" | "csv")
+        && matches!(
+            before,
+            "pdf"
+                | "doc"
+                | "docx"
+                | "xls"
+                | "xlsx"
+                | "jpg"
+                | "jpeg"
+                | "png"
+                | "txt"
+                | "mp3"
+                | "mp4"
+                | "gif"
+                | "ppt"
+                | "csv"
+        )
         && matches!(last, "sh" | "py" | "pl" | "elf" | "bin" | "run" | "out" | "desktop" | "js" | "jar" | "rb" | "php")
 }
 
@@ -129,61 +142,43 @@ pub(super) fn disguise(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
     let (path, name) = (exec.path(), base_name(exec.path()));
     let own = exec.argv.first().copied().unwrap_or_default();
     let system = SYSTEM.iter().any(|folder| path.starts_with(folder));
-    if is_kernel_thread(own) || is_kernel_thread(name) {
+    if is_kernel_thread(words, own) || is_kernel_thread(words, name) {
         facts.add(Field::Masquerade, "kernel_thread");
     }
-    if name.ends_with(' ') || name.starts_with(' ') || exec.filename.split('/').any(|part| part.ends_with(' ') || part == "...") {
+    if name.ends_with(' ')
+        || name.starts_with(' ')
+        || exec.filename.split('/').any(|part| part.ends_with(' ') || part == "...")
+    {
         facts.add(Field::Masquerade, "space");
     }
     if double_extension(&base_name(exec.filename).to_ascii_lowercase()) {
         facts.add(Field::Masquerade, "extension");
     }
-    let known = is_system_name(name) || words.is_program(name, "shell");
+    let known = words.named("system_program", name) || words.is_program(name, "shell");
     if known && !system && !path.is_empty() && path.starts_with('/') && !path.contains("busybox") {
         facts.add(Field::Masquerade, "system_name");
     }
     // `exec -a NAME`: a daemon's name on a shell or an interpreter.
     let called = base_name(own.trim_start_matches('-'));
-    if is_system_name(called) && (words.is_program(name, "shell") || words.is_program(name, "interpreter")) && called != name {
+    let runs_code = |name: &str| words.is_program(name, "shell") || words.is_program(name, "interpreter");
+    if words.named("system_program", called) && runs_code(name) && !runs_code(called) && called != name {
         facts.add(Field::Masquerade, "renamed");
     }
 }
 
-fn is_kernel_thread(name: &str) -> bool {
+fn is_kernel_thread(words: &Words, name: &str) -> bool {
     let bracketed = name.starts_with('[') && name.ends_with(']') && name.len() > 2;
-    bracketed
-        || ["kworker", "ksoftirqd", "kthreadd", "kswapd", "migration/", "rcu_sched", "kdevtmpfs", "kdmtmpflush", "kauditd", "khugepaged", "kintegrityd", "kblockd", "watchdogd", "jbd2/", "xfsaild", "scsi_eh_", "irq/", "kcompactd", "kthrotld", "ksmd", "cpuhp/", "netns", "khungtaskd", "oom_reaper", "writeback", "crypto"]
-            .iter()
-            .any(|thread| base_name(name).starts_with(thread) && !name.starts_with("crypto") && !name.starts_with("netns"))
+    let plain = base_name(name).split([':', '/']).next().unwrap_or_default();
+    bracketed || words.named("kernel_thread", plain.trim_end_matches(|c: char| c.is_ascii_digit()))
 }
 
-fn is_system_name(name: &str) -> bool {
-    matches!(
-        name,
-        "systemd" | "init" | "sshd" | "cron" | "crond" | "dbus-daemon" | "rsyslogd" | "syslogd" | "udevd" | "systemd-udevd"
-            | "systemd-journald" | "systemd-logind" | "agetty" | "login" | "polkitd" | "NetworkManager" | "dhclient" | "ntpd"
-            | "chronyd" | "auditd" | "acpid" | "irqbalance" | "atd" | "cupsd" | "httpd" | "apache2" | "nginx" | "mysqld"
-            | "postgres" | "smbd" | "dockerd" | "containerd" | "sudo" | "su" | "ls" | "ps" | "top" | "netstat" | "ss" | "bash"
-            | "sh" | "cat" | "ssh" | "scp" | "rsync" | "python3" | "perl" | "gdm" | "Xorg" | "multipathd" | "lvmetad" | "snapd"
-            | "systemd-resolved" | "systemd-networkd" | "systemd-timesyncd" | "getty" | "inetd" | "xinetd" | "kdevtmpfsi"
-            | "tracker-miner-fs" | "gvfsd" | "pulseaudio" | "dnsmasq" | "avahi-daemon" | "rpcbind" | "ModemManager"
-    )
-}
-
-/// Programs that legitimately gain root, by name; they must lie in a system folder.
-const SETUID_TOOLS: &[&str] = &[
-    "sudo", "su", "pkexec", "doas", "passwd", "chsh", "chfn", "chage", "gpasswd", "newgrp", "newuidmap", "newgidmap", "mount",
-    "umount", "fusermount", "ping", "ping6", "crontab", "at", "ssh-keysign", "ssh-agent", "unix_chkpwd",
-    "dbus-daemon-launch-helper", "polkit-agent-helper-1", "Xorg.wrap", "expiry", "wall", "write", "dotlockfile", "snap-confine",
-    "chrome-sandbox", "sudoedit", "exim", "sendmail", "postdrop", "postqueue", "procmail", "staprun", "mount.nfs", "mount.cifs",
-    "bwrap", "traceroute6.iputils", "mtr-packet", "arping", "vmware-user-suid-wrapper", "utempter", "sudo-rs", "su-rs", "pppd",
-    "ntfs-3g", "lockfile", "mail-lock", "dma", "cockpit-session", "kismet_cap", "fping", "dumpcap", "userhelper", "usernetctl",
-];
-
-fn gains(exec: &Exec<'_>) -> bool {
+fn gains(words: &Words, exec: &Exec<'_>) -> bool {
     let path = exec.path();
-    let named = SETUID_TOOLS.contains(&base_name(path)) || SETUID_TOOLS.contains(&plain_name(path));
-    let known = named && ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/", "/snap/", "/opt/google/"].iter().any(|folder| path.starts_with(folder));
+    let named = words.named("setuid_program", base_name(path)) || words.named("setuid_program", plain_name(path));
+    let known = named
+        && ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/", "/snap/", "/opt/google/"]
+            .iter()
+            .any(|folder| path.starts_with(folder));
     // The kernel's flag also stands for a change of group; root itself has nothing to gain.
     exec.has("privilege_gain") && exec.uid != Some(0) && !known
 }
@@ -195,14 +190,22 @@ mod tests {
     fn facts_of(exec: &Exec<'_>) -> Vec<(Field, Vec<String>)> {
         let words = Words::parse(crate::pack::WORDS).unwrap();
         let mut facts = Facts::default();
-        program(exec, &mut facts);
+        program(&words, exec, &mut facts);
         script(&words, exec, &mut facts);
         disguise(&words, exec, &mut facts);
-        [Field::Fileless, Field::ExeDeleted, Field::VolDir, Field::HiddenPath, Field::ScriptPlace, Field::Masquerade, Field::PrivGain]
-            .into_iter()
-            .map(|field| (field, facts.get(field).iter().map(|value| value.to_string()).collect::<Vec<_>>()))
-            .filter(|(_, values)| !values.is_empty())
-            .collect()
+        [
+            Field::Fileless,
+            Field::ExeDeleted,
+            Field::VolDir,
+            Field::HiddenPath,
+            Field::ScriptPlace,
+            Field::Masquerade,
+            Field::PrivGain,
+        ]
+        .into_iter()
+        .map(|field| (field, facts.get(field).iter().map(|value| value.to_string()).collect::<Vec<_>>()))
+        .filter(|(_, values)| !values.is_empty())
+        .collect()
     }
 
     fn exec<'a>(exe: &'a str, argv: &[&'a str]) -> Exec<'a> {
@@ -217,7 +220,10 @@ mod tests {
         assert_eq!(facts_of(&exec("/dev/shm/x", &["x"])), [(Field::VolDir, vec!["shm".to_owned()])]);
         assert_eq!(facts_of(&exec("/usr/bin/.sshd", &["x"])), [(Field::HiddenPath, vec!["true".to_owned()])]);
         assert_eq!(facts_of(&exec("/home/ann/.cargo/bin/cargo", &["cargo"])), []);
-        assert_eq!(facts_of(&exec("/usr/bin/bash", &["bash", "/tmp/x.sh"])), [(Field::ScriptPlace, vec!["tmp".to_owned()])]);
+        assert_eq!(
+            facts_of(&exec("/usr/bin/bash", &["bash", "/tmp/x.sh"])),
+            [(Field::ScriptPlace, vec!["tmp".to_owned()])]
+        );
         assert_eq!(facts_of(&exec("/usr/bin/vim", &["vim", "/tmp/x.sh"])), []);
     }
 
@@ -234,15 +240,20 @@ mod tests {
             let values = found.iter().find(|(field, _)| *field == Field::Masquerade).map(|(_, values)| values.clone());
             assert!(values.unwrap_or_default().contains(&how.to_owned()), "{exe}: {found:?}");
         }
-        for (exe, argv) in [("/usr/sbin/sshd", &["sshd: ann [priv]"][..]), ("/usr/bin/bash", &["-bash"]), ("/usr/bin/dash", &["sh"])] {
+        for (exe, argv) in
+            [("/usr/sbin/sshd", &["sshd: ann [priv]"][..]), ("/usr/bin/bash", &["-bash"]), ("/usr/bin/dash", &["sh"])]
+        {
             assert_eq!(facts_of(&exec(exe, argv)), [], "{exe}");
         }
     }
 
     #[test]
     fn gaining_root() {
+        let words = Words::parse(crate::pack::WORDS).unwrap();
         let gain = |exe| Exec { flags: vec!["privilege_gain"], ..exec(exe, &["x"]) };
-        assert!(gains(&gain("/home/ann/x")) && gains(&gain("/tmp/sudo")));
-        assert!(!gains(&gain("/usr/bin/sudo")) && !gains(&Exec { uid: Some(0), ..gain("/home/ann/x") }));
+        assert!(gains(&words, &gain("/home/ann/x")) && gains(&words, &gain("/tmp/sudo")));
+        assert!(
+            !gains(&words, &gain("/usr/bin/sudo")) && !gains(&words, &Exec { uid: Some(0), ..gain("/home/ann/x") })
+        );
     }
 }
