@@ -13,7 +13,7 @@ use crate::table::Table;
 use crate::words::{Words, WordsError};
 
 /// Most of a command line that rules see: the beginning and the end of a longer one.
-pub const MAX_LINE_BYTES: usize = 128 << 10;
+pub const MAX_LINE_BYTES: usize = 16 << 10;
 
 /// A rule that an event matched.
 #[derive(Debug, Clone)]

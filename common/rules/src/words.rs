@@ -28,7 +28,7 @@ struct File {
     programs: HashMap<String, Vec<String>>,
     trusted: HashMap<String, Vec<String>>,
     trusted_under: HashMap<String, Vec<String>>,
-    names: HashMap<String, HashSet<String>>,
+    names: HashMap<String, HashSet<String, foldhash::fast::RandomState>, foldhash::fast::RandomState>,
     paths: HashMap<String, Vec<String>>,
     texts: HashMap<String, Vec<String>>,
 }
@@ -40,7 +40,7 @@ pub struct Words {
     programs: HashMap<String, Vec<u16>, foldhash::fast::RandomState>,
     trusted: HashMap<String, u16, foldhash::fast::RandomState>,
     trusted_under: Vec<(String, u16)>,
-    named: HashMap<String, HashSet<String>>,
+    named: HashMap<String, HashSet<String, foldhash::fast::RandomState>, foldhash::fast::RandomState>,
     exact: HashMap<String, Vec<u16>, foldhash::fast::RandomState>,
     paths: AhoCorasick,
     patterns: Vec<(Pattern, u16)>,
@@ -106,9 +106,8 @@ impl Words {
 
     /// Whether a program is of this class.
     pub fn is_program(&self, name: &str, class: &str) -> bool {
-        let mut found = Vec::new();
-        self.program(name, &mut found);
-        found.contains(&class)
+        let of = |name: &str| self.programs.get(name).is_some_and(|all| all.iter().any(|own| self.name(*own) == class));
+        of(name) || of(plain_name(name))
     }
 
     /// Whether a name is in this list of names.

@@ -7,8 +7,11 @@ use crate::facts::{Facts, Field};
 use crate::names::{absolute, base_name, plain_name};
 use crate::words::Words;
 
-/// Most arguments that are looked at.
-const MAX_ARGUMENTS: usize = 1_024;
+/// Most arguments that are looked at: so many at the beginning, and some at the end, where copies go.
+const MAX_ARGUMENTS: usize = 192;
+
+/// See [`MAX_ARGUMENTS`].
+const LAST_ARGUMENTS: usize = 64;
 
 /// Longest argument that may be a path.
 const MAX_PATH_BYTES: usize = 4_096;
@@ -63,7 +66,7 @@ pub(super) fn program<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'
     for path in [exec.exe, exec.filename, own] {
         tool(words, path, facts);
     }
-    let bounded = &exec.argv[..exec.argv.len().min(MAX_ARGUMENTS)];
+    let bounded = bounded(&exec.argv);
     let mut arguments = bounded.get(1..).unwrap_or_default();
     // Of a script, the arguments begin behind its own path.
     if let Some((first, rest)) = arguments.split_first()
@@ -98,6 +101,15 @@ fn tool<'a>(words: &'a Words, path: &'a str, facts: &mut Facts<'a>) {
     let mut classes = Vec::new();
     words.program(name, &mut classes);
     facts.extend(Field::Class, classes);
+}
+
+/// Both ends of an argument vector that is longer than what is looked at.
+fn bounded<'s, 'a>(argv: &'s [&'a str]) -> Cow<'s, [&'a str]> {
+    if argv.len() <= MAX_ARGUMENTS + LAST_ARGUMENTS {
+        return Cow::Borrowed(argv);
+    }
+    let (head, tail) = (&argv[..MAX_ARGUMENTS], &argv[argv.len() - LAST_ARGUMENTS..]);
+    Cow::Owned(head.iter().chain(tail).copied().collect())
 }
 
 type Wrapper = (&'static str, &'static [&'static str]);
@@ -223,29 +235,22 @@ impl Effects<'_, '_> {
             is(&["cp", "mv", "ln", "dd", "cat", "tee"]) && arguments.iter().any(|word| word.ends_with("/dev/null"));
         let copies = is(&["cp", "mv", "install", "ln", "rsync", "scp", "link"]);
         let target_first = arguments.iter().any(|word| *word == "-t" || word.starts_with("--target-directory"));
+        let writer = is(&["tee", "sponge"]) || is_editor(names);
+        let remover =
+            is(&["rm", "shred", "unlink", "srm", "wipe", "scrub", "rmdir", "truncate", "wipefs", "blkdiscard"]);
+        let changer = is(&[
+            "chmod", "chown", "chgrp", "chattr", "touch", "setfacl", "setfattr", "setcap", "chcon", "mkfs", "mkdir",
+        ]);
         let (mut seen, mut before) = (0, "");
         for argument in arguments {
             let option = argument.starts_with('-');
             seen += usize::from(!option);
             let last = seen == operands && !option && operands > 1 && !target_first;
-            let what = if is(&["tee", "sponge"]) || in_place && seen > 1 || is_editor(names) {
+            let what = if writer || in_place && seen > 1 {
                 Use::Write
-            } else if is(&[
-                "rm",
-                "shred",
-                "unlink",
-                "srm",
-                "wipe",
-                "scrub",
-                "rmdir",
-                "truncate",
-                "wipefs",
-                "blkdiscard",
-            ]) {
+            } else if remover {
                 Use::Remove
-            } else if is(&[
-                "chmod", "chown", "chgrp", "chattr", "touch", "setfacl", "setfattr", "setcap", "chcon", "mkfs", "mkdir",
-            ]) {
+            } else if changer {
                 Use::Change
             } else if argument.starts_with("of=")
                 || copies && (last || before == "-t")
