@@ -51,18 +51,36 @@ pub struct Minute {
     pub values: Vec<Value>,
 }
 
+/// Counts from the first bucket on that has any: every row adds to it, and it is as short as what was seen.
 #[derive(Debug, Default)]
 struct Distribution {
-    buckets: BTreeMap<u16, u64>,
+    first: usize,
+    counts: Vec<u32>,
     count: u64,
 }
 
 impl Distribution {
     fn add(&mut self, buckets: impl Iterator<Item = (u16, u64)>) {
         for (bucket, count) in buckets {
-            *self.buckets.entry(bucket).or_default() += count;
+            let bucket = usize::from(bucket);
+            if self.counts.is_empty() {
+                self.first = bucket;
+            } else if bucket < self.first {
+                drop(self.counts.splice(0..0, std::iter::repeat_n(0, self.first - bucket)));
+                self.first = bucket;
+            }
+            let at = bucket - self.first;
+            if at >= self.counts.len() {
+                self.counts.resize(at + 1, 0);
+            }
+            self.counts[at] = self.counts[at].saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
             self.count += count;
         }
+    }
+
+    fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counts = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        counts.map(|(at, &count)| ((self.first + at) as u16, u64::from(count)))
     }
 
     fn p99(&self) -> Option<f64> {
@@ -71,11 +89,11 @@ impl Distribution {
         }
         let wanted = self.count - self.count / 100;
         let mut below = 0;
-        let found = self.buckets.iter().find(|(_, count)| {
-            below += **count;
-            below >= wanted
+        let mut found = self.buckets().skip_while(|&(_, count)| {
+            below += count;
+            below < wanted
         });
-        found.map(|(&bucket, _)| bucket::midpoint(bucket) as f64)
+        found.next().map(|(bucket, _)| bucket::midpoint(bucket) as f64)
     }
 }
 
@@ -340,7 +358,7 @@ impl Sums {
             *count += more;
         }
         for (distribution, more) in self.distributions.iter_mut().zip(&other.distributions) {
-            distribution.add(more.buckets.iter().map(|(&bucket, &count)| (bucket, count)));
+            distribution.add(more.buckets());
         }
         self.coverage = self.coverage.min(other.coverage);
     }
