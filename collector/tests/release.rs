@@ -1,6 +1,6 @@
 //! A data folder of the release before: this collector answers what that one did, goes on with it, and keeps it in order.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -130,9 +130,6 @@ async fn a_folder_of_the_release_before_is_kept_in_order() {
     assert_eq!(collector.stop(), Some(0), "{}", ground.log());
     let verified = verify(&ground);
     assert_eq!(verified["ok"], Value::Bool(true), "{verified:#}");
-    if let Some((sql, rows)) = answers(&expected, true).next() {
-        assert_eq!(texts(&batches(&ground.offline(sql).stdout)), *rows);
-    } else {
-        panic!("nothing is expected");
-    }
+    let (sql, rows) = answers(&expected, true).next().unwrap();
+    assert_eq!(texts(&batches(&ground.offline(sql).stdout)), *rows);
 }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod chaos;
+mod fixture;
 mod generate;
 mod interop;
 mod lint;
@@ -77,6 +78,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<String>,
     },
+    /// Build a release and keep its agent and a data folder of its for later tests: cargo xtask fixture v0.2.0; as root
+    Fixture {
+        /// Its tag or commit
+        #[arg(value_name = "COMMIT")]
+        commit: String,
+    },
     /// Formatting, clippy and layering, without tests
     Lint,
     /// Write common/wire/src/gen from the .proto files and docs/TABLES.md from the tables
@@ -110,6 +117,7 @@ fn run(task: Task) -> Result<()> {
         Task::Interop { all } => interop::run(all),
         Task::Bench { name, json, arguments } => bench::run(&name, json, &arguments),
         Task::Chaos { name, json, arguments } => chaos::run(&name, json, &arguments),
+        Task::Fixture { commit } => fixture::run(&commit),
         Task::Lint => lint::run(),
         Task::Generate { check } => generate::run(check),
     }
