@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use skep_collector::buffer::Store;
 use skep_collector::history::History;
-use skep_collector::history::upkeep::Rows;
+use skep_collector::history::upkeep::{Guard, Rows};
 use skep_collector::maintain::plan;
 use skep_seglog::sim::SimDisk;
 
@@ -44,9 +44,9 @@ fn merge(table: &'static str, history: &History, store: &Store, disk: &SimDisk) 
     let rows = Rows { rows: count, times_us: (first, last), changed: false };
     let finished = replacement.finish()?;
     let replaced = history.with(table, |folder| {
-        folder.replace(finished, rows)?;
+        folder.replace(finished, rows, &Guard::default())?;
         // Under the folder's lock, as the keeper does it.
-        store.refiled(table, folder.files());
+        store.refiled(table, folder.files(), folder.progress());
         anyhow::Ok(())
     });
     replaced.context("a table that is there")??;
