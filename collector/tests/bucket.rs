@@ -1,5 +1,7 @@
 //! A history in an object store: stored once, read by everybody, whatever becomes of the store and the collectors.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::Path;

@@ -147,6 +147,9 @@ const MOST_UNREST: f64 = 2.5;
 /// Values the tails remember at most.
 const MEMORY: u32 = 10_000;
 
+/// Mean surprise below which nothing is restless, however calm it was: plain noise has more than twice that.
+const LEAST_UNREST: f64 = 0.2;
+
 /// Of the size of the values, the share that counts as their range at least.
 const LEAST_RANGE: f64 = 0.01;
 
@@ -301,6 +304,7 @@ impl Novelty {
             self.unrest.value()
         });
         if let Some(unrest) = unrest
+            && unrest >= LEAST_UNREST
             && let Some(surprise) = self.tails[last].judge(unrest)
             && most.is_none_or(|(most, ..)| surprise.decades > most)
         {

@@ -96,7 +96,8 @@ fn a_constant_series_is_silent_until_it_changes() {
     let mut feed = Feed::new();
     assert_eq!(feed.alarms(1000, |_| 7.0), 0);
     let mut hardly = Feed { novelty: Novelty::from_bytes(&feed.novelty.to_bytes()).unwrap(), at: feed.at };
-    assert!(!hardly.give(7.0001).alarm, "that is not to have moved");
+    let verdict = hardly.give(7.0001);
+    assert!(!verdict.alarm, "that is not to have moved: {verdict:?}");
     assert!(feed.give(8.0).alarm);
     assert_eq!(feed.alarms(500, |_| 7.0), 0, "the incident is under way");
 }

@@ -116,6 +116,8 @@ fn a_new_process_under_an_old_number_is_untouched() {
     agent.execute(executor.sign(&gone));
     assert_eq!(agent.expect(Step::Moot).detail, format!("trigger gone: process {pid} has ended"));
 
+    // Start times are in ticks.
+    std::thread::sleep(std::time::Duration::from_millis(20));
     let mut new = eventually("the number again", || {
         fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("needs CAP_CHECKPOINT_RESTORE");
         Some(Victim::start("exec sleep 600")).filter(|new| new.pid() == pid)

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use skep_collector::buffer::Store;
+use skep_collector::buffer::{Store, schema};
 use skep_seglog::Storage;
 use skep_seglog::sim::SimDisk;
 
@@ -40,7 +40,9 @@ pub(super) fn read(path: &Path, disk: &SimDisk) -> Result<Vec<RecordBatch>> {
 }
 
 fn count(rows: &mut Rows, batch: &RecordBatch) -> Result<()> {
-    let nodes = batch.column_by_name("node").and_then(|column| column.as_string_opt::<i32>()).context("node")?;
+    // In memory texts are numbers.
+    let nodes = schema::plain_column(batch.column_by_name("node").context("node")?)?;
+    let nodes = nodes.as_string_opt::<i32>().context("node")?;
     let seqs = batch.column_by_name("seq").and_then(|column| column.as_primitive_opt::<Int64Type>()).context("seq")?;
     for row in 0..batch.num_rows() {
         *rows.entry((nodes.value(row).to_owned(), seqs.value(row).unsigned_abs())).or_default() += 1;
