@@ -243,10 +243,10 @@ mod tests {
                 rows.extend(desk.end_window(i64::try_from(second).unwrap() * 1_000_000, 10.0).0);
             }
         }
-        assert_eq!(changed, [(102, 8), (132, 1)]);
+        assert_eq!(changed, [(102, 8), (136, 1)]);
         assert!(rows.iter().all(|row| row.probe == "syscall" && row.reason == "sampled" && row.counts.is_none()));
         let spans: Vec<_> = rows.iter().map(|row| (row.from_us / 1_000_000, row.until_us / 1_000_000)).collect();
-        assert_eq!(spans, [(102, 110), (110, 120), (120, 130), (130, 132)]);
+        assert_eq!(spans, [(102, 110), (110, 120), (120, 130), (130, 136)]);
         assert_eq!(rows[0].detail.as_deref(), Some("1 system call in 8 was looked at"));
     }
 

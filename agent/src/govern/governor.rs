@@ -1,8 +1,8 @@
 //! When detail is given up, and when it comes back. Pure.
 //!
 //! Down as far as needed, by what the domains cost now: at once in a storm, and over a window where it is a little too
-//! much, since a busy second or two is no reason to look away. Up slowly, and only into half of the room that is
-//! free, by the most it could cost. What a domain costs that is off nobody knows: it is tried again after a while, and
+//! much, since a busy second or two is no reason to look away. Up slowly, by what a window cost, and only into half of
+//! the room that is free, by the most it could cost. What a domain costs that is off nobody knows: it is tried again after a while, and
 //! after a longer one each time that was too early.
 
 use super::ladder::{self, KEPT};
@@ -115,7 +115,9 @@ impl Governor {
         } else {
             self.kept += 1;
             self.learn(&costs);
-            self.higher(&costs)
+            let steady: Vec<_> =
+                self.attached.iter().map(|domain| (*domain, self.spending.domain_of_window(domain))).collect();
+            self.higher(&steady)
         }?;
         let from = std::mem::replace(&mut self.detail, to.clone());
         self.spending.changed();

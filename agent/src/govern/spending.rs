@@ -89,6 +89,12 @@ impl Spending {
         self.share(self.since_change.clamp(1, PROBE_SAMPLES), |sample| run_ns(sample, |name| name == domain))
     }
 
+    /// As [`Spending::domain`], over a window, or since the last change of detail: what comes and goes within seconds is
+    /// spread over it.
+    pub fn domain_of_window(&self, domain: &str) -> f64 {
+        self.share(self.since_change.max(1), |sample| run_ns(sample, |name| name == domain))
+    }
+
     /// All that was spent in a window, or since the last change of detail, as a share of a core.
     pub fn of_window(&self) -> f64 {
         self.own() + self.share(self.since_change.max(1), |sample| run_ns(sample, |_| true))
