@@ -105,10 +105,10 @@ async fn a_store_that_fails_slows_acknowledgements_and_loses_nothing() {
     uplink.deliver(1, 20).await.unwrap();
     collector.flush().await;
     bucket.trouble("down");
-    let refused = collector.console().await.flush(v1::FlushRequest {}).await.unwrap_err();
-    assert!(refused.message().contains("s3://skep/history"), "{refused}");
     // What is in memory is acknowledged and found; what would need the store is said.
     uplink.deliver(21, 40).await.unwrap();
+    let refused = collector.console().await.flush(v1::FlushRequest {}).await.unwrap_err();
+    assert!(refused.message().contains("s3://skep/history"), "{refused}");
     let (rows, ended) = collector.query("SELECT count(*) FROM cpu").await;
     let said = ended.unwrap_err();
     assert!(said.message().contains("the object store does not answer"), "{said}");
