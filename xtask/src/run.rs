@@ -6,10 +6,17 @@ use anyhow::{Context, Result, ensure};
 
 use crate::setup;
 
-/// cargo on this repository.
+/// cargo on this repository, as if it was called by hand: what `cargo xtask` hands to this program would make build scripts
+/// that look at it run again, and the query engine be compiled anew, each time the caller changes.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(setup::repository());
+    let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| ours.iter().any(|prefix| name.starts_with(prefix))) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 
