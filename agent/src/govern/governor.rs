@@ -2,8 +2,8 @@
 //!
 //! Down as far as needed, by what the domains cost now: at once in a storm, and over a window where it is a little too
 //! much, since a busy second or two is no reason to look away. Up slowly, by what a window cost, and only into half of
-//! the room that is free, by the most it could cost. What a domain costs that is off nobody knows: it is tried again after a while, and
-//! after a longer one each time that was too early.
+//! the room that is free, by the most it could cost. What a domain costs that is off nobody knows: it is tried again
+//! after a while, and after a longer one each time that was too early.
 
 use super::ladder::{self, KEPT};
 use super::spending::{Sample, Spending};

@@ -29,18 +29,15 @@ pub struct Spending {
     horizon: usize,
     /// Samples since the detail was changed.
     since_change: usize,
-    /// Samples since the agent's first window: what it spends in that goes into starting, which no lower detail makes
-    /// cheaper, and does not count.
-    since_start: usize,
-    /// Samples to come in that window.
-    starting: usize,
+    /// Samples so far.
+    seen: usize,
 }
 
 impl Spending {
     /// Keeps as many samples as make a window.
     pub fn new(horizon: usize) -> Self {
         let horizon = horizon.max(PROBE_SAMPLES);
-        Self { samples: VecDeque::new(), horizon, since_change: 0, since_start: 0, starting: horizon }
+        Self { samples: VecDeque::new(), horizon, since_change: 0, seen: 0 }
     }
 
     /// Samples that make a window.
@@ -50,10 +47,7 @@ impl Spending {
 
     /// Takes one in.
     pub fn add(&mut self, sample: Sample) {
-        match self.starting.checked_sub(1) {
-            Some(left) => self.starting = left,
-            None => self.since_start = self.horizon.min(self.since_start + 1),
-        }
+        self.seen += 1;
         if self.samples.len() == self.horizon {
             self.samples.pop_front();
         }
@@ -73,15 +67,21 @@ impl Spending {
 
     /// The agent's own share of a core.
     pub fn own(&self) -> f64 {
-        let newest = self.since_change.max(1).min(self.since_start);
+        let newest = self.since_change.max(1).min(self.since_start());
         self.own_of_window().min(self.share(newest, |sample| sample.own_ns))
     }
 
     /// As [`Spending::own`], without the benefit of the doubt: over the whole window. The first that counts is not whole
     /// yet, and a burst in it is not to be taken for a habit.
     pub fn own_of_window(&self) -> f64 {
-        let whole = self.since_start as f64 / self.horizon as f64;
-        self.share(self.since_start, |sample| sample.own_ns) * whole
+        let whole = self.since_start() as f64 / self.horizon as f64;
+        self.share(self.since_start(), |sample| sample.own_ns) * whole
+    }
+
+    /// Samples of the agent's own time that count: what it spends in its first window goes into starting, which no lower
+    /// detail makes cheaper.
+    fn since_start(&self) -> usize {
+        self.seen.saturating_sub(self.horizon).min(self.horizon)
     }
 
     /// A domain's share of a core.
