@@ -109,6 +109,11 @@ impl Boxed {
         format!("unix:path=/proc/{}/root/run/dbus/system_bus_socket", self.leader)
     }
 
+    /// A path inside, seen from here, with what is mounted there.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.leader))
+    }
+
     /// A folder inside that outlives its boots, seen from here.
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")

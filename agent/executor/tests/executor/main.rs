@@ -14,6 +14,8 @@ mod boxed;
 
 mod units;
 
+mod shipped;
+
 mod network;
 
 mod files;
