@@ -1,0 +1,81 @@
+//! What the policy needs to know of a finding.
+
+use serde::{Deserialize, Serialize};
+
+/// How bad it would be if it is what it looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Worth knowing in company of others.
+    Low,
+    /// Worth a look today.
+    Medium,
+    /// Worth a look now.
+    High,
+    /// Almost never benign.
+    Critical,
+}
+
+impl Severity {
+    /// Names, as in the table and in policies.
+    pub const CHOICES: [(&'static str, Self); 5] = [
+        ("info", Self::Info),
+        ("low", Self::Low),
+        ("medium", Self::Medium),
+        ("high", Self::High),
+        ("critical", Self::Critical),
+    ];
+
+    /// By its name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::CHOICES.iter().find(|(name, _)| *name == text).map(|(_, severity)| *severity)
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        Self::CHOICES[self as usize].0
+    }
+}
+
+/// A finding, as the policy sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Its id.
+    pub id: String,
+    /// When it was raised, microseconds since the epoch.
+    pub time_us: i64,
+    /// Rule or signal.
+    pub rule: String,
+    /// How bad.
+    pub severity: Severity,
+    /// 0..1: how much of what happened was seen.
+    pub coverage: f64,
+    /// One line for people.
+    pub title: String,
+    /// Node it concerns.
+    pub node: String,
+    /// That node's boot when it happened; empty where it is not known.
+    pub boot: String,
+    /// Whom it is about.
+    pub workload: String,
+    /// Cgroup and its inode, where an action could aim.
+    pub cgroup: Option<(String, i64)>,
+    /// Process id and start, where it is about one.
+    pub process: Option<(i64, i64)>,
+    /// Cores the workload used, where that is what it is about.
+    pub used_cores: Option<f64>,
+}
+
+impl Finding {
+    /// What kind of workload it is about: the word in front of the colon.
+    pub fn class(&self) -> &str {
+        class(&self.workload)
+    }
+}
+
+/// unit, pod, container, cgroup, session or host.
+pub fn class(workload: &str) -> &str {
+    workload.split_once(':').map_or(workload, |(class, _)| class)
+}
