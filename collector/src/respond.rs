@@ -1,5 +1,5 @@
-//! The one task that owns the [`Responder`]: batches, operators and the clock go in; rows go to the WAL, then commands
-//! to the nodes.
+//! The one task that owns the [`Responder`]: batches, operators and the clock go in; rows go to the WAL, steps to the audit
+//! chain, then commands to the nodes.
 //!
 //! It is also the only writer of the collector's own stream, so its numbers are contiguous.
 
@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skep_audit::{Book, BookError, Record};
 use skep_runtime::clock::Clock;
 use skep_wire::envelope::{self, Origin};
 use skep_wire::v1::{self, down};
@@ -85,10 +86,14 @@ pub struct Respond {
     pub responder: Responder,
     /// Stores.
     pub own: OwnStream,
+    /// The audit chain.
+    pub audit: Book,
     /// The way down.
     pub registry: Arc<Registry>,
     /// Where what was learned of the series goes.
     pub learned: PathBuf,
+    /// Where what goes on by the policy goes.
+    pub under_way: PathBuf,
     /// What the ledger has to hear before all else, and who waits for that.
     pub first: Option<(v1::Chunk, oneshot::Sender<()>)>,
 }
@@ -190,22 +195,58 @@ impl Respond {
         }
     }
 
-    /// Rows first, commands when the rows are durable.
+    /// Rows and steps first, commands when those are durable.
     async fn carry_out(&mut self, output: Output) -> Result<(), Stopping> {
         let mut todo = vec![output];
-        while let Some(Output { chunks, commands }) = todo.pop() {
+        while let Some(Output { chunks, records, commands }) = todo.pop() {
             self.own.store_all(chunks).await?;
+            self.chain(records).await?;
+            self.keep();
             for Outgoing { node, action, undo, command } in commands {
                 let message = v1::Down { message: Some(down::Message::Command(command)) };
                 if let Err(error) = self.registry.send(&node, message) {
                     tracing::warn!(%node, %action, %error, "a command could not be delivered");
                     let consequence = self.responder.undeliverable(&action, undo, self.now());
                     // A command that answers an undeliverable one would go round for ever.
-                    todo.push(Output { chunks: consequence.chunks, commands: Vec::new() });
+                    todo.push(Output { commands: Vec::new(), ..consequence });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Without it a restart begins with what the rows say: budgets hold, open ladders end.
+    fn keep(&mut self) {
+        let kept = match self.responder.under_way() {
+            Ok(None) => return,
+            Ok(Some(kept)) => tokio::task::block_in_place(|| write_whole(&self.under_way, &kept)),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "what goes on by the policy could not be written down");
+        }
+    }
+
+    /// Appends to the audit chain, however long it takes.
+    async fn chain(&mut self, mut records: Vec<Record>) -> Result<(), Stopping> {
+        let policy = self.responder.policy_version();
+        for record in &mut records {
+            record.facts.insert("policy".to_owned(), policy.to_owned());
+        }
+        loop {
+            let now_us = self.now();
+            match tokio::task::block_in_place(|| self.audit.append(records.clone(), now_us)) {
+                Ok(()) => return Ok(()),
+                Err(error @ BookError::Io { .. }) => {
+                    tracing::error!(error = %crate::error::chain(&error), "a step is not in the audit chain yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(error) => {
+                    tracing::error!(error = %crate::error::chain(&error), "nothing more is decided");
+                    return Err(Stopping);
+                }
+            }
+        }
     }
 
     fn now(&self) -> i64 {

@@ -231,6 +231,11 @@ pub fn skep(data: &Path, args: &[&str]) -> Output {
     Command::new(binary("skep")).args(args).arg("--data").arg(data).stdin(Stdio::null()).output().expect("skep runs")
 }
 
+/// Runs `skep` on nothing.
+pub fn skep_alone(args: &[&str]) -> Output {
+    Command::new(binary("skep")).args(args).stdin(Stdio::null()).output().expect("skep runs")
+}
+
 /// Rows of a query on a data folder, collector running or not.
 pub fn query(data: &Path, sql: &str) -> Vec<Value> {
     let output = skep(data, &["query", "--format", "json", sql]);

@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "tests fail by panicking")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -122,7 +122,7 @@ fn busy_and_pending_with(name: &str, extra: &[&str]) -> (tempfile::TempDir, Skep
 #[test]
 fn a_busy_cgroup_is_found_within_three_windows_throttled_on_approval_and_let_go() {
     let name = format!("skep-test-act-{}", std::process::id());
-    let (_data, skep, busy, action) = busy_and_pending(&name);
+    let (data, skep, busy, action) = busy_and_pending(&name);
     let windows = skep.number(&format!(
         "SELECT count(DISTINCT time) FROM cpu WHERE workload LIKE '%{name}%' AND time < \
          (SELECT min(time) FROM findings WHERE workload LIKE '%{name}%')"
@@ -152,6 +152,91 @@ fn a_busy_cgroup_is_found_within_three_windows_throttled_on_approval_and_let_go(
     for step in ["pending", "sent", "applied", "improved", "undone"] {
         assert!(steps.iter().any(|found| found.contains(step)), "{step} is missing in the audit log: {steps:?}");
     }
+    let explained = skep.skep(&["explain", &action]);
+    let said = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.status.success() && said.contains("1 throttle taken"), "{said}");
+    skep.stop();
+    the_record_holds_until_it_is_changed(data.path(), &action);
+}
+
+/// The chain of a collector that stopped, and what it becomes in other hands.
+fn the_record_holds_until_it_is_changed(data: &Path, action: &str) {
+    let verified = |path: &Path| {
+        let path = path.to_str().expect("a plain path");
+        let output = skep_tests::skep(data, &["audit", "verify", path, "--format", "json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+        (output.status.code(), report["faulty"].as_u64().expect("a count"))
+    };
+    assert_eq!(verified(data), (Some(0), 0));
+    let export = data.join("audit.parquet");
+    let exported = skep_tests::skep(data, &["audit", "export", "--to", export.to_str().expect("a plain path")]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    assert_eq!(verified(&export), (Some(0), 0));
+    let chain = data.join("audit/00000000000000000001.jsonl");
+    let text = std::fs::read_to_string(&chain).expect("the chain");
+    let of_it: Vec<&str> = text.lines().filter(|line| line.contains(action)).collect();
+    for step in ["chosen", "pending", "approve", "sent", "applied", "improved", "undo", "undone"] {
+        let named = format!("\"step\":\"{step}\"");
+        assert!(of_it.iter().any(|line| line.contains(&named)), "{step} is not in the chain: {of_it:#?}");
+    }
+    std::fs::write(&chain, text.replacen("operator", "nobody", 1)).expect("it is changed");
+    let (code, faults) = verified(data);
+    assert!(code == Some(1) && faults > 0);
+}
+
+/// Acts by itself, up a ladder whose first rung the executor refuses.
+const LADDER: &str = r#"
+[[rule]]
+name = "busy"
+finding = "cpu_cores"
+workload = "cgroup:/skep-test-*"
+mode = "auto"
+[[rule.rung]]
+action = "run"
+parameters = "name=no-such-command"
+[[rule.rung]]
+action = "throttle"
+cpu_share = 0.5
+lease_s = 60
+verify_s = 20
+"#;
+
+#[test]
+fn a_ladder_goes_on_past_what_the_host_refuses_and_ends_when_it_helped() {
+    let name = format!("skep-test-ladder-{}", std::process::id());
+    let policy = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(policy.path(), LADDER).expect("it takes the policy");
+    let path = policy.path().to_str().expect("a plain path");
+    let linted = skep_tests::skep_alone(&["policy", "lint", path]);
+    assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stderr));
+    let data = tempfile::tempdir().expect("a folder");
+    let skep = Skep::up(data.path(), &["--act", "--window", "2s", "--policy", path]);
+    eventually("the detector to be warm", PATIENCE, || {
+        skep.try_number("SELECT count(DISTINCT time) FROM scores").filter(|&windows| windows >= 2)
+    });
+    let busy = Busy::start(&name);
+    let sql = format!("SELECT finding FROM findings WHERE rule = 'cpu_cores' AND workload LIKE '%{name}%'");
+    let finding = eventually("the finding", PATIENCE, || {
+        skep.query(&sql).first().and_then(|row| row["finding"].as_str().map(str::to_owned))
+    });
+    eventually("the ladder to end", PATIENCE, || {
+        let sql = format!("SELECT detail FROM audit WHERE subject = '{finding}' AND step = 'recovered'");
+        skep.query(&sql).into_iter().next()
+    });
+    assert!(busy.limited());
+    let sql = format!("SELECT verb, state FROM actions WHERE finding = '{finding}' ORDER BY time, state");
+    let steps: Vec<(String, String)> = skep
+        .query(&sql)
+        .iter()
+        .map(|row| ["verb", "state"].map(|name| row[name].as_str().unwrap_or_default().to_owned()).into())
+        .collect();
+    let has = |verb: &str, state: &str| steps.iter().any(|(a, b)| a == verb && b == state);
+    assert!(has("run", "refused") && has("throttle", "improved") && !has("run", "done"), "{steps:?}");
+    let tested = skep.skep(&["policy", "test", path, "--since", "1h", "--format", "json"]);
+    let lines = skep_tests::json_rows(&tested.stdout);
+    let first = lines.iter().find(|line| line["workload"].as_str().is_some_and(|text| text.contains(&name)));
+    let first = first.expect("what would have been done");
+    assert_eq!((first["mode"].as_str(), first["action"].as_str()), (Some("auto"), Some("run name=no-such-command")));
     skep.stop();
 }
 

@@ -8,10 +8,12 @@ use crate::run::{cargo, checked};
 use crate::setup;
 
 /// Packages that must not appear below a package, with the reason.
-const LAYERS: [(&str, &[&str], &str); 6] = [
+const LAYERS: [(&str, &[&str], &str); 8] = [
     ("skep-agent", &["arrow", "datafusion", "parquet", "skep-executor"], "the agent ships columns, it does not query"),
     ("skep-executor", &["arrow", "aya", "skep-agent", "skep-collector", "tonic"], "it acts and has no network"),
     ("skep-collector", &["aya", "skep-agent", "skep-executor"], "it runs without capabilities"),
+    ("skep-audit", &["arrow", "datafusion", "skep-wire", "tokio"], "whoever has the files can verify them"),
+    ("skep-policy", &["arrow", "datafusion", "skep-collector", "tonic"], "it decides, it does nothing"),
     ("skep-series", &["arrow", "datafusion", "skep-wire", "tokio"], "it is arithmetic on numbers"),
     (
         "skep-rules",
@@ -34,9 +36,11 @@ const PLACES: [(&str, &str, &str); 8] = [
 ];
 
 /// Words that may not stand in a folder.
-const ABSENT: [(&str, &str, &str); 4] = [
+const ABSENT: [(&str, &str, &str); 6] = [
     ("agent/executor/src/", "std::net", "the executor has no network"),
     ("agent/executor/src/", "net::Tcp", "the executor has no network"),
+    ("collector/policy/src/", "std::fs", "a policy comes as text"),
+    ("collector/policy/src/", "std::time", "time is passed in; there is no clock"),
     ("collector/series/src/", "std::fs", "series come as numbers, not as files"),
     ("collector/series/src/", "std::time", "time is in the points; there is no clock"),
 ];

@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    actions::ActionsArgs, completions::CompletionsArgs, doctor::DoctorArgs, events::EventsArgs, explain::ExplainArgs,
-    export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, forecast::ForecastArgs, health::HealthArgs,
-    man::ManArgs, nodes::NodesArgs, query::QueryArgs, tables::TablesArgs,
+    actions::ActionsArgs, audit::AuditArgs, completions::CompletionsArgs, doctor::DoctorArgs, events::EventsArgs,
+    explain::ExplainArgs, export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, forecast::ForecastArgs,
+    health::HealthArgs, man::ManArgs, nodes::NodesArgs, policy::PolicyArgs, query::QueryArgs, tables::TablesArgs,
 };
 use crate::top::TopArgs;
 use crate::up::UpArgs;
@@ -71,6 +71,12 @@ pub enum Command {
     /// What skep did or wants to do about findings
     #[command(long_about = crate::command::actions::ABOUT)]
     Actions(ActionsArgs),
+    /// What is done about which finding, and what would have been
+    #[command(long_about = crate::command::policy::ABOUT)]
+    Policy(PolicyArgs),
+    /// Every step of every decision, and whether the record is as it was written
+    #[command(long_about = crate::command::audit::ABOUT)]
+    Audit(AuditArgs),
     /// How well nodes and workloads are, and what makes it so
     #[command(long_about = crate::command::health::ABOUT)]
     Health(HealthArgs),

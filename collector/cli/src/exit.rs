@@ -73,10 +73,12 @@ impl Failure {
             },
             Self::Output(_) | Self::Up(_) => Code::Failed,
             Self::Command(error) => match error {
-                CommandError::Usage { .. } => Code::Usage,
+                CommandError::Usage { .. } | CommandError::BadPolicy { .. } => Code::Usage,
                 CommandError::NotFound { .. }
                 | CommandError::Ambiguous { .. }
                 | CommandError::Unhealthy { .. }
+                | CommandError::Audit(_)
+                | CommandError::Tampered { .. }
                 | CommandError::Runtime(_) => Code::Failed,
             },
         }

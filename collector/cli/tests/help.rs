@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const PAGES: [&str; 23] = [
+const PAGES: [&str; 31] = [
     "",
     "up",
     "top",
@@ -23,6 +23,14 @@ const PAGES: [&str; 23] = [
     "actions undo",
     "actions extend",
     "actions order",
+    "policy",
+    "policy show",
+    "policy lint",
+    "policy test",
+    "audit",
+    "audit verify",
+    "audit list",
+    "audit export",
     "doctor",
     "export",
     "flush",

@@ -180,7 +180,7 @@ struct Running {
 
 /// Makes the channels, the WAL's thread and the tasks.
 fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, AppError> {
-    let Started { folder, signs, engine, identity, tls, history, store, log, offsets, responder, told, ledger } =
+    let Started { folder, signs, engine, identity, tls, history, store, log, offsets, audit, responder, told, ledger } =
         started;
     let Wiring { listener, clock } = wiring;
     let shutdown = Shutdown::new();
@@ -227,7 +227,15 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     });
     let own =
         OwnStream { key: own_key, last: own_last, wal: wal.clone(), store: Arc::clone(&store), clock: clock.clone() };
-    let respond = Respond { responder, own, registry: Arc::clone(&registry), learned: folder.learned(), first };
+    let respond = Respond {
+        responder,
+        own,
+        audit,
+        registry: Arc::clone(&registry),
+        learned: folder.learned(),
+        under_way: folder.under_way(),
+        first,
+    };
     let finish = Arc::new(Notify::new());
     let responding = tokio::spawn(respond.run(batches, ask_receiver, Arc::clone(&finish)));
     let shared = Shared {

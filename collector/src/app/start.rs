@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use rustls::ServerConfig;
+use skep_audit::{Book, BookError, Record};
 use skep_runtime::clock::Clock;
 use skep_runtime::settings::Faults;
 use skep_seglog::{Disk, Log};
@@ -77,6 +78,9 @@ pub enum StartError {
     /// The query engine did not start.
     #[error(transparent)]
     Engine(#[from] QueryError),
+    /// The audit chain.
+    #[error(transparent)]
+    Audit(#[from] BookError),
     /// What is on disk.
     #[error(transparent)]
     Recover(#[from] RecoverError),
@@ -103,6 +107,8 @@ pub struct Started {
     pub log: Log,
     /// How far every stream has come.
     pub offsets: Offsets,
+    /// The audit chain.
+    pub audit: Book,
     /// Knows of the actions there are.
     pub responder: Responder,
     /// Missing files the ledger has.
@@ -130,16 +136,47 @@ pub(super) async fn start(config: &Config, limits: Limits, clock: &Clock) -> Res
         tracing::warn!(file = %trim.path.display(), at = trim.position.offset, bytes = trim.bytes,
             "trimmed a torn end of the WAL; it was never acknowledged");
     }
+    let now_us = clock.wall_us();
+    let key = setup.key.clone();
     let mut responder = Responder::new(setup);
     take_up(&mut responder, &folder);
-    let now_us = clock.wall_us();
+    go_on(&mut responder, &folder);
+    let audit = open_chain(&folder, &identity, key, responder.policy_version(), now_us)?;
     remember::remember(&mut responder, &engine, &found.store.snapshot(), now_us).await;
     let resumed = found.replay(|durable| responder.restore(&durable.origin, &durable.batch, now_us))?;
     let ledger = report_damage(&resumed.damage, &folder, now_us);
     tracing::info!(batches = resumed.batches, rows = resumed.rows, "replayed the WAL");
     let (Found { history, store, log, .. }, offsets) = (found, resumed.offsets);
     let told = told(&engine, &store.snapshot()).await;
-    Ok(Started { folder, signs, engine, identity, tls, history, store, log, offsets, responder, told, ledger })
+    Ok(Started { folder, signs, engine, identity, tls, history, store, log, offsets, audit, responder, told, ledger })
+}
+
+/// Goes on with the audit chain: this start is a step of it, and so is what was found to be wrong.
+fn open_chain(
+    folder: &Folder,
+    identity: &Identity,
+    key: SigningKey,
+    policy: &str,
+    now_us: i64,
+) -> Result<Book, BookError> {
+    let (mut book, wrong) = Book::open(&folder.audit(), &identity.collector, key)?;
+    let step = |step: &str, detail: String| Record {
+        time_us: now_us,
+        actor: "collector".to_owned(),
+        step: step.to_owned(),
+        subject: identity.collector.clone(),
+        node: String::new(),
+        detail,
+        facts: [("policy".to_owned(), policy.to_owned())].into(),
+    };
+    let mut records: Vec<Record> = Vec::new();
+    for line in wrong {
+        tracing::error!("the audit chain is not as it was left: {line}");
+        records.push(step("chain damaged", line));
+    }
+    records.push(step("started", concat!("skep-collector ", env!("CARGO_PKG_VERSION")).to_owned()));
+    book.append(records, now_us)?;
+    Ok(book)
 }
 
 /// Takes up what was learned of the series; what cannot be read is kept aside, and learned anew.
@@ -161,6 +198,21 @@ fn take_up(responder: &mut Responder, folder: &Folder) {
             let kept = kept.unwrap_or_else(|error| format!("no copy could be kept: {error}"));
             tracing::error!(file = %path.display(), %error, kept, "all series are learned anew");
         }
+    }
+}
+
+/// Goes on with what the policy was about; what cannot be read is kept aside.
+fn go_on(responder: &mut Responder, folder: &Folder) {
+    let path = folder.under_way();
+    let read = match std::fs::read(&path) {
+        Ok(kept) => responder.go_on(&kept).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = read {
+        let kept = quarantine::keep_copy(&folder.quarantine(), &path).map(|path| path.display().to_string());
+        let kept = kept.unwrap_or_else(|error| format!("no copy could be kept: {error}"));
+        tracing::error!(file = %path.display(), error, kept, "open ladders end; budgets hold by the rows there are");
     }
 }
 

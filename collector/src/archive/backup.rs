@@ -103,6 +103,7 @@ fn try_backup(data: &Path, to: &Path, copy: bool) -> Result<Option<Manifest>, Ar
     if data.join(IDENTITY).is_file() {
         put(&data.join(IDENTITY), &to.join(IDENTITY), true)?;
     }
+    copy_audit(&data.join("audit"), &to.join("audit"))?;
     copy_quarantine(&data.join("quarantine"), &to.join("quarantine"))?;
     Ok(Some(manifest))
 }
@@ -169,6 +170,17 @@ fn copy_file(
     manifest.linked += u64::from(linked);
     manifest.bytes += bytes;
     manifest.rows += file.rows.unwrap_or(0);
+    Ok(())
+}
+
+/// The head first: entries behind it are none too few.
+fn copy_audit(from: &Path, to: &Path) -> Result<(), ArchiveError> {
+    let mut names = names(from)?;
+    names.sort_by_key(|name| name != "head.json");
+    for name in names.iter().filter(|name| !name.ends_with(".tmp")) {
+        create_dir_durably(to).map_err(io_error("create", to))?;
+        put(&from.join(name), &to.join(name), true)?;
+    }
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! An action, and its row.
 
+use skep_policy::Mode;
 use skep_wire::chunk::{Builder, Row};
 use skep_wire::{order, v1};
 
-use super::policy::Mode;
 use super::state::State;
 use crate::detect::finding::Aim;
 
@@ -56,16 +56,6 @@ impl Action {
     /// As in the table.
     pub fn verb(&self) -> &'static str {
         order::verb(self.wanted.action.as_ref())
-    }
-
-    /// Whether it counts against the budgets: on its way or in force, and its lease not long over.
-    pub fn occupies(&self, now_us: i64) -> bool {
-        const GRACE_US: i64 = 300_000_000;
-        // What has no lease is done within minutes, or nobody will hear of it any more.
-        const DONE_WITHIN_US: i64 = 3_600_000_000;
-        let unleased = (!order::is_leased(self.verb())).then_some(self.changed_us + DONE_WITHIN_US);
-        let until_us = self.lease_until_us.or(unleased);
-        self.state.stands() && until_us.is_none_or(|until_us| now_us < until_us + GRACE_US)
     }
 
     /// The time of a change made at `now_us`: after the last one, whatever the clock does.

@@ -1,18 +1,12 @@
-//! Findings to actions: policy, budgets, approval, and the life of an action.
+//! The life of an action; what is done about which finding is decided by `skep_policy`.
 //!
-//! * [`policy`]: the file that says what may be done about which finding.
-//! * [`recipe`]: what a rule makes of a finding.
-//! * [`protected`]: whom no policy may act on.
+//! * [`seen`]: a finding as the policy sees it, and an action's state as it hears of it.
 //! * [`state`]: the life of an action as one table.
 //! * [`action`]: an action, and its row.
-//! * [`ledger`]: all actions, within the budgets.
+//! * [`ledger`]: all actions.
 //! * [`refusal`]: why an operator's word was refused.
 
-pub mod policy;
-
-pub mod recipe;
-
-pub mod protected;
+pub mod seen;
 
 pub mod state;
 
@@ -23,5 +17,5 @@ pub mod ledger;
 pub mod refusal;
 
 pub use ledger::Ledger;
-pub use policy::Policy;
 pub use refusal::Refusal;
+pub use skep_policy::Policy;

@@ -18,6 +18,9 @@ const REFILL_US: f64 = 30_000_000.0;
 /// Keys remembered; beyond it the oldest are told and forgotten.
 const MAX_KEYS: usize = 10_000;
 
+/// Repeats remembered until they are asked for; a storm of the same thing says no more by more of them.
+const MAX_REPEATED: usize = 1_000;
+
 /// What makes two findings the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -75,6 +78,8 @@ pub struct Hold {
     held: HashMap<Key, Held>,
     buckets: HashMap<&'static str, Bucket>,
     told: Vec<Told>,
+    /// What was held back as a repeat since it was asked for last.
+    repeated: Vec<Key>,
 }
 
 impl Hold {
@@ -85,6 +90,9 @@ impl Hold {
             && now_us - held.since_us < HOLD_US
         {
             held.held_back += 1;
+            if self.repeated.len() < MAX_REPEATED {
+                self.repeated.push(key.clone());
+            }
             return Verdict::HoldBack;
         }
         if self.take_token(key.rule, now_us) {
@@ -106,6 +114,11 @@ impl Hold {
     pub fn raised(&mut self, key: Key, finding: &str, now_us: i64) {
         self.make_room(&key);
         self.held.insert(key, Held { finding: finding.to_owned(), since_us: now_us, raised: true, held_back: 0 });
+    }
+
+    /// What was held back as a repeat since this was asked last: it is still there.
+    pub fn take_repeated(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.repeated)
     }
 
     /// Ends holds before their time: what they are about has changed.

@@ -6,6 +6,8 @@
 //! history.json    where the history is, if it is not in this folder
 //! endpoint.json   where it listens, while it listens
 //! series.state    what was learned of all series, renewed every few minutes; without it they are learned anew
+//! audit/          the audit chain
+//! policy.state    what goes on by the policy, renewed with every change, before a command leaves
 //! wal/ history/ quarantine/
 //! ```
 
@@ -155,6 +157,16 @@ impl Folder {
     /// What was learned of all series.
     pub fn learned(&self) -> PathBuf {
         self.path.join("series.state")
+    }
+
+    /// What goes on by the policy.
+    pub fn under_way(&self) -> PathBuf {
+        self.path.join("policy.state")
+    }
+
+    /// The audit chain.
+    pub fn audit(&self) -> PathBuf {
+        self.path.join("audit")
     }
 
     /// Files that are used only while they are open.

@@ -7,17 +7,17 @@
 use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
+use skep_audit::Record;
+use skep_policy::{Begin, Decision, End, Engine, Full, Heard, Mode, pattern};
 use skep_wire::envelope::Origin;
 use skep_wire::order::{self, ReadError};
 use skep_wire::{chunk, v1};
 
 use super::rows::Rows;
-use super::watch::Watch;
+use super::watch::{Reading, Watch};
 use crate::decide::action::{Action, Cause};
-use crate::decide::ledger::Proposal;
-use crate::decide::policy::Mode;
 use crate::decide::state::{Event, State};
-use crate::decide::{Ledger, Policy, Refusal};
+use crate::decide::{Ledger, Policy, Refusal, seen};
 use crate::detect::finding::{Aim, Finding};
 use crate::detect::series::keep::KeepError;
 use crate::dispatch::{Draw, Signer};
@@ -59,14 +59,16 @@ pub struct Outgoing {
 pub struct Output {
     /// Rows of `scores`, `findings`, `actions` and `audit`, for the collector's own stream.
     pub chunks: Vec<v1::Chunk>,
-    /// To be sent once `chunks` are durable.
+    /// For the audit chain.
+    pub records: Vec<Record>,
+    /// To be sent once both are durable.
     pub commands: Vec<Outgoing>,
 }
 
 impl Output {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.commands.is_empty()
+        self.chunks.is_empty() && self.records.is_empty() && self.commands.is_empty()
     }
 }
 
@@ -75,6 +77,9 @@ impl Output {
 pub struct Responder {
     watch: Watch,
     pub(super) ledger: Ledger,
+    engine: Engine,
+    /// Decisions that fell before this start had a way to carry them out.
+    owed: Vec<Decision>,
     draw: Draw,
     signer: Signer,
     /// Boot of every connected node.
@@ -86,7 +91,9 @@ impl Responder {
     pub fn new(setup: Setup) -> Self {
         Self {
             watch: Watch::default(),
-            ledger: Ledger::new(setup.policy),
+            ledger: Ledger::default(),
+            engine: Engine::new(setup.policy),
+            owed: Vec::new(),
             draw: Draw::new(setup.seed),
             signer: Signer::new(setup.key),
             connected: HashMap::new(),
@@ -103,7 +110,7 @@ impl Responder {
             match chunk.table.as_str() {
                 "actions" if origin.node == OWN_NODE => chunk::rows(chunk)
                     .filter_map(|row| Action::read(&row))
-                    .for_each(|action| self.restore_action(action, now_us)),
+                    .for_each(|action| self.restore_action(action)),
                 "actions" => {
                     // Those that do not count were audited when they came.
                     for row in chunk::rows(chunk) {
@@ -121,6 +128,27 @@ impl Responder {
         }
     }
 
+    /// The policy's version, for the audit chain.
+    pub fn policy_version(&self) -> &str {
+        &self.engine.policy().version
+    }
+
+    /// What goes on by the policy, to survive a restart, if that changed since it was asked for last.
+    ///
+    /// # Errors
+    /// Never for a state of ours.
+    pub fn under_way(&mut self) -> Result<Option<Vec<u8>>, serde_json::Error> {
+        self.engine.to_keep()
+    }
+
+    /// Takes that up, ahead of [`Responder::restore`].
+    ///
+    /// # Errors
+    /// It does not read: what is under way is known by its rows only.
+    pub fn go_on(&mut self, kept: &[u8]) -> Result<(), serde_json::Error> {
+        self.engine.take_up(kept)
+    }
+
     /// What was learned of the series by the minute, to survive a restart.
     pub fn learned(&self) -> Vec<u8> {
         self.watch.learned()
@@ -134,7 +162,7 @@ impl Responder {
         self.watch.take_up(learned)
     }
 
-    fn restore_action(&mut self, mut action: Action, now_us: i64) {
+    fn restore_action(&mut self, mut action: Action) {
         if let Some(known) = self.ledger.get(&action.id) {
             // Two changes of one moment: the later in life is the newer.
             if (known.changed_us, known.state as u8) > (action.changed_us, action.state as u8) {
@@ -146,7 +174,10 @@ impl Responder {
             }
             action.lease_until_us = action.lease_until_us.or(known.lease_until_us);
         }
-        self.ledger.put(action, now_us);
+        if let Some(sent_us) = action.sent_us.filter(|_| action.state.stands()) {
+            self.engine.known(&action.id, &action.node, &action.workload, &action.wanted, sent_us);
+        }
+        self.ledger.put(action);
     }
 
     /// Takes a batch that has just become durable (and was not so before). Batches of the collector's own stream are
@@ -156,6 +187,7 @@ impl Responder {
         if origin.node == OWN_NODE {
             return out.finish();
         }
+        self.watch.listen(self.engine.cares());
         let findings = self.watch.batch(origin, batch, now_us, &mut self.draw, &mut out.rows);
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
@@ -165,6 +197,7 @@ impl Responder {
                 self.outcome(&origin.node, &row, now_us, &mut out);
             }
         }
+        self.decide(now_us, &mut out);
         out.finish()
     }
 
@@ -202,7 +235,12 @@ impl Responder {
         let mut out = Pending::default();
         let detail = "the node was not connected; nothing was sent";
         if !undo {
-            self.change(action, Event::Undeliverable, Cause { actor: "collector", detail }, now_us, &mut out);
+            let cause = Cause { actor: "collector", detail };
+            self.change(action, Event::Undeliverable, cause, now_us, &mut out);
+            if self.ledger.get(action).is_some_and(|action| action.mode == Mode::Auto) {
+                // Nobody is asked about it; the policy comes back to it.
+                self.change(action, Event::Expire, cause, now_us, &mut out);
+            }
         } else {
             let node = self.ledger.get(action).map_or("", |action| action.node.as_str()).to_owned();
             out.rows.audit(now_us, "collector", "undo undeliverable", action, &node, detail);
@@ -232,7 +270,8 @@ impl Responder {
             v1::Verb::Approve => {
                 self.may(&action, "approve", action.state == State::Pending)?;
                 self.reachable(&action)?;
-                self.ledger.afford(now_us)?;
+                let whom = (action.node.as_str(), action.workload.as_str());
+                self.engine.approve(&action.id, whom, &action.wanted, now_us).map_err(used_up)?;
                 out.rows.audit(now_us, operator, "approve", &action.id, &action.node, reason);
                 self.send(&action.id, cause, now_us, &mut out);
                 format!("{} on {}", action.parameters(), action.node)
@@ -287,15 +326,17 @@ impl Responder {
         }
         let cgroup = if aimed { order.cgroup.as_str() } else { "/-" };
         let about_all = !aimed && order.workload == "host";
-        if let Some(pattern) = self.ledger.protects(&order.workload, cgroup).filter(|_| !about_all) {
+        let protected = &self.engine.policy().protected;
+        if let Some(pattern) = pattern::pattern_for(protected, &order.workload, cgroup).filter(|_| !about_all) {
             return Err(Refusal::Protected { workload: order.workload.clone(), pattern: pattern.to_owned() });
         }
         let Some(boot) = self.connected.get(&order.node).cloned() else {
             return Err(Refusal::NoSuchNode { node: order.node.clone() });
         };
-        self.ledger.afford(now_us)?;
+        let id = self.draw.hex();
+        self.engine.order(&id, (&order.node, &order.workload), &wanted, now_us).map_err(used_up)?;
         let action = Action {
-            id: self.draw.hex(),
+            id,
             finding: String::new(),
             node: order.node.clone(),
             boot: Some(boot),
@@ -311,7 +352,7 @@ impl Responder {
         };
         let (id, cause) = (action.id.clone(), Cause { actor: operator, detail: reason });
         out.rows.action(&action, cause);
-        self.ledger.put(action, now_us);
+        self.ledger.put(action);
         self.send(&id, cause, now_us, out);
         Ok(id)
     }
@@ -320,7 +361,7 @@ impl Responder {
     /// fell silent.
     pub fn tick(&mut self, now_us: i64) -> Output {
         let mut out = Pending::default();
-        for (id, event) in self.ledger.overdue(now_us) {
+        for (id, event) in self.ledger.overdue(self.engine.policy().pending_expires_s, now_us) {
             let detail = match event {
                 Event::NoAnswer => "no receipt came back; the command is void by now",
                 _ => "nobody approved it in time",
@@ -331,6 +372,7 @@ impl Responder {
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
         }
+        self.decide(now_us, &mut out);
         out.finish()
     }
 
@@ -350,42 +392,109 @@ impl Responder {
         }
     }
 
+    /// What the policy makes of a finding comes with the next [`Responder::decide`].
     fn consider(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
-        let id = self.draw.hex();
-        let action = match self.ledger.propose(finding, id, now_us) {
-            Proposal::None => return,
-            Proposal::Withheld(why) => {
-                out.rows.audit(now_us, "policy", "withheld", &finding.id, &finding.node, &why);
-                return;
-            }
-            Proposal::Action(action) => *action,
+        let decisions = if seen::is_over(finding) {
+            self.engine.symptom(&finding.rule, &finding.node, &finding.workload, false, now_us)
+        } else {
+            self.engine.consider(seen::finding(finding), now_us)
         };
-        let (id, mode) = (action.id.clone(), action.mode);
-        let cause = Cause { actor: "policy", detail: &finding.title };
-        out.rows.action(&action, cause);
+        self.carry_out(decisions, now_us, out);
+    }
+
+    /// Tells the policy what was read, and carries out what it decides now.
+    fn decide(&mut self, now_us: i64, out: &mut Pending) {
+        let mut decisions = std::mem::take(&mut self.owed);
+        for reading in self.watch.take_readings() {
+            let Reading { rule, node, workload, present } = reading;
+            decisions.extend(self.engine.symptom(&rule, &node, &workload, present, now_us));
+        }
+        let draw = &mut self.draw;
+        decisions.extend(self.engine.tick(now_us, || draw.hex()));
+        self.carry_out(decisions, now_us, out);
+    }
+
+    fn carry_out(&mut self, decisions: Vec<Decision>, now_us: i64, out: &mut Pending) {
+        for decision in decisions {
+            match decision {
+                Decision::Begin(begin) => self.begin(*begin, now_us, out),
+                Decision::Undo { action, why } => self.undo(&action, &why, now_us, out),
+                Decision::Withheld { finding, node, why } => {
+                    out.rows.audit(now_us, "policy", "withheld", &finding, &node, &why);
+                }
+                Decision::Braked { findings, until_us } => {
+                    let seconds = (until_us - now_us) / 1_000_000;
+                    let detail = format!("{findings} findings at once: for {seconds} s operators are asked");
+                    out.rows.audit(now_us, "policy", "braked", "policy", "", &detail);
+                }
+                Decision::Ended { end: End::Observed, .. } => {}
+                Decision::Ended { finding, end, why } => {
+                    out.rows.audit(now_us, "policy", end.as_str(), &finding.id, &finding.node, &why);
+                    if end == End::Escalated {
+                        tracing::warn!(
+                            finding = finding.id,
+                            node = finding.node,
+                            why,
+                            "{} is left to people",
+                            finding.title
+                        );
+                        out.rows.escalated(&self.draw.hex(), now_us, &finding, &why);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, begin: Begin, now_us: i64, out: &mut Pending) {
+        let Begin { action: id, finding, wanted, mode, rule, rung, attempt, choice, lowered } = begin;
+        let state = if mode == Mode::Observe { State::Observed } else { State::Pending };
+        let aim = finding.cgroup.clone().map(|(cgroup, cgroup_id)| Aim { cgroup, cgroup_id });
+        let action = Action {
+            id: id.clone(),
+            finding: finding.id.clone(),
+            node: finding.node.clone(),
+            boot: Some(finding.boot.clone()),
+            workload: finding.workload.clone(),
+            aim: aim.filter(|_| order::aims_at_cgroup(&wanted)),
+            wanted,
+            mode,
+            state,
+            changed_us: now_us,
+            sent_us: None,
+            lease_until_us: None,
+            dry_run: false,
+        };
+        let lowered = lowered.map_or_else(String::new, |why| format!(", {} because {why}", mode.as_str()));
+        let why = format!("rule {rule}, rung {rung}, try {attempt}{lowered}; {choice}");
+        out.rows.audit(now_us, "policy", "chosen", &id, &finding.node, &why);
+        out.rows.action(&action, Cause { actor: "policy", detail: &finding.title });
         let gone = matches!(self.reachable(&action), Err(Refusal::Restarted { .. }));
-        self.ledger.put(action, now_us);
+        self.ledger.put(action);
         if gone {
             // A batch out of the spool, of an earlier boot.
             self.change(&id, Event::Expire, Cause { actor: "collector", detail: RESTARTED }, now_us, out);
-            return;
+        } else if mode == Mode::Auto {
+            self.send(&id, Cause { actor: "policy", detail: "mode auto" }, now_us, out);
         }
-        if mode != Mode::Auto {
-            return;
-        }
-        match self.ledger.afford(now_us) {
-            Ok(()) => self.send(&id, Cause { actor: "policy", detail: "mode auto" }, now_us, out),
-            Err(refusal) => {
-                let detail = refusal.to_string();
-                self.change(&id, Event::Expire, Cause { actor: "policy", detail: &detail }, now_us, out);
-            }
+    }
+
+    /// It stands in the way of the next; where it cannot be sent its lease ends it.
+    fn undo(&mut self, id: &str, why: &str, now_us: i64, out: &mut Pending) {
+        let Some(action) = self.ledger.get(id).cloned() else { return };
+        if self.reachable(&action).is_ok() {
+            out.rows.audit(now_us, "policy", "undo", id, &action.node, why);
+            self.send_undo(&action, "policy", now_us, out);
         }
     }
 
     /// A row of `actions` that came from `node`.
     fn outcome(&mut self, node: &str, row: &chunk::Row<'_>, now_us: i64, out: &mut Pending) {
         match self.judge(node, row) {
-            Ok(Word::Receipt { id, state }) => self.receipt(id, state, row, now_us),
+            Ok(Word::Receipt { id, state }) => {
+                if self.receipt(id, state, row, now_us) {
+                    out.rows.receipt(now_us, id, node, state, row);
+                }
+            }
             Ok(Word::UndoRefused { action }) => self.undo_refused(action, row, now_us, out),
             Ok(Word::Nothing) => {}
             Err(Unfounded { step, detail }) => {
@@ -431,10 +540,16 @@ impl Responder {
         }
     }
 
-    fn receipt(&mut self, id: &str, state: State, row: &chunk::Row<'_>, now_us: i64) {
-        let Some(action) = self.ledger.apply(id, Event::Receipt(state), now_us) else { return };
+    /// Whether it says anything new.
+    fn receipt(&mut self, id: &str, state: State, row: &chunk::Row<'_>, now_us: i64) -> bool {
+        let Some(action) = self.ledger.apply(id, Event::Receipt(state), now_us) else { return false };
         action.lease_until_us = row.int("lease_until").or(action.lease_until_us);
         action.dry_run |= row.int("dry_run") == Some(1);
+        if let Some(heard) = seen::heard(state) {
+            // Carried out with the next decisions: a receipt may be read back at a start.
+            self.owed.extend(self.engine.heard(id, heard, now_us));
+        }
+        true
     }
 
     /// The action stands as it did; its history says why it still does.
@@ -444,15 +559,22 @@ impl Responder {
             action.changed_us = action.later_than_changed(now_us);
             let detail = format!("{} refused: {detail}", row.text("verb").unwrap_or("undo"));
             out.rows.action(&action, Cause { actor: "collector", detail: &detail });
-            self.ledger.put(action, now_us);
+            self.ledger.put(action);
         }
     }
 
     /// Changes an action's state and says so in `actions` and `audit`.
     fn change(&mut self, id: &str, event: Event, cause: Cause<'_>, now_us: i64, out: &mut Pending) {
-        if let Some(action) = self.ledger.apply(id, event, now_us) {
-            out.rows.action(action, cause);
-        }
+        let Some(action) = self.ledger.apply(id, event, now_us) else { return };
+        out.rows.action(action, cause);
+        let heard = match event {
+            Event::Reject => Heard::Rejected,
+            Event::Expire => Heard::Expired,
+            Event::Undeliverable => Heard::Undeliverable,
+            Event::NoAnswer => Heard::NoAnswer,
+            Event::Approve | Event::Receipt(_) => return,
+        };
+        self.owed.extend(self.engine.heard(id, heard, now_us));
     }
 
     fn send(&mut self, id: &str, cause: Cause<'_>, now_us: i64, out: &mut Pending) {
@@ -512,6 +634,11 @@ impl Responder {
     }
 }
 
+/// A budget of the policy is used up.
+fn used_up(Full { what, used, allowed }: Full) -> Refusal {
+    Refusal::Budget { what, used, allowed }
+}
+
 /// What a node's row of `actions` comes to.
 #[derive(Debug, Clone, Copy)]
 enum Word<'a> {
@@ -539,6 +666,7 @@ struct Pending {
 
 impl Pending {
     fn finish(self) -> Output {
-        Output { chunks: self.rows.finish(), commands: self.commands }
+        let (chunks, records) = self.rows.finish();
+        Output { chunks, records, commands: self.commands }
     }
 }

@@ -1,16 +1,24 @@
 //! Collects the rows of one call.
 
-use skep_wire::chunk::Builder;
+use std::collections::BTreeMap;
+
+use skep_audit::Record;
+use skep_wire::chunk::{Builder, Row};
 use skep_wire::{tables, v1};
 
 use crate::decide::action::{Action, Cause};
+use crate::decide::state::State;
 use crate::detect::finding::Finding;
 use crate::detect::series::Scored;
 use crate::detect::series::gallery::Judged;
 
-/// Rows of the collector's own tables.
+/// Longest fact in the audit chain, in characters.
+const MAX_FACT: usize = 4_000;
+
+/// Rows of the collector's own tables, and what goes into the audit chain.
 #[derive(Debug)]
 pub(super) struct Rows {
+    records: Vec<Record>,
     scores: Builder,
     findings: Builder,
     actions: Builder,
@@ -20,6 +28,7 @@ pub(super) struct Rows {
 impl Default for Rows {
     fn default() -> Self {
         Self {
+            records: Vec::new(),
             scores: Builder::new(&tables::SCORES),
             findings: Builder::new(&tables::FINDINGS),
             actions: Builder::new(&tables::ACTIONS),
@@ -78,6 +87,12 @@ impl Rows {
         finding.write(&mut self.findings);
         end(&mut self.findings);
         self.audit(finding.time_us, "collector", "raised", &finding.id, &finding.node, &finding.title);
+        self.fact("rule", &finding.rule);
+        self.fact("severity", finding.severity.as_str());
+        self.fact("workload", &finding.workload);
+        self.fact("coverage", &finding.coverage.to_string());
+        self.fact("evidence", &finding.evidence.join("; "));
+        self.fact("evidence_sql", &finding.evidence_sql);
     }
 
     /// An action's new state, in `actions` and in `audit`.
@@ -86,10 +101,78 @@ impl Rows {
         end(&mut self.actions);
         let step = action.state.as_str();
         self.audit(action.changed_us, cause.actor, step, &action.id, &action.node, cause.detail);
+        self.fact("finding", &action.finding);
+        self.fact("workload", &action.workload);
+        self.fact("verb", action.verb());
+        self.fact("parameters", &action.parameters());
+        self.fact("mode", action.mode.as_str());
+        if let Some(aim) = &action.aim {
+            self.fact("cgroup", &aim.cgroup);
+        }
+    }
+
+    /// Nothing more is tried about a finding: people are needed, and that is a finding too.
+    pub(super) fn escalated(&mut self, id: &str, now_us: i64, about: &skep_policy::Finding, why: &str) {
+        let title = format!("nothing more is tried, people are needed: {}", about.title);
+        self.findings
+            .int("time", now_us)
+            .text("finding", id)
+            .text("kind", "self")
+            .text("rule", "action-escalated")
+            .text("severity", "high")
+            .text("title", &title)
+            .text("target_node", &about.node)
+            .text("workload", &about.workload)
+            .text_list::<&str>("attack", &[])
+            .text_list("evidence", &[format!("finding={}", about.id), format!("why={why}")])
+            .text("evidence_sql", &format!("SELECT * FROM actions WHERE finding = '{}' ORDER BY time", about.id))
+            .float("coverage", about.coverage);
+        end(&mut self.findings);
+        self.audit(now_us, "policy", "raised", id, &about.node, &title);
+    }
+
+    /// The executor's word on an action; its row in `actions` and `audit` is the node's own. In its detail are the readings
+    /// before and after.
+    pub(super) fn receipt(&mut self, now_us: i64, id: &str, node: &str, state: State, row: &Row<'_>) {
+        let detail = row.text("detail").unwrap_or_default();
+        self.record(now_us, "executor", state.as_str(), id, node, detail);
+        for name in ["finding", "workload", "verb", "parameters", "mode"] {
+            self.fact(name, row.text(name).unwrap_or_default());
+        }
+        let times = [("executor_time_us", row.int("time")), ("lease_until_us", row.int("lease_until"))];
+        for (name, time_us) in times {
+            if let Some(time_us) = time_us {
+                self.fact(name, &time_us.to_string());
+            }
+        }
+        if row.int("dry_run") == Some(1) {
+            self.fact("dry_run", "true");
+        }
+    }
+
+    fn record(&mut self, time_us: i64, actor: &str, step: &str, subject: &str, node: &str, detail: &str) {
+        let own = |text: &str| text.to_owned();
+        self.records.push(Record {
+            time_us,
+            actor: own(actor),
+            step: own(step),
+            subject: own(subject),
+            node: own(node),
+            detail: own(detail),
+            facts: BTreeMap::new(),
+        });
+    }
+
+    /// Something more about the last step; it is in the chain and not in the table.
+    pub(super) fn fact(&mut self, name: &str, value: &str) {
+        if let Some(record) = self.records.last_mut().filter(|_| !value.is_empty()) {
+            record.facts.insert(name.to_owned(), value.chars().take(MAX_FACT).collect());
+        }
     }
 
     /// A step.
     pub(super) fn audit(&mut self, time_us: i64, actor: &str, step: &str, subject: &str, node: &str, detail: &str) {
+        self.record(time_us, actor, step, subject, node, detail);
         self.audit
             .int("time", time_us)
             .text("actor", actor)
@@ -100,9 +183,10 @@ impl Rows {
         end(&mut self.audit);
     }
 
-    /// The chunks that have rows.
-    pub(super) fn finish(self) -> Vec<v1::Chunk> {
-        [self.scores, self.findings, self.actions, self.audit].into_iter().filter_map(Builder::finish).collect()
+    /// The chunks that have rows, and what goes into the chain.
+    pub(super) fn finish(self) -> (Vec<v1::Chunk>, Vec<Record>) {
+        let tables = [self.scores, self.findings, self.actions, self.audit];
+        (tables.into_iter().filter_map(Builder::finish).collect(), self.records)
     }
 }
 

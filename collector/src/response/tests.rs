@@ -139,7 +139,11 @@ fn word(
 }
 
 fn receipt(responder: &mut Responder, action: &str, state: &str) -> Output {
-    checked(responder.observe(&origin(NODE), &batch([outcome(action, state, THROTTLE)]), 200 * SECOND))
+    receipt_at(responder, action, state, 200)
+}
+
+fn receipt_at(responder: &mut Responder, action: &str, state: &str, now_s: i64) -> Output {
+    checked(responder.observe(&origin(NODE), &batch([outcome(action, state, THROTTLE)]), now_s * SECOND))
 }
 
 fn command(output: &Output) -> v1::Command {
@@ -155,7 +159,13 @@ fn a_busy_workload_is_found_asked_about_throttled_and_undone() {
     assert_eq!(column(&found, "findings", "target_node"), [NODE]);
     assert_eq!(column(&found, "findings", "cgroup"), ["/busy"]);
     assert!(column(&found, "scores", "signal").contains(&"cpu_cores".to_owned()));
-    assert_eq!(column(&found, "audit", "step"), ["raised", "pending"]);
+    assert_eq!(column(&found, "audit", "step"), ["raised", "chosen", "pending"]);
+    let chosen = &column(&found, "audit", "detail")[1];
+    assert!(chosen.starts_with("rule throttle-busy-workload, rung 1, try 1; by order: 1 throttle taken "), "{chosen}");
+    let steps: Vec<_> = found.records.iter().map(|record| record.step.as_str()).collect();
+    assert_eq!(steps, ["raised", "chosen", "pending"]);
+    assert_eq!(found.records[2].facts["parameters"], "cpu_millicores=500 lease_s=600");
+    assert!(found.records[0].facts["evidence"].contains("cpu_cores=1.000"));
     let action = column(&found, "actions", "action").remove(0);
 
     let (reply, sent) = word(&mut responder, &action[..8], v1::Verb::Approve, 110 * SECOND).unwrap();
@@ -276,8 +286,8 @@ fn modes_protection_coverage_and_budgets_hold() {
 
     let budget = format!("[budget]\nmax_per_hour = 0\n{}", rule("auto"));
     let found = until_found(&mut responder_with(&budget), 1.0);
-    assert_eq!(column(&found, "actions", "state"), ["pending", "expired"]);
-    assert!(found.commands.is_empty());
+    assert_eq!(column(&found, "audit", "detail")[1], "the policy's budget is used up: 0 of 0 commands an hour");
+    assert!(column(&found, "actions", "state").is_empty() && found.commands.is_empty());
 
     for (policy, coverage, why) in [
         (format!("protected = [\"*busy\"]\n{}", rule("auto")), 1.0, "cgroup:/busy is protected by *busy"),
@@ -563,4 +573,57 @@ fn an_action_that_stands_is_extended_by_a_command_of_its_own() {
     assert_ne!(command.id, reply.action_id);
     receipt(&mut responder, &reply.action_id, "extended");
     assert_eq!(responder.ledger.get(&reply.action_id).unwrap().state.as_str(), "extended");
+}
+
+const LADDER: &str = "[[rule]]\nname = \"r\"\nfinding = \"cpu_*\"\nmode = \"auto\"\n[[rule.rung]]\naction = \"throttle\"\n\
+                      cpu_share = 0.5\nverify_s = 20\n[[rule.rung]]\naction = \"freeze\"\nlease_s = 60\nverify_s = 20\n";
+
+#[test]
+fn what_does_not_help_is_undone_and_the_next_rung_is_taken_until_people_are_needed() {
+    let mut responder = responder_with(LADDER);
+    let found = until_found(&mut responder, 1.0);
+    let throttle = command(&found);
+    receipt(&mut responder, &throttle.id, "applied");
+    let said = receipt(&mut responder, &throttle.id, "unchanged");
+    assert_eq!(
+        said.records.last().map(|record| record.step.as_str()),
+        Some("unchanged"),
+        "with the readings in its detail"
+    );
+    let over = checked(responder.tick(221 * SECOND));
+    assert_eq!(column(&over, "audit", "step"), ["undo", "withheld"]);
+    assert_eq!(skep_wire::order::verb(command(&over).action.as_ref()), "undo");
+    let next = receipt_at(&mut responder, &throttle.id, "undone", 222);
+    let freeze = command(&next);
+    assert_eq!(skep_wire::order::verb(freeze.action.as_ref()), "freeze");
+    assert_eq!(freeze.finding, throttle.finding);
+    let failed = receipt_at(&mut responder, &freeze.id, "failed", 223);
+    assert_eq!(column(&failed, "audit", "step"), ["escalated", "raised"]);
+    assert_eq!(column(&failed, "findings", "rule"), ["action-escalated"]);
+}
+
+#[test]
+fn a_restarted_collector_goes_on_with_an_open_ladder() {
+    let mut before = responder_with(LADDER);
+    let found = until_found(&mut before, 1.0);
+    let throttle = command(&found);
+    let kept = before.under_way().unwrap().unwrap();
+    let mut after = responder_with(LADDER);
+    after.go_on(&kept).unwrap();
+    after.restore(&origin(OWN_NODE), &batch(found.chunks), 120 * SECOND);
+    after.connected(NODE, "boot-1", 120 * SECOND);
+    let moved_on = receipt(&mut after, &throttle.id, "failed");
+    assert_eq!(skep_wire::order::verb(command(&moved_on).action.as_ref()), "freeze");
+}
+
+#[test]
+fn what_is_well_again_by_its_readings_is_left_alone() {
+    let policy = format!("[budget]\nmax_per_hour = 0\n{LADDER}");
+    let mut responder = responder_with(&policy);
+    let found = until_found(&mut responder, 1.0);
+    assert_eq!(column(&found, "audit", "step"), ["raised", "withheld"]);
+    let quiet = batch([cpu(110 * SECOND, 1.0, &[("host", 0.1), ("cgroup:/busy", 0.0)])]);
+    let well = checked(responder.observe(&origin(NODE), &quiet, 110 * SECOND));
+    assert_eq!(column(&well, "audit", "step"), ["recovered"]);
+    assert_eq!(column(&well, "audit", "detail"), ["it is well again"]);
 }

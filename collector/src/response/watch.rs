@@ -35,6 +35,22 @@ pub(super) struct Watch {
     /// Node to the share of its execs that arrived, by its last ledger: events come ahead of the ledger of their
     /// window.
     exec_coverage: HashMap<String, f64>,
+    readings: Vec<Reading>,
+    /// Whether somebody asks for readings.
+    listened_to: bool,
+}
+
+/// Whether what a finding is about is there.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// As in the finding.
+    pub(super) rule: String,
+    /// Where.
+    pub(super) node: String,
+    /// Whom it is about.
+    pub(super) workload: String,
+    /// There, or gone.
+    pub(super) present: bool,
 }
 
 impl Watch {
@@ -73,6 +89,9 @@ impl Watch {
                     for window in usage::windows(chunk) {
                         let scored = self.series.window(&origin.node, &origin.boot, &window);
                         scored.iter().for_each(|scored| found.scored(scored));
+                        if self.listened_to {
+                            self.readings.extend(scored.iter().filter_map(|scored| reading(&origin.node, scored)));
+                        }
                     }
                 }
                 _ => {}
@@ -83,6 +102,24 @@ impl Watch {
             found.news(self.vigil.window(origin, host, now_us));
         }
         found.findings
+    }
+
+    /// Whether readings are wanted from now on.
+    pub(super) fn listen(&mut self, listened_to: bool) {
+        self.listened_to = listened_to;
+    }
+
+    /// What was read, since this was asked last, of what findings are about.
+    pub(super) fn take_readings(&mut self) -> Vec<Reading> {
+        let repeated = self.hold.take_repeated().into_iter().map(|key| Reading {
+            rule: key.rule.to_string(),
+            node: key.node,
+            workload: key.workload,
+            present: true,
+        });
+        let mut readings = std::mem::take(&mut self.readings);
+        readings.extend(repeated);
+        readings
     }
 
     /// What a node did since it was last heard of here is with another collector.
@@ -180,6 +217,17 @@ impl Watch {
         let news = self.vigil.tick(now_us);
         news.into_iter().filter_map(|news| news.raise(now_us, draw, &mut self.hold, rows)).collect()
     }
+}
+
+/// What a window says of a finding by its signal; nothing while it is only about to be one.
+fn reading(node: &str, scored: &Scored) -> Option<Reading> {
+    let present = scored.score.streak >= STREAK;
+    (present || scored.score.streak == 0).then(|| Reading {
+        rule: scored.signal.as_str().to_owned(),
+        node: node.to_owned(),
+        workload: scored.workload.clone(),
+        present,
+    })
 }
 
 /// What a batch's own ledger says of execs, delivered over attempted; `None` when it says nothing.

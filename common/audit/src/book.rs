@@ -60,6 +60,8 @@ pub struct Book {
     hash: String,
     file: Option<Open>,
     lost: Option<PathBuf>,
+    /// The head on disk is of an earlier entry.
+    head_is_behind: bool,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,16 @@ impl Book {
             wrong.push(format!("the chain ended with entry {last}, there were {}", head.number));
             (last, hash, file) = (head.number, head.hash, None);
         }
-        let book = Self { folder: folder.to_owned(), chain: chain.to_owned(), key, last, hash, file, lost: None };
+        let book = Self {
+            folder: folder.to_owned(),
+            chain: chain.to_owned(),
+            key,
+            last,
+            hash,
+            file,
+            lost: None,
+            head_is_behind: false,
+        };
         Ok((book, wrong))
     }
 
@@ -121,6 +132,9 @@ impl Book {
         if records.is_empty() {
             return Ok(());
         }
+        if self.head_is_behind {
+            self.write_head(now_us)?;
+        }
         let (mut last, mut hash, mut lines) = (self.last, self.hash.clone(), String::new());
         for record in records {
             let entry = Entry::seal(record, &self.chain, last + 1, &hash, &self.key);
@@ -130,6 +144,12 @@ impl Book {
         }
         self.write(lines.as_bytes())?;
         (self.last, self.hash) = (last, hash);
+        // They are in the chain now. A head that cannot be written is tried again before the next ones are.
+        self.head_is_behind = self.write_head(now_us).is_err();
+        Ok(())
+    }
+
+    fn write_head(&self, now_us: i64) -> Result<(), BookError> {
         let head = Head::sign(&self.chain, self.last, &self.hash, now_us, &self.key).text()?;
         put(&self.folder.join(HEAD), head.as_bytes())
     }

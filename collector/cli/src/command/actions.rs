@@ -208,6 +208,15 @@ async fn word(args: WordArgs, verb: Verb, what: &'static str) -> Result<(), Fail
     order::told(action_id, reply, args.format)
 }
 
+/// The action whose id starts like `start`, if there is exactly one.
+pub(super) async fn maybe_id(source: &Source, start: &str) -> Result<Option<String>, Failure> {
+    match full_id(source, "actions", "action", start).await {
+        Ok(id) => Ok(Some(id)),
+        Err(Failure::Command(CommandError::NotFound { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The id that starts like `start`, from a column of a table.
 pub(super) async fn full_id(
     source: &Source,

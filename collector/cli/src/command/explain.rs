@@ -1,10 +1,12 @@
-//! `skep explain`: one finding, what it rests on, what was done about it, and how much was seen.
+//! `skep explain`: one finding, what it rests on, what was done about it, and how much was seen; or one action, why it was
+//! chosen, and what came of it.
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use clap::{Args, ValueEnum};
 
-use super::actions::full_id;
+use super::CommandError;
+use super::actions::{full_id, maybe_id};
 use crate::connect::Source;
 use crate::exit::{Failure, one_line};
 use crate::output::{
@@ -17,7 +19,8 @@ const EVIDENCE_ROWS: usize = 20;
 
 /// What `skep explain --help` says above its options.
 pub(crate) const ABOUT: &str = "One finding: what raised it, the rows it rests on, what skep did about it, and how much of what \
-    happened skep saw.\n\nThe start of an id is enough.";
+    happened skep saw.\n\nOf an action: why it was chosen and what else could have been, each with how often it helped \
+    before, and every step of it.\n\nThe start of an id is enough.";
 
 /// Arguments of `skep explain`.
 #[derive(Debug, Args)]
@@ -26,7 +29,7 @@ Examples:
   skep explain 9c41
   skep explain 9c41 --format json | jq .actions")]
 pub struct ExplainArgs {
-    /// Id of the finding, or its start
+    /// Id of the finding or of the action, or its start
     #[arg(value_name = "ID")]
     pub id: String,
     /// How it is printed
@@ -72,7 +75,16 @@ impl Part {
 
 pub(super) async fn run(args: ExplainArgs) -> Result<(), Failure> {
     let source = super::open(&args.place).await?;
-    let id = full_id(&source, "findings", "finding", &args.id).await?;
+    let id = match full_id(&source, "findings", "finding", &args.id).await {
+        Ok(id) => id,
+        Err(not_found @ Failure::Command(CommandError::NotFound { .. })) => {
+            return match maybe_id(&source, &args.id).await? {
+                Some(action) => explain_action(&source, &action, args.format).await,
+                None => Err(not_found),
+            };
+        }
+        Err(error) => return Err(error),
+    };
     let literal = quoted(&id);
     let finding = Part::ask(&source, &format!("SELECT * FROM findings WHERE finding = {literal} LIMIT 1")).await?;
     let evidence_sql = rows(&finding.batches).next().and_then(|row| row.text("evidence_sql")).unwrap_or_default();
@@ -117,6 +129,69 @@ pub(super) async fn run(args: ExplainArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Why an action was chosen, and what came of it.
+async fn explain_action(source: &Source, id: &str, format: ExplainFormat) -> Result<(), Failure> {
+    let literal = quoted(id);
+    let newest = format!("SELECT * FROM actions WHERE action = {literal} ORDER BY time DESC, stream, seq DESC LIMIT 1");
+    let action = Part::ask(source, &newest).await?;
+    let finding_id = rows(&action.batches).next().and_then(|row| row.text("finding")).unwrap_or_default();
+    let about = format!("SELECT * FROM findings WHERE finding = {} LIMIT 1", quoted(&finding_id));
+    let finding = Part::ask(source, &about).await?;
+    let steps =
+        format!("SELECT time, actor, step, detail FROM audit WHERE subject = {literal} ORDER BY time, stream, seq");
+    let steps = Part::ask(source, &steps).await?;
+    match format {
+        ExplainFormat::Json => {
+            let (action, finding) = (action.json()?, finding.json()?);
+            let object =
+                serde_json::json!({ "action": action.get(0), "finding": finding.get(0), "steps": steps.json()? });
+            Ok(print(&format!("{object:#}\n"))?)
+        }
+        ExplainFormat::Csv => {
+            let mut writer = crate::output::Writer::start(DataFormat::Csv, &steps.schema, None)?;
+            for batch in &steps.batches {
+                writer.push(batch)?;
+            }
+            writer.finish()?;
+            Ok(())
+        }
+        ExplainFormat::Table => Ok(print(&action_for_people(id, &action, &finding, &steps))?),
+    }
+}
+
+fn action_for_people(id: &str, action: &Part, finding: &Part, steps: &Part) -> String {
+    let layout = Layout::stdout();
+    let style = layout.style;
+    let mut text = String::new();
+    if let Some(row) = rows(&action.batches).next() {
+        let part = |name: &str| escape(&row.text(name).unwrap_or_default());
+        let head = format!("{} {} on {}", part("verb"), part("workload"), part("target_node"));
+        text.push_str(&format!(
+            "{} {}\n",
+            style.paint(Paint::Accent, &part("state")),
+            style.paint(Paint::Strong, &head)
+        ));
+        for (name, value) in [("action", id.to_owned()), ("with", part("parameters")), ("mode", part("mode"))] {
+            text.push_str(&format!("  {}{value}\n", style.paint(Paint::Faint, &format!("{name:<10}"))));
+        }
+    }
+    text.push_str(&title(style, "Because of"));
+    match rows(&finding.batches).next() {
+        Some(row) => text.push_str(&head(&row.text("finding").unwrap_or_default(), &row, style)),
+        None => text.push_str("  no finding: an operator ordered it\n"),
+    }
+    let chosen = rows(&steps.batches).find(|row| row.text("step").as_deref() == Some("chosen"));
+    text.push_str(&title(style, "Chosen"));
+    match chosen.and_then(|row| row.text("detail")) {
+        // One alternative a line.
+        Some(detail) => detail.split("; ").for_each(|line| text.push_str(&format!("  {}\n", escape(line)))),
+        None => text.push_str("  by nobody but who ordered it\n"),
+    }
+    text.push_str(&title(style, "Step by step"));
+    text.push_str(&render(&steps.schema, &steps.batches, layout));
+    text
 }
 
 fn for_people(id: &str, finding: &Part, evidence: &Result<Part, String>, actions: &Part) -> Result<(), Failure> {

@@ -9,7 +9,11 @@ use crate::place::{PlaceArgs, Process, resolve};
 
 pub mod actions;
 
+pub mod audit;
+
 pub mod order;
+
+pub mod policy;
 
 pub mod completions;
 
@@ -78,6 +82,21 @@ pub enum CommandError {
         /// Of how many.
         checks: usize,
     },
+    /// The audit chain cannot be read.
+    #[error(transparent)]
+    Audit(#[from] skep_audit::BookError),
+    /// The audit chain is not as it was written, and that was said.
+    #[error("the audit chain is not as it was written: {faults} faults")]
+    Tampered {
+        /// How many.
+        faults: u64,
+    },
+    /// A policy is wrong, and that was said.
+    #[error("the policy is wrong: {faults} faults")]
+    BadPolicy {
+        /// How many.
+        faults: usize,
+    },
     /// The process cannot even start.
     #[error("cannot start the runtime")]
     Runtime(#[source] std::io::Error),
@@ -108,6 +127,8 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Findings(args) => findings::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Actions(args) => actions::run(args).await,
+        Command::Policy(args) => policy::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
         Command::Health(args) => health::run(args).await,
         Command::Forecast(args) => forecast::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
