@@ -399,7 +399,7 @@ impl Engine {
         }
         let Some(case) = self.state.cases.get_mut(id) else { return };
         *case.tried.entry(of.rung).or_default() += 1;
-        (case.told, case.symptom) = (None, None);
+        (case.told, case.symptom) = (None, case.finding.until_over.then_some(Symptom::Present));
         if mode == Mode::Auto {
             let target = Target { node: &case.finding.node, workload: &of.target };
             self.state.spent.sent(&of.action, (target, &case.key()), &of.verb, of.lease_s, now_us);
@@ -624,8 +624,13 @@ impl Engine {
         match &mut case.stage {
             Stage::Verifying { said: before, .. } => *before = said.or(*before),
             stage => {
-                // What was read before it says nothing of it.
-                case.symptom = None;
+                // What was read before it says nothing of it; what has an end is there until that is said, which may be
+                // before the executor's word comes.
+                let gone = case.symptom.filter(|symptom| match symptom {
+                    Symptom::AbsentSince(since_us) => *since_us >= of.at_us,
+                    Symptom::Present => false,
+                });
+                case.symptom = gone.or(case.finding.until_over.then_some(Symptom::Present));
                 let until_us = now_us + verify_s.unwrap_or(60) * SECOND_US;
                 *stage = Stage::Verifying { of, said, until_us };
             }

@@ -66,6 +66,20 @@ pub struct Finding {
     pub process: Option<(i64, i64)>,
     /// Cores the workload used, where that is what it is about.
     pub used_cores: Option<f64>,
+    /// Its end is said: until then it is there.
+    pub until_over: bool,
+}
+
+/// In front of what a finding that has an end says of it, among its evidence.
+const STATE: &str = "state=";
+
+/// What it says at its end.
+const OVER: &str = "over";
+
+/// What a finding's evidence says of its end: `Some(true)` where it is over, `Some(false)` where that is still to be said,
+/// `None` where it never is.
+pub fn is_over<T: AsRef<str>>(evidence: &[T]) -> Option<bool> {
+    evidence.iter().find_map(|line| line.as_ref().strip_prefix(STATE)).map(|state| state == OVER)
 }
 
 impl Finding {

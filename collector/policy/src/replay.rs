@@ -1,5 +1,7 @@
 //! What a policy would have done about recorded findings.
 
+use std::collections::BTreeMap;
+
 use crate::SECOND_US;
 use crate::engine::{Decision, Engine, Heard};
 use crate::finding::Finding;
@@ -29,8 +31,15 @@ const AFTERWARDS_S: i64 = 6 * 3600;
 /// Plays findings, oldest first. Operators approve nothing, so what is asked about expires.
 pub fn replay(policy: Policy, findings: Vec<Finding>, assume: Assume) -> Vec<Happened> {
     let pending_us = policy.pending_expires_s * SECOND_US;
-    let mut play =
-        Play { engine: Engine::new(policy), assume, pending_us, due: Vec::new(), next_id: 0, out: Vec::new() };
+    let mut play = Play {
+        engine: Engine::new(policy),
+        assume,
+        pending_us,
+        due: Vec::new(),
+        about: BTreeMap::new(),
+        next_id: 0,
+        out: Vec::new(),
+    };
     let mut last_us = 0;
     for finding in findings {
         play.until(finding.time_us);
@@ -49,6 +58,8 @@ struct Play {
     pending_us: i64,
     /// When something is heard of an action.
     due: Vec<(i64, String, Heard)>,
+    /// What their actions are about.
+    about: BTreeMap<String, Finding>,
     next_id: u64,
     out: Vec<Happened>,
 }
@@ -72,6 +83,12 @@ impl Play {
             let (_, action, heard) = self.due.remove(0);
             let decisions = self.engine.heard(&action, heard, now_us);
             self.take(decisions, now_us);
+            if let Some(Finding { rule, node, workload, .. }) = self.about.remove(&action)
+                && heard == Heard::Done
+            {
+                let decisions = self.engine.symptom(&rule, &node, &workload, false, now_us);
+                self.take(decisions, now_us);
+            }
         }
         let mut next_id = self.next_id;
         let decisions = self.engine.tick(now_us, || {
@@ -87,6 +104,9 @@ impl Play {
             match &decision {
                 Decision::Begin(begin) => {
                     let action = begin.action.clone();
+                    if begin.mode == Mode::Auto {
+                        self.about.insert(action.clone(), begin.finding.clone());
+                    }
                     match (begin.mode, self.assume) {
                         (Mode::Observe, _) => {}
                         (Mode::Ask, _) => self.due.push((now_us + self.pending_us, action, Heard::Expired)),

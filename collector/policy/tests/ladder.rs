@@ -26,6 +26,7 @@ fn finding(id: &str) -> Finding {
         cgroup: Some(("/web".to_owned(), 7)),
         process: None,
         used_cores: Some(1.0),
+        until_over: false,
     }
 }
 
@@ -405,4 +406,18 @@ fn what_is_needed_is_repaired_first() {
     host.consider(of("a", "web-1"));
     host.consider(of("b", "web-1"));
     assert_eq!(host.tick().len(), 2, "nobody waits for who waits for it");
+}
+
+#[test]
+fn what_has_an_end_is_there_until_that_is_said() {
+    let mut host = Host::new(RULE);
+    host.consider(Finding { until_over: true, ..finding("f") });
+    begun(host.tick());
+    host.heard("a1", Heard::Done);
+    // The unit runs, and the check still fails: it hangs.
+    assert_eq!(verb(&begun(host.pass(30))), "restart_unit");
+    host.now += SECOND;
+    host.symptom(false);
+    host.heard("a2", Heard::Done);
+    assert_eq!(ended(host.pass(30)), (End::Recovered, "restart_unit helped".to_owned()));
 }

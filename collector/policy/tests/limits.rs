@@ -63,6 +63,7 @@ fn finding(id: usize, node: u8, workload: u8, now: i64) -> Finding {
         cgroup: Some((format!("/{workload}"), 7)),
         process: None,
         used_cores: Some(1.0),
+        until_over: false,
     }
 }
 

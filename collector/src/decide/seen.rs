@@ -1,5 +1,6 @@
 //! A finding as the policy sees it, and an action's state as it hears of it.
 
+use skep_policy::finding::is_over;
 use skep_policy::{Finding, Heard, Severity};
 
 use super::state::State;
@@ -20,12 +21,8 @@ pub fn finding(of: &finding::Finding) -> Finding {
         cgroup: of.aim.as_ref().map(|aim| (aim.cgroup.clone(), aim.cgroup_id)),
         process: of.process,
         used_cores: of.used_cores,
+        until_over: is_over(&of.evidence) == Some(false),
     }
-}
-
-/// Whether a finding says that what it is about is over.
-pub fn is_over(of: &finding::Finding) -> bool {
-    of.evidence.iter().any(|line| line == "state=over")
 }
 
 /// What an executor's word means to the policy; `None` for states that are not an executor's.

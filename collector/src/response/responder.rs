@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
 use skep_audit::Record;
+use skep_policy::finding::is_over;
 use skep_policy::{Begin, Decision, End, Engine, Full, Heard, Mode, pattern};
 use skep_wire::envelope::Origin;
 use skep_wire::order::{self, ReadError};
@@ -394,7 +395,7 @@ impl Responder {
 
     /// What the policy makes of a finding comes with the next [`Responder::decide`].
     fn consider(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
-        let decisions = if seen::is_over(finding) {
+        let decisions = if is_over(&finding.evidence) == Some(true) {
             self.engine.symptom(&finding.rule, &finding.node, &finding.workload, false, now_us)
         } else {
             self.engine.consider(seen::finding(finding), now_us)

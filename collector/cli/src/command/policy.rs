@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use skep_policy::finding::is_over;
 use skep_policy::replay::{self, Assume, Happened};
 use skep_policy::{Decision, End, Finding, Policy, Severity};
 use skep_wire::order;
@@ -277,7 +278,8 @@ impl Line {
 fn finding(row: &Row<'_>) -> Option<Finding> {
     let evidence = row.texts("evidence").unwrap_or_default();
     let value = |name: &str| evidence.iter().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-    if value("state=").as_deref() == Some("over") {
+    let over = is_over(&evidence);
+    if over == Some(true) {
         return None;
     }
     let rule = row.text("rule")?;
@@ -293,6 +295,7 @@ fn finding(row: &Row<'_>) -> Option<Finding> {
         cgroup: row.text("cgroup").zip(row.int("cgroup_id")),
         process: row.int("pid").zip(row.int("start_ns")),
         used_cores: value("cpu_cores=").and_then(|cores| cores.parse().ok()).filter(|_| rule == "cpu_cores"),
+        until_over: over == Some(false),
         rule,
     })
 }
