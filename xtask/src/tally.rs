@@ -7,13 +7,16 @@ use std::thread;
 use anyhow::{Context, Result};
 
 /// Tests that ran.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) ignored: u64,
     /// Commands that ended badly, for whatever reason: a build that fails reports no test at all.
     pub(crate) broken: u64,
+    /// What to look at: who failed, or passed only when run again, as the runner's summary says it.
+    pub(crate) named: Vec<String>,
+    in_summary: bool,
 }
 
 impl Tally {
@@ -22,6 +25,7 @@ impl Tally {
         self.failed += other.failed;
         self.ignored += other.ignored;
         self.broken += other.broken;
+        self.named.extend(other.named);
     }
 
     /// Whether everything that should have run did, and passed.
@@ -31,6 +35,11 @@ impl Tally {
 
     fn read(&mut self, line: &str) {
         let line = line.trim();
+        self.in_summary |= line.starts_with("Summary [");
+        let ends = ["FAIL", "FLAKY", "TIMEOUT", "SIG", "LEAK-FAIL", "TRY"];
+        if self.in_summary && ends.iter().any(|end| line.starts_with(end)) {
+            self.named.push(line.to_owned());
+        }
         let counts = if let Some(rest) = line.strip_prefix("test result:") {
             rest
         } else if line.starts_with("Summary [") {
@@ -100,10 +109,28 @@ mod tests {
             "test result: ok. 79 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.87s",
             "test result: FAILED. 9 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.55s",
         ]);
-        assert_eq!(cargo, Tally { passed: 88, failed: 1, ignored: 1, broken: 0 });
+        assert_eq!(cargo, Tally { passed: 88, failed: 1, ignored: 1, ..Tally::default() });
         let nextest =
             read(&["     Summary [   1.482s] 103 tests run: 100 passed (2 slow), 2 failed, 1 timed out, 4 skipped"]);
-        assert_eq!(nextest, Tally { passed: 100, failed: 3, ignored: 4, broken: 0 });
+        let expected = Tally { passed: 100, failed: 3, ignored: 4, in_summary: true, ..Tally::default() };
+        assert_eq!(nextest, expected);
+    }
+
+    #[test]
+    fn those_to_look_at_are_named_once() {
+        let nextest = read(&[
+            "  TRY 1 FAIL [   0.151s] (334/933) skep-agent::uplink turned_away",
+            "     Summary [   1.482s] 3 tests run: 2 passed (1 flaky), 1 failed, 0 skipped",
+            "   FLAKY 2/2 [   0.151s] (334/933) skep-agent::uplink turned_away",
+            "  TRY 2 FAIL [   0.044s] (335/933) skep-agent::uplink late",
+            "error: test run failed",
+        ]);
+        let named = [
+            "FLAKY 2/2 [   0.151s] (334/933) skep-agent::uplink turned_away",
+            "TRY 2 FAIL [   0.044s] (335/933) skep-agent::uplink late",
+        ];
+        assert_eq!(nextest.named, named);
+        assert_eq!((nextest.passed, nextest.failed), (2, 1));
     }
 
     #[test]
@@ -119,6 +146,6 @@ mod tests {
             "echo 'test result: ok. 2 passed; 0 failed'; echo 'test result: ok. 3 passed; 0 failed' >&2; exit 1";
         // Not onto our own output: whoever counts that would count these too.
         let tally = run_onto(Command::new("sh").args(["-c", script]), std::io::sink(), std::io::sink()).unwrap();
-        assert_eq!(tally, Tally { passed: 5, failed: 0, ignored: 0, broken: 1 });
+        assert_eq!(tally, Tally { passed: 5, broken: 1, ..Tally::default() });
     }
 }

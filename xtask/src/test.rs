@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
     tally.add(tally::run(&mut one_at_a_time())?);
     println!("== other kernels");
     let vm = vm::run(&vm::Choice { names: vm::IN_TESTS.map(str::to_owned).into(), record: false });
+    tally.named.iter().for_each(|line| println!("{line}"));
     println!("{} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored);
     ensure!(tally.is_green(), "the tests did not pass");
     vm.context("other kernels")

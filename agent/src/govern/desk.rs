@@ -216,7 +216,7 @@ mod tests {
             now_ns: second * S,
             now_us: i64::try_from(second).unwrap() * 1_000_000,
             own_ns,
-            costs: vec![DomainCost { domain: "syscall", run_ns: syscall_ns, runs: 1 }],
+            costs: vec![DomainCost { domain: "syscall", run_ns: syscall_ns, calling_ns: 0, runs: 1 }],
             held_bytes,
         }
     }
@@ -259,6 +259,7 @@ mod tests {
             let costs = costs.map(|(domain, run_ns)| DomainCost {
                 domain,
                 run_ns: if off.contains(&domain) { 0 } else { run_ns },
+                calling_ns: 0,
                 runs: 1,
             });
             desk.look(Look { costs: costs.to_vec(), ..look(second, 0, 0, 200 << 20) });

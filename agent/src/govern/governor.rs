@@ -5,7 +5,7 @@
 //! the room that is free, by the most it could cost. What a domain costs that is off nobody knows: it is tried again
 //! after a while, and after a longer one each time that was too early.
 
-use super::ladder::{self, KEPT};
+use super::ladder::{self, Cost, KEPT};
 use super::spending::{Sample, Spending};
 use crate::source::Detail;
 
@@ -25,7 +25,7 @@ const LONGEST_PATIENCE: u32 = 640;
 const TRIAL_WAIT: u32 = 60;
 
 /// The same at most.
-const LONGEST_TRIAL_WAIT: u32 = 960;
+const LONGEST_TRIAL_WAIT: u32 = 480;
 
 /// Detail that must go again within so many samples came back too early.
 const TOO_EARLY: u32 = 30;
@@ -106,7 +106,7 @@ impl Governor {
         if let Some(raise) = &mut self.raise {
             raise.ago += 1;
         }
-        let costs: Vec<_> = self.attached.iter().map(|domain| (*domain, self.spending.domain(domain))).collect();
+        let costs: Vec<_> = self.attached.iter().map(|domain| self.spending.domain(domain)).collect();
         let spent = self.spending.own() + total(&costs);
         let is_over = spent > self.budget * STORM || spent.min(self.spending.of_window()) > self.budget;
         let to = if is_over {
@@ -115,8 +115,7 @@ impl Governor {
         } else {
             self.kept += 1;
             self.learn(&costs);
-            let steady: Vec<_> =
-                self.attached.iter().map(|domain| (*domain, self.spending.domain_of_window(domain))).collect();
+            let steady: Vec<_> = self.attached.iter().map(|domain| self.spending.domain_of_window(domain)).collect();
             self.higher(&steady)
         }?;
         let from = std::mem::replace(&mut self.detail, to.clone());
@@ -131,15 +130,14 @@ impl Governor {
         self.detail = before;
     }
 
-    fn lower(&mut self, costs: &[(&'static str, f64)]) -> Option<Detail> {
+    fn lower(&mut self, costs: &[Cost]) -> Option<Detail> {
         if self.spending.since_change() < LOOKS {
             return None;
         }
         let room = self.budget - self.spending.own();
         let to = self.first_that_fits(costs, room).or_else(|| self.next_at_a_pace(costs))?;
         let newly_off = &to.off[self.detail.off.len()..];
-        let cost = |domain: &&str| costs.iter().find(|(name, _)| name == domain).map_or(0.0, |(_, cost)| *cost);
-        self.remembered.extend(newly_off.iter().map(cost));
+        self.remembered.extend(newly_off.iter().map(|domain| ratio_of(costs, domain)));
         if let Some(Raise { ago, trial: None }) = self.raise.take()
             && ago <= TOO_EARLY
         {
@@ -148,7 +146,7 @@ impl Governor {
         Some(to)
     }
 
-    fn first_that_fits(&self, costs: &[(&'static str, f64)], room: f64) -> Option<Detail> {
+    fn first_that_fits(&self, costs: &[Cost], room: f64) -> Option<Detail> {
         let mut to = ladder::down(&self.detail, costs)?;
         while ladder::predicted(costs, &self.detail, &to) > room {
             to = ladder::down(&to, costs)?;
@@ -158,7 +156,7 @@ impl Governor {
 
     /// No step alone helps: most of it is the agent's own, or of what is never given up. Its own shrinks with what it is
     /// handed, which shows a window later; sampling is cheap enough to go ahead.
-    fn next_at_a_pace(&self, costs: &[(&'static str, f64)]) -> Option<Detail> {
+    fn next_at_a_pace(&self, costs: &[Cost]) -> Option<Detail> {
         let next = ladder::down(&self.detail, costs)?;
         if next.off.len() == self.detail.off.len() {
             return Some(ladder::down(&next, costs).filter(|after| after.off == next.off).unwrap_or(next));
@@ -167,9 +165,9 @@ impl Governor {
     }
 
     /// Draws the lesson of a trial that went well, and forgets old ones when all is well.
-    fn learn(&mut self, costs: &[(&'static str, f64)]) {
+    fn learn(&mut self, costs: &[Cost]) {
         if let Some(Raise { ago: TOO_EARLY, trial: Some((domain, remembered)) }) = self.raise {
-            let now = costs.iter().find(|(name, _)| *name == domain).map_or(0.0, |(_, cost)| *cost);
+            let now = ratio_of(costs, domain);
             let fell = if remembered > 0.0 { (now / remembered).min(1.0) } else { 1.0 };
             // The load that drove this one off is over, or nearly: the others have fallen alike, or a trial will tell.
             self.remembered.iter_mut().for_each(|remembered| *remembered *= fell);
@@ -180,7 +178,7 @@ impl Governor {
         }
     }
 
-    fn higher(&mut self, costs: &[(&'static str, f64)]) -> Option<Detail> {
+    fn higher(&mut self, costs: &[Cost]) -> Option<Detail> {
         ladder::up(&self.detail)?;
         let own = self.spending.own_of_window();
         let spent = own + total(costs);
@@ -209,8 +207,12 @@ impl Governor {
     }
 }
 
-fn total(costs: &[(&'static str, f64)]) -> f64 {
-    costs.iter().map(|(_, cost)| cost).sum()
+fn total(costs: &[Cost]) -> f64 {
+    costs.iter().map(|cost| cost.ratio).sum()
+}
+
+fn ratio_of(costs: &[Cost], domain: &str) -> f64 {
+    costs.iter().find(|cost| cost.domain == domain).map_or(0.0, |cost| cost.ratio)
 }
 
 /// Whether a detail is one the governor may choose; for its tests and its callers' assertions.

@@ -16,8 +16,16 @@ pub const KEPT: &str = "process";
 /// that beyond this hardly anything is gained.
 pub const THINNEST: u32 = 256;
 
-/// What each domain is expected to cost, as a share of a core.
-pub type Costs<'a> = &'a [(&'static str, f64)];
+/// What a domain costs, as shares of a core.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Its name.
+    pub domain: &'static str,
+    /// All of it.
+    pub ratio: f64,
+    /// The part for being called at all, which sampling does not save.
+    pub calling_ratio: f64,
+}
 
 /// How far down it is; 0 is everything.
 pub fn level(detail: &Detail) -> u32 {
@@ -25,16 +33,16 @@ pub fn level(detail: &Detail) -> u32 {
 }
 
 /// One step down; `None` at the end.
-pub fn down(detail: &Detail, costs: Costs<'_>) -> Option<Detail> {
-    let watched = |domain: &str| costs.iter().any(|(name, _)| *name == domain) && !detail.off.contains(&domain);
+pub fn down(detail: &Detail, costs: &[Cost]) -> Option<Detail> {
+    let watched = |domain: &str| costs.iter().any(|cost| cost.domain == domain) && !detail.off.contains(&domain);
     if watched(SAMPLED) && detail.syscall_one_in < THINNEST {
         return Some(Detail { syscall_one_in: detail.syscall_one_in * 2, off: detail.off.clone() });
     }
     // Of two that cost the same, the one named first.
-    let droppable = costs.iter().rev().filter(|(domain, _)| watched(domain) && *domain != KEPT);
-    let (costliest, _) = droppable.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let droppable = costs.iter().rev().filter(|cost| watched(cost.domain) && cost.domain != KEPT);
+    let costliest = droppable.max_by(|a, b| a.ratio.total_cmp(&b.ratio))?;
     let mut lower = detail.clone();
-    lower.off.push(costliest);
+    lower.off.push(costliest.domain);
     Some(lower)
 }
 
@@ -47,16 +55,13 @@ pub fn up(detail: &Detail) -> Option<Detail> {
     (detail.syscall_one_in > 1).then(|| Detail { syscall_one_in: detail.syscall_one_in / 2, off: Vec::new() })
 }
 
-/// What `costs`, measured at `from`, would be at `to`, if a call that is sampled out cost nothing; domains that were off
-/// cost nothing here.
-///
-/// Going down this is the least it can be, going up the most.
-pub fn predicted(costs: Costs<'_>, from: &Detail, to: &Detail) -> f64 {
+/// What `costs`, measured at `from`, would be at `to`; domains that were off cost nothing here.
+pub fn predicted(costs: &[Cost], from: &Detail, to: &Detail) -> f64 {
     let thinner = f64::from(from.syscall_one_in.max(1)) / f64::from(to.syscall_one_in.max(1));
-    let at = |(domain, cost): &(&'static str, f64)| match *domain {
+    let at = |cost: &Cost| match cost.domain {
         off if to.off.contains(&off) => 0.0,
-        SAMPLED => cost * thinner,
-        _ => *cost,
+        SAMPLED => cost.calling_ratio + (cost.ratio - cost.calling_ratio).max(0.0) * thinner,
+        _ => cost.ratio,
     };
     costs.iter().map(at).sum()
 }
@@ -65,7 +70,11 @@ pub fn predicted(costs: Costs<'_>, from: &Detail, to: &Detail) -> f64 {
 mod tests {
     use super::*;
 
-    const COSTS: [(&str, f64); 4] = [("cpu", 0.2), ("syscall", 0.1), ("tcp", 0.2), ("process", 0.9)];
+    const COSTS: [Cost; 4] = [all("cpu", 0.2), all("syscall", 0.1), all("tcp", 0.2), all("process", 0.9)];
+
+    const fn all(domain: &'static str, ratio: f64) -> Cost {
+        Cost { domain, ratio, calling_ratio: 0.0 }
+    }
 
     #[test]
     fn the_order_is_sampling_then_the_costliest_and_never_the_processes() {
@@ -85,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_is_not_watched_cannot_be_given_up() {
-        let costs = [("cpu", 0.1), ("process", 0.1)];
+        let costs = [all("cpu", 0.1), all("process", 0.1)];
         let lower = down(&Detail::default(), &costs).unwrap();
         assert_eq!((lower.syscall_one_in, lower.off.as_slice()), (1, &["cpu"][..]));
         assert_eq!(down(&lower, &costs), None);
@@ -99,5 +108,7 @@ mod tests {
         assert!((predicted(&COSTS, &half, &full) - 1.5).abs() < 1e-9);
         let without = Detail { syscall_one_in: 1, off: vec!["cpu"] };
         assert!((predicted(&COSTS, &full, &without) - 1.2).abs() < 1e-9);
+        let called = [Cost { calling_ratio: 0.04, ..all("syscall", 0.1) }];
+        assert!((predicted(&called, &full, &half) - 0.07).abs() < 1e-9, "being called costs as before");
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::ladder::Cost;
 use crate::source::DomainCost;
 
 /// Samples that say what the probes cost.
@@ -84,20 +85,31 @@ impl Spending {
         self.seen.saturating_sub(self.horizon).min(self.horizon)
     }
 
-    /// A domain's share of a core.
-    pub fn domain(&self, domain: &str) -> f64 {
-        self.share(self.since_change.clamp(1, PROBE_SAMPLES), |sample| run_ns(sample, |name| name == domain))
+    /// What a domain costs.
+    pub fn domain(&self, domain: &'static str) -> Cost {
+        self.cost(domain, self.since_change.clamp(1, PROBE_SAMPLES))
     }
 
     /// As [`Spending::domain`], over a window, or since the last change of detail: what comes and goes within seconds is
     /// spread over it.
-    pub fn domain_of_window(&self, domain: &str) -> f64 {
-        self.share(self.since_change.max(1), |sample| run_ns(sample, |name| name == domain))
+    pub fn domain_of_window(&self, domain: &'static str) -> Cost {
+        self.cost(domain, self.since_change.max(1))
     }
 
     /// All that was spent in a window, or since the last change of detail, as a share of a core.
     pub fn of_window(&self) -> f64 {
-        self.own() + self.share(self.since_change.max(1), |sample| run_ns(sample, |_| true))
+        self.own() + self.share(self.since_change.max(1), |sample| sample.domains.iter().map(|cost| cost.run_ns).sum())
+    }
+
+    fn cost(&self, domain: &'static str, newest: usize) -> Cost {
+        let sum = |sample: &Sample, part: fn(&DomainCost) -> u64| {
+            sample.domains.iter().filter(|cost| cost.domain == domain).map(part).sum()
+        };
+        Cost {
+            domain,
+            ratio: self.share(newest, |sample| sum(sample, |cost| cost.run_ns)),
+            calling_ratio: self.share(newest, |sample| sum(sample, |cost| cost.calling_ns)),
+        }
     }
 
     fn share(&self, newest: usize, spent: impl Fn(&Sample) -> u64) -> f64 {
@@ -110,17 +122,12 @@ impl Spending {
     }
 }
 
-/// What the probes of some domains took in one sample.
-fn run_ns(sample: &Sample, is_meant: impl Fn(&str) -> bool) -> u64 {
-    sample.domains.iter().filter(|cost| is_meant(cost.domain)).map(|cost| cost.run_ns).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sample(own_ns: u64, cpu_ns: u64) -> Sample {
-        let domains = vec![DomainCost { domain: "cpu", run_ns: cpu_ns, runs: 1 }];
+        let domains = vec![DomainCost { domain: "cpu", run_ns: cpu_ns, calling_ns: 0, runs: 1 }];
         Sample { elapsed_ns: 1_000, own_ns, domains }
     }
 
@@ -139,11 +146,11 @@ mod tests {
         (0..10).for_each(|_| spending.add(sample(900, 500)));
         assert!(spending.own().abs() < 1e-9, "the start does not count");
         (0..10).for_each(|_| spending.add(sample(500, 500)));
-        assert!((spending.domain("cpu") - 0.5).abs() < 1e-9 && (spending.own() - 0.5).abs() < 1e-9);
+        assert!((spending.domain("cpu").ratio - 0.5).abs() < 1e-9 && (spending.own() - 0.5).abs() < 1e-9);
         spending.changed();
         spending.add(sample(10, 10));
-        assert!((spending.domain("cpu") - 0.01).abs() < 1e-9 && (spending.own() - 0.01).abs() < 1e-9);
+        assert!((spending.domain("cpu").ratio - 0.01).abs() < 1e-9 && (spending.own() - 0.01).abs() < 1e-9);
         assert!(spending.own_of_window() > 0.4);
-        assert!(spending.domain("tcp").abs() < 1e-9);
+        assert!(spending.domain("tcp").ratio.abs() < 1e-9);
     }
 }

@@ -121,7 +121,7 @@ impl Source for Script {
     fn take_cost(&mut self) -> Vec<DomainCost> {
         let stage = self.stage.lock().unwrap();
         let one_in = u64::from(stage.detail.last().map_or(1, |detail| detail.syscall_one_in));
-        vec![DomainCost { domain: "syscall", run_ns: stage.syscalls_cost_ns / one_in, runs: 1 }]
+        vec![DomainCost { domain: "syscall", run_ns: stage.syscalls_cost_ns / one_in, calling_ns: 0, runs: 1 }]
     }
 
     fn set_detail(&mut self, detail: &Detail) -> Result<(), SourceError> {
