@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
+use skep_wire::chunk::Builder;
 use skep_wire::envelope::Origin;
 use skep_wire::order::{self, ReadError};
+use skep_wire::tables::SCORES;
 use skep_wire::{chunk, v1};
 
 use super::rows::Rows;
@@ -24,6 +26,10 @@ use crate::dispatch::{Draw, Signer};
 
 /// Node name of the collector's own stream.
 pub const OWN_NODE: &str = "collector";
+
+/// Scores that are waited for before they are stored without anything else: a window has a hundred, and what storing them
+/// takes does not depend on how many they are.
+const SCORES_AT_ONCE: usize = 4096;
 
 const RESTARTED: &str = "the node has restarted since";
 
@@ -79,6 +85,8 @@ pub struct Responder {
     signer: Signer,
     /// Boot of every connected node.
     connected: HashMap<String, String>,
+    /// Rows of `scores` that are to be stored with what comes next, by the next tick at the latest.
+    scores: Builder,
 }
 
 impl Responder {
@@ -90,6 +98,7 @@ impl Responder {
             draw: Draw::new(setup.seed),
             signer: Signer::new(setup.key),
             connected: HashMap::new(),
+            scores: Builder::new(&SCORES),
         }
     }
 
@@ -150,12 +159,12 @@ impl Responder {
     }
 
     /// Takes a batch that has just become durable (and was not so before). Batches of the collector's own stream are
-    /// let be.
+    /// let be. Scores are given out with the next thing that is, or by [`Responder::tick`].
     pub fn observe(&mut self, origin: &Origin, batch: &v1::Batch, now_us: i64) -> Output {
-        let mut out = Pending::default();
         if origin.node == OWN_NODE {
-            return out.finish();
+            return Output::default();
         }
+        let mut out = self.with_scores();
         let findings = self.watch.batch(origin, batch, now_us, &mut self.draw, &mut out.rows);
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
@@ -165,7 +174,22 @@ impl Responder {
                 self.outcome(&origin.node, &row, now_us, &mut out);
             }
         }
+        let only_scores = out.commands.is_empty() && out.rows.only_scores();
+        if only_scores && out.rows.scores.rows() < SCORES_AT_ONCE {
+            self.scores = out.rows.scores;
+            return Output::default();
+        }
         out.finish()
+    }
+
+    /// What was not worth storing by itself; call when nothing more comes.
+    pub fn rest(&mut self) -> Output {
+        self.with_scores().finish()
+    }
+
+    fn with_scores(&mut self) -> Pending {
+        let scores = std::mem::replace(&mut self.scores, Builder::new(&SCORES));
+        Pending { rows: Rows::after(scores), commands: Vec::new() }
     }
 
     /// A node's session began. Pending actions of an earlier boot expire: what they aim at is gone. So do those of
@@ -319,7 +343,7 @@ impl Responder {
     /// Call about once a second: lets pending actions expire, notices commands that were never answered, and nodes that
     /// fell silent.
     pub fn tick(&mut self, now_us: i64) -> Output {
-        let mut out = Pending::default();
+        let mut out = self.with_scores();
         for (id, event) in self.ledger.overdue(now_us) {
             let detail = match event {
                 Event::NoAnswer => "no receipt came back; the command is void by now",

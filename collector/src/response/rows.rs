@@ -11,7 +11,7 @@ use crate::detect::series::gallery::Judged;
 /// Rows of the collector's own tables.
 #[derive(Debug)]
 pub(super) struct Rows {
-    scores: Builder,
+    pub(super) scores: Builder,
     findings: Builder,
     actions: Builder,
     audit: Builder,
@@ -29,6 +29,11 @@ impl Default for Rows {
 }
 
 impl Rows {
+    /// To be added to these scores.
+    pub(super) fn after(scores: Builder) -> Self {
+        Self { scores, ..Self::default() }
+    }
+
     /// A scored window.
     pub(super) fn score(&mut self, node: &str, scored: &Scored) {
         self.scores
@@ -98,6 +103,11 @@ impl Rows {
             .text("target_node", node)
             .text("detail", detail);
         end(&mut self.audit);
+    }
+
+    /// Whether nothing but scores was said.
+    pub(super) fn only_scores(&self) -> bool {
+        [&self.findings, &self.actions, &self.audit].iter().all(|rows| rows.rows() == 0)
     }
 
     /// The chunks that have rows.
