@@ -88,7 +88,7 @@ fn a_column_of_every_kind_is_gathered() {
                         Kind::Text => builder.text(column.name, &"x".repeat(number as usize)),
                         Kind::TextList => builder.text_list(column.name, &texts),
                         Kind::Histogram => {
-                            builder.histogram(column.name, (0..number as u16).map(|at| (at, 1 + at as u64)))
+                            builder.histogram(column.name, (0..number as u16).map(|at| (at, 1 + u64::from(at))))
                         }
                     };
                 }
