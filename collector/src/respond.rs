@@ -146,6 +146,10 @@ impl Respond {
                 return;
             }
         }
+        let rest = self.responder.rest();
+        if self.carry_out(rest).await.is_err() {
+            return;
+        }
         self.write_down().await;
     }
 

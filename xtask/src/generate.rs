@@ -64,7 +64,13 @@ fn generate(wire: &Path) -> Result<PathBuf> {
     let descriptors = protox::compile(PROTOS, [wire.join("proto")]).context("the .proto files do not compile")?;
     // Only those who speak over the network compile the services.
     let services = "#[cfg(feature = \"grpc\")]";
+    // Written by hand: see common/wire/src/packed.rs.
+    let packed = |name: &str| (format!(".skep.v1.{name}"), format!("crate::packed::{name}"));
+    let [ints, texts, histograms] = ["Ints", "Texts", "Histograms"].map(packed);
     tonic_prost_build::configure()
+        .extern_path(ints.0, ints.1)
+        .extern_path(texts.0, texts.1)
+        .extern_path(histograms.0, histograms.1)
         .client_mod_attribute(".", services)
         .server_mod_attribute(".", services)
         .out_dir(&out)

@@ -9,7 +9,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
     StructArray, TimestampMicrosecondArray,
 };
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::error::ArrowError;
 use skep_common::bucket;
 use skep_wire::envelope::Origin;
@@ -30,15 +30,17 @@ const MAX_TEXT_BYTES: usize = 128 << 20;
 /// chunk does not make; refuse the batch.
 pub fn record_batch(origin: &Origin, table: &'static Table, chunk: &v1::Chunk) -> Result<RecordBatch, ArrowError> {
     let rows = chunk.rows as usize;
+    // A third of the columns have one text or none in all rows: they have these numbers in common.
+    let zeros = ScalarBuffer::from(vec![0; rows]);
     let mut arrays = Vec::new();
     for column in table.stored_columns() {
         let array = match column.name {
-            "node" => constant(&origin.node, rows)?,
-            "boot" => constant(&origin.boot, rows)?,
-            "stream" => constant(&origin.stream, rows)?,
+            "node" => constant(&origin.node, &zeros)?,
+            "boot" => constant(&origin.boot, &zeros)?,
+            "stream" => constant(&origin.stream, &zeros)?,
             "seq" => Arc::new(Int64Array::from_value(i64::try_from(origin.seq).unwrap_or(i64::MAX), rows)),
             _ => match chunk.columns.iter().find(|data| data.name == column.name) {
-                Some(data) => array(column, data, rows)?,
+                Some(data) => array(column, data, &zeros)?,
                 None => absent(column, rows)?,
             },
         };
@@ -47,10 +49,10 @@ pub fn record_batch(origin: &Origin, table: &'static Table, chunk: &v1::Chunk) -
     RecordBatch::try_new(schema::held(table), arrays)
 }
 
-fn constant(text: &str, rows: usize) -> Result<ArrayRef, ArrowError> {
-    check_unfolded(text.len().saturating_mul(rows))?;
+fn constant(text: &str, zeros: &ScalarBuffer<i32>) -> Result<ArrayRef, ArrowError> {
+    check_unfolded(text.len().saturating_mul(zeros.len()))?;
     let texts = Arc::new(StringArray::from_iter_values([text]));
-    Ok(Arc::new(DictionaryArray::try_new(Int32Array::from_value(0, rows), texts)?))
+    Ok(Arc::new(DictionaryArray::try_new(Int32Array::try_new(zeros.clone(), None)?, texts)?))
 }
 
 /// A dictionary's text is copied for every row that names it when somebody asks for the rows.
@@ -62,7 +64,8 @@ fn check_unfolded(bytes: usize) -> Result<(), ArrowError> {
     Ok(())
 }
 
-fn array(column: &Column, data: &v1::ColumnData, rows: usize) -> Result<ArrayRef, ArrowError> {
+fn array(column: &Column, data: &v1::ColumnData, zeros: &ScalarBuffer<i32>) -> Result<ArrayRef, ArrowError> {
+    let rows = zeros.len();
     let nulls = nulls(column, data, rows);
     Ok(match (&data.data, column.kind) {
         (Some(Data::Ints(ints)), Kind::Int) => Arc::new(Int64Array::try_new(ints.values.clone().into(), nulls)?),
@@ -76,7 +79,7 @@ fn array(column: &Column, data: &v1::ColumnData, rows: usize) -> Result<ArrayRef
         (Some(Data::Floats(floats)), Kind::Float) => {
             Arc::new(Float64Array::try_new(floats.values.clone().into(), nulls)?)
         }
-        (Some(Data::Texts(texts)), Kind::Text) => named(texts, nulls)?,
+        (Some(Data::Texts(texts)), Kind::Text) => named(texts, nulls, zeros)?,
         (Some(Data::TextLists(lists)), Kind::TextList) => text_lists(lists, nulls)?,
         (Some(Data::Histograms(histograms)), Kind::Histogram) => histogram_array(histograms, nulls)?,
         _ => absent(column, rows)?,
@@ -92,14 +95,23 @@ fn nulls(column: &Column, data: &v1::ColumnData, rows: usize) -> Option<NullBuff
 }
 
 /// Texts by their number in the chunk's dictionary.
-fn named(texts: &v1::Texts, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+fn named(texts: &v1::Texts, nulls: Option<NullBuffer>, zeros: &ScalarBuffer<i32>) -> Result<ArrayRef, ArrowError> {
     check_unfolded(unfolded_bytes(texts))?;
-    let numbers: Vec<i32> = texts.index.iter().map(|&index| index as i32).collect();
+    let numbers = match texts.dictionary.len() {
+        1 => zeros.clone(),
+        _ => texts.index.iter().map(|&index| index as i32).collect(),
+    };
     let values = Arc::new(StringArray::from_iter_values(&texts.dictionary));
-    Ok(Arc::new(DictionaryArray::try_new(Int32Array::try_new(numbers.into(), nulls)?, values)?))
+    Ok(Arc::new(DictionaryArray::try_new(Int32Array::try_new(numbers, nulls)?, values)?))
 }
 
+/// Never less than what it is, and what it is where that may matter.
 fn unfolded_bytes(texts: &v1::Texts) -> usize {
+    let longest = texts.dictionary.iter().map(String::len).max().unwrap_or(0);
+    let most = longest.saturating_mul(texts.index.len());
+    if most <= MAX_TEXT_BYTES {
+        return most;
+    }
     texts.index.iter().map(|&index| texts.dictionary[index as usize].len()).fold(0, usize::saturating_add)
 }
 
@@ -146,7 +158,7 @@ pub(crate) fn absent(column: &Column, rows: usize) -> Result<ArrayRef, ArrowErro
         Kind::Int => Arc::new(Int64Array::from_value(0, rows)),
         Kind::Float => Arc::new(Float64Array::from_value(0.0, rows)),
         Kind::Bool => Arc::new(BooleanArray::from(vec![false; rows])),
-        Kind::Text => constant("", rows)?,
+        Kind::Text => constant("", &ScalarBuffer::from(vec![0; rows]))?,
         Kind::Time => Arc::new(TimestampMicrosecondArray::from_value(0, rows).with_timezone("UTC")),
         Kind::TextList => {
             text_lists(&v1::TextLists { lengths: vec![0; rows], items: Some(v1::Texts::default()) }, None)?

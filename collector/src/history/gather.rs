@@ -1,13 +1,22 @@
-//! Rows of many batches, picked in any order.
+//! Rows of many batches, picked in any order, one column at a time: what a column takes stays in the processor's caches
+//! while its rows are picked, and all columns together do not.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, DictionaryArray, Int32Array, Int64Array, ListArray, PrimitiveArray,
+    RecordBatch, StringArray, StructArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::interleave;
-use arrow::datatypes::{Int32Type, Schema, SchemaRef};
+use arrow::datatypes::{
+    DataType, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use foldhash::fast::RandomState;
+
+use crate::buffer::schema;
 
 /// Where a row is: batch and row in it.
 pub type Place = (u32, u32);
@@ -22,6 +31,10 @@ pub struct Gather<'a> {
 #[derive(Debug)]
 enum Column<'a> {
     Texts(Texts<'a>),
+    Ints(Numbers<'a, Int64Type>),
+    Times(Numbers<'a, TimestampMicrosecondType>),
+    Floats(Numbers<'a, Float64Type>),
+    Histograms(Histograms<'a>),
     Others(Vec<&'a dyn Array>),
 }
 
@@ -29,9 +42,42 @@ enum Column<'a> {
 #[derive(Debug)]
 pub struct Texts<'a> {
     all: Vec<&'a str>,
-    /// By batch: the numbers of its dictionary's texts here, and which of them its rows have.
-    batches: Vec<(Vec<i32>, &'a Int32Array)>,
+    batches: Vec<Numbered<'a>>,
     values: Arc<StringArray>,
+    nulls: Nulls,
+}
+
+/// One batch of a column of texts.
+#[derive(Debug)]
+struct Numbered<'a> {
+    /// What its rows have of its dictionary.
+    keys: &'a [i32],
+    /// The numbers of its dictionary's texts among all.
+    numbers: Vec<i32>,
+    validity: Option<&'a NullBuffer>,
+}
+
+/// A column of numbers, by batch.
+#[derive(Debug)]
+struct Numbers<'a, T: ArrowPrimitiveType> {
+    values: Vec<&'a [T::Native]>,
+    validity: Vec<Option<&'a NullBuffer>>,
+    data_type: DataType,
+}
+
+/// A column of distributions, by batch.
+#[derive(Debug)]
+struct Histograms<'a> {
+    offsets: Vec<&'a [i32]>,
+    values: Vec<&'a [i64]>,
+    counts: Vec<&'a [i64]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nulls {
+    None,
+    Some,
+    All,
 }
 
 impl<'a> Gather<'a> {
@@ -41,40 +87,128 @@ impl<'a> Gather<'a> {
     /// The batches are not of one schema, or the texts of a column are more than one array can hold.
     pub fn new(batches: &'a [RecordBatch]) -> Result<Self, ArrowError> {
         let schema = batches.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
-        if batches.iter().any(|batch| batch.schema() != schema) {
+        let same = |other: &SchemaRef| Arc::ptr_eq(other, &schema) || *other == schema;
+        if !batches.iter().all(|batch| same(batch.schema_ref())) {
             return Err(ArrowError::SchemaError("batches of one table differ in their columns".to_owned()));
         }
         let column = |index: usize| {
-            let arrays = batches.iter().map(|batch| batch.column(index));
-            let texts: Option<Vec<_>> = arrays.clone().map(|array| array.as_dictionary_opt::<Int32Type>()).collect();
-            match texts {
-                Some(texts) => Texts::new(&texts).map(Column::Texts),
-                None => Ok(Column::Others(arrays.map(|array| array.as_ref()).collect())),
-            }
+            let arrays = batches.iter().map(|batch| batch.column(index).as_ref());
+            Column::new(arrays.collect())
         };
         let columns = (0..schema.fields().len()).map(column).collect::<Result<_, _>>()?;
         Ok(Self { schema, columns })
+    }
+
+    /// The schema of the batches.
+    #[cfg(test)]
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     /// A column of texts by its name.
     pub fn texts(&self, name: &str) -> Option<&Texts<'a>> {
         match self.columns.get(self.schema.index_of(name).ok()?)? {
             Column::Texts(texts) => Some(texts),
-            Column::Others(_) => None,
+            _ => None,
         }
     }
 
-    /// The rows at `places`.
+    /// What the column of this number has in the rows at `places`.
     ///
     /// # Errors
-    /// More of something than one array can hold.
-    pub fn rows(&self, places: &[Place]) -> Result<RecordBatch, ArrowError> {
-        let wide: Vec<_> = places.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
-        let column = |column: &Column<'_>| match column {
-            Column::Texts(texts) => texts.rows(places),
-            Column::Others(arrays) => interleave(arrays, &wide),
-        };
-        RecordBatch::try_new(Arc::clone(&self.schema), self.columns.iter().map(column).collect::<Result<_, _>>()?)
+    /// There is no such column, or more of something than one array can hold.
+    pub fn column(&self, index: usize, places: &[Place]) -> Result<ArrayRef, ArrowError> {
+        match self.columns.get(index) {
+            Some(column) => column.rows(places),
+            None => Err(ArrowError::SchemaError(format!("there is no column {index}"))),
+        }
+    }
+}
+
+impl<'a> Column<'a> {
+    fn new(arrays: Vec<&'a dyn Array>) -> Result<Self, ArrowError> {
+        let texts: Option<Vec<_>> = arrays.iter().map(|array| array.as_dictionary_opt::<Int32Type>()).collect();
+        if let Some(texts) = texts {
+            return Texts::new(&texts).map(Self::Texts);
+        }
+        Ok(match arrays.first().map(|array| array.data_type()) {
+            Some(DataType::Int64) => Self::Ints(Numbers::new(&arrays)),
+            Some(DataType::Float64) => Self::Floats(Numbers::new(&arrays)),
+            Some(DataType::Timestamp(TimeUnit::Microsecond, _)) => Self::Times(Numbers::new(&arrays)),
+            _ => Histograms::new(&arrays).map_or_else(|| Self::Others(arrays), Self::Histograms),
+        })
+    }
+
+    fn rows(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
+        match self {
+            Self::Texts(texts) => texts.rows(places),
+            Self::Ints(numbers) => numbers.rows(places),
+            Self::Times(numbers) => numbers.rows(places),
+            Self::Floats(numbers) => numbers.rows(places),
+            Self::Histograms(histograms) => histograms.rows(places),
+            Self::Others(arrays) => {
+                let wide: Vec<_> = places.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
+                interleave(arrays, &wide)
+            }
+        }
+    }
+}
+
+impl<'a, T: ArrowPrimitiveType> Numbers<'a, T> {
+    fn new(arrays: &[&'a dyn Array]) -> Self {
+        let typed = || arrays.iter().filter_map(|array| array.as_primitive_opt::<T>());
+        let validity = |array: &'a PrimitiveArray<T>| array.nulls().filter(|nulls| nulls.null_count() > 0);
+        Self {
+            values: typed().map(|array| &array.values()[..]).collect(),
+            validity: typed().map(validity).collect(),
+            data_type: arrays.first().map_or(T::DATA_TYPE, |array| array.data_type().clone()),
+        }
+    }
+
+    fn rows(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
+        let values: Vec<_> = places.iter().map(|(batch, row)| self.values[*batch as usize][*row as usize]).collect();
+        let nulls = self.validity.iter().any(Option::is_some).then(|| {
+            let is_valid = |(batch, row): &Place| {
+                self.validity[*batch as usize].is_none_or(|validity| validity.is_valid(*row as usize))
+            };
+            places.iter().map(is_valid).collect::<NullBuffer>()
+        });
+        let array = PrimitiveArray::<T>::try_new(ScalarBuffer::from(values), nulls)?;
+        Ok(Arc::new(array.with_data_type(self.data_type.clone())))
+    }
+}
+
+impl<'a> Histograms<'a> {
+    /// `None` for another kind of column, and for one in which a distribution is null.
+    fn new(arrays: &[&'a dyn Array]) -> Option<Self> {
+        let mut histograms = Self { offsets: Vec::new(), values: Vec::new(), counts: Vec::new() };
+        for array in arrays {
+            let list = array.as_list_opt::<i32>().filter(|list| list.null_count() == 0)?;
+            let buckets = list.values().as_struct_opt().filter(|buckets| buckets.num_columns() == 2)?;
+            histograms.offsets.push(list.value_offsets());
+            histograms.values.push(&buckets.column(0).as_primitive_opt::<Int64Type>()?.values()[..]);
+            histograms.counts.push(&buckets.column(1).as_primitive_opt::<Int64Type>()?.values()[..]);
+        }
+        Some(histograms)
+    }
+
+    fn rows(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
+        let (mut values, mut counts): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
+        let mut lengths = Vec::with_capacity(places.len());
+        for (batch, row) in places {
+            let (batch, row) = (*batch as usize, *row as usize);
+            let range = self.offsets[batch][row] as usize..self.offsets[batch][row + 1] as usize;
+            lengths.push(range.len());
+            values.extend_from_slice(&self.values[batch][range.clone()]);
+            counts.extend_from_slice(&self.counts[batch][range]);
+        }
+        if i32::try_from(values.len()).is_err() {
+            return Err(ArrowError::InvalidArgumentError("more buckets than one array can hold".to_owned()));
+        }
+        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(values)), Arc::new(Int64Array::from(counts))];
+        let buckets = StructArray::try_new(schema::bucket_fields(), columns, None)?;
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        Ok(Arc::new(ListArray::try_new(schema::bucket_item(), offsets, Arc::new(buckets), None)?))
     }
 }
 
@@ -95,13 +229,19 @@ impl<'a> Texts<'a> {
                     all.len() as i32 - 1
                 })
             };
-            batches.push((texts.iter().map(number).collect(), array.keys()));
+            let numbers = texts.iter().map(number).collect();
+            batches.push(Numbered { keys: array.keys().values(), numbers, validity: array.keys().nulls() });
         }
         if i32::try_from(all.iter().map(|text| text.len()).sum::<usize>()).is_err() {
             return Err(ArrowError::InvalidArgumentError("a column has more text than one array can hold".to_owned()));
         }
+        let nulls = match arrays {
+            _ if arrays.iter().all(|array| array.keys().null_count() == 0) => Nulls::None,
+            _ if arrays.iter().all(|array| array.keys().null_count() == array.len()) => Nulls::All,
+            _ => Nulls::Some,
+        };
         let values = Arc::new(StringArray::from_iter_values(&all));
-        Ok(Self { all, batches, values })
+        Ok(Self { all, batches, values, nulls })
     }
 
     /// Every different text, by number.
@@ -111,22 +251,30 @@ impl<'a> Texts<'a> {
 
     /// The number of a row's text; `None` for a null.
     pub fn number(&self, batch: usize, row: usize) -> Option<usize> {
-        let (numbers, keys) = &self.batches[batch];
-        keys.is_valid(row).then(|| numbers[keys.value(row) as usize] as usize)
+        let batch = &self.batches[batch];
+        batch.is_valid(row).then(|| batch.number(row) as usize)
     }
 
     fn rows(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
-        let number = |(batch, row): &Place| {
-            let (numbers, keys) = &self.batches[*batch as usize];
-            numbers[keys.values()[*row as usize] as usize]
-        };
-        let keys = if self.batches.iter().all(|(_, keys)| keys.null_count() == 0) {
-            Int32Array::from_iter_values(places.iter().map(number))
-        } else {
-            let is_valid = |place: &Place| self.batches[place.0 as usize].1.is_valid(place.1 as usize);
-            places.iter().map(|place| is_valid(place).then(|| number(place))).collect()
+        let number = |(batch, row): &Place| self.batches[*batch as usize].number(*row as usize);
+        let is_valid = |(batch, row): &Place| self.batches[*batch as usize].is_valid(*row as usize);
+        let keys = match self.nulls {
+            Nulls::None if self.all.len() == 1 => Int32Array::from_value(0, places.len()),
+            Nulls::None => Int32Array::from_iter_values(places.iter().map(number)),
+            Nulls::Some => places.iter().map(|place| is_valid(place).then(|| number(place))).collect(),
+            Nulls::All => Int32Array::new_null(places.len()),
         };
         let values = Arc::clone(&self.values);
         Ok(Arc::new(DictionaryArray::try_new(keys, values)?))
+    }
+}
+
+impl Numbered<'_> {
+    fn number(&self, row: usize) -> i32 {
+        self.numbers[self.keys[row] as usize]
+    }
+
+    fn is_valid(&self, row: usize) -> bool {
+        self.validity.is_none_or(|validity| validity.is_valid(row))
     }
 }

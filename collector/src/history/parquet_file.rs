@@ -1,14 +1,15 @@
 //! Sorted rows to one Parquet file.
 //!
-//! Zstd level 3; integers and times as deltas, because neighbours in the sort order are close; text and histogram values
-//! through dictionaries; statistics for every page. No Arrow schema is embedded: the Parquet types say it all, and any
-//! engine reads them.
+//! Zstd, level 1 for what was flushed and 3 for what was merged, which stays; integers and times as deltas, because
+//! neighbours in the sort order are close; text and histogram values through dictionaries; statistics for every page. No
+//! Arrow schema is embedded: the Parquet types say it all, and any engine reads them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
-use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader, SortingColumn};
@@ -19,14 +20,23 @@ use skep_wire::tables::{Kind, Table};
 use thiserror::Error;
 
 use super::batches::{self, Batches};
-use super::place::{Counted, Place};
+use super::place::{Counted, NewFile, Place};
 use crate::buffer::schema;
+
+/// Zstd level of files that are merged within hours: higher ones cost much and save little of what is sorted.
+const FLUSHED_LEVEL: i32 = 1;
+
+/// Zstd level of files that stay.
+const MERGED_LEVEL: i32 = 3;
 
 /// Rows in one row group: with page statistics, large groups compress and scan best.
 const ROW_GROUP_ROWS: usize = 1 << 20;
 
 /// Rows in one page: what a lookup by key has to decode at least.
 const PAGE_ROWS: usize = 20_000;
+
+/// Rows of a column that are handed to the encoder at a time.
+const PIECE_ROWS: usize = 1 << 16;
 
 /// Columns by whose statistics nothing is left out: nearly every page holds all there is.
 const UNPRUNED: [&str; 3] = ["boot", "stream", "attribution"];
@@ -64,7 +74,32 @@ pub struct Written {
     pub crc32c: u32,
 }
 
-/// Writes `rows` to `path` so that the file is there whole and durable, or not at all.
+/// Columns of rows in their table's order, of which any part can be had.
+pub trait Columns {
+    /// How many rows.
+    fn rows(&self) -> usize;
+
+    /// What the column of this number, from 0, has in a range of the rows.
+    ///
+    /// # Errors
+    /// There is more of something than one array can hold.
+    fn column(&self, index: usize, rows: Range<usize>) -> Result<ArrayRef, ArrowError>;
+}
+
+#[cfg(test)]
+impl Columns for RecordBatch {
+    fn rows(&self) -> usize {
+        self.num_rows()
+    }
+
+    fn column(&self, index: usize, rows: Range<usize>) -> Result<ArrayRef, ArrowError> {
+        Ok(RecordBatch::column(self, index).slice(rows.start, rows.len()))
+    }
+}
+
+/// Writes rows to `path` so that the file is there whole and durable, or not at all.
+///
+/// One column after the other: what one takes is in memory at a time.
 ///
 /// # Errors
 /// [`WriteError`]; try again later.
@@ -72,14 +107,43 @@ pub fn write(
     place: &dyn Place,
     path: &Path,
     table: &'static Table,
-    rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    columns: &dyn Columns,
 ) -> Result<Written, WriteError> {
-    let mut draft = Draft::new(place, path, table)?;
-    for piece in rows {
-        let piece = piece.map_err(|source| WriteError::Encode { path: path.to_owned(), source: source.into() })?;
-        draft.write(&piece)?;
+    let file = place.begin(path).map_err(|source| WriteError::Io { path: path.to_owned(), source })?;
+    let file = encode(file, table, columns).map_err(|source| WriteError::Encode { path: path.to_owned(), source })?;
+    let written = Written { bytes: file.bytes, crc32c: file.crc32c };
+    file.finish().map_err(|source| WriteError::Io { path: path.to_owned(), source })?;
+    Ok(written)
+}
+
+fn encode(file: Box<dyn NewFile>, table: &'static Table, columns: &dyn Columns) -> Result<Counted, ParquetError> {
+    let schema = schema::schema(table);
+    let (mut file, factory) = writer(file, table, FLUSHED_LEVEL)?.into_serialized_writer()?;
+    let rows = columns.rows();
+    for (number, start) in (0..rows).step_by(ROW_GROUP_ROWS).enumerate() {
+        let end = rows.min(start + ROW_GROUP_ROWS);
+        let mut group = file.next_row_group()?;
+        let mut leaves = factory.create_column_writers(number)?.into_iter();
+        for ((index, field), column) in schema.fields().iter().enumerate().zip(table.stored_columns()) {
+            let mut writers: Vec<_> = leaves.by_ref().take(leaf_columns(column.kind)).collect();
+            for from in (start..end).step_by(PIECE_ROWS) {
+                let piece = columns.column(index, from..end.min(from + PIECE_ROWS))?;
+                for (leaf, writer) in compute_leaves(field, &piece)?.iter().zip(&mut writers) {
+                    writer.write(leaf)?;
+                }
+            }
+            for writer in writers {
+                writer.close()?.append_to_row_group(&mut group)?;
+            }
+        }
+        group.close()?;
     }
-    draft.finish()
+    file.into_inner()
+}
+
+fn writer(file: Box<dyn NewFile>, table: &'static Table, level: i32) -> Result<ArrowWriter<Counted>, ParquetError> {
+    let options = ArrowWriterOptions::new().with_properties(properties(table, level)).with_skip_arrow_metadata(true);
+    ArrowWriter::try_new_with_options(Counted::new(file), schema::schema(table), options)
 }
 
 /// A file being written; nothing is there under its name before it is finished.
@@ -96,9 +160,8 @@ impl Draft {
     /// [`WriteError`].
     pub fn new(place: &dyn Place, path: &Path, table: &'static Table) -> Result<Self, WriteError> {
         let file = place.begin(path).map_err(|source| WriteError::Io { path: path.to_owned(), source })?;
-        let options = ArrowWriterOptions::new().with_properties(properties(table)).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Counted::new(file), schema::schema(table), options)
-            .map_err(|source| WriteError::Encode { path: path.to_owned(), source })?;
+        let writer =
+            writer(file, table, MERGED_LEVEL).map_err(|source| WriteError::Encode { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), writer })
     }
 
@@ -144,11 +207,11 @@ pub fn inputs(place: &dyn Place, path: &Path) -> Option<Vec<String>> {
     serde_json::from_str(list).ok()
 }
 
-fn properties(table: &'static Table) -> WriterProperties {
+fn properties(table: &'static Table, level: i32) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("skep ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default()))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
@@ -167,11 +230,16 @@ fn properties(table: &'static Table) -> WriterProperties {
     builder.build()
 }
 
-/// The sort columns as leaf numbers: a list of texts is one leaf, a histogram two.
+/// How many columns it is in Parquet: a list of texts is one, a histogram two.
+fn leaf_columns(kind: Kind) -> usize {
+    if kind == Kind::Histogram { 2 } else { 1 }
+}
+
+/// The sort columns as leaf numbers.
 fn sorting(table: &'static Table) -> Vec<SortingColumn> {
     let leaf = |name: &str| -> i32 {
         let before = table.stored_columns().take_while(|column| column.name != name);
-        before.map(|column| if column.kind == Kind::Histogram { 2 } else { 1 }).sum()
+        before.map(|column| leaf_columns(column.kind) as i32).sum()
     };
     let column = |name: &&str| SortingColumn { column_idx: leaf(name), descending: false, nulls_first: true };
     table.sort.iter().map(column).collect()

@@ -1,22 +1,21 @@
 //! Rows to hours, each hour's rows sorted as the table wants them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use skep_wire::tables::Table;
 
 use super::gather::{Gather, Place, Texts};
+use super::parquet_file::Columns;
 use super::path::Hour;
 
 /// Most columns a table is sorted by, its time left out.
 const MOST_KEYS: usize = 6;
-
-/// Rows that are gathered at a time: what they take stays in the processor's caches and is used again for the next.
-const PIECE_ROWS: usize = 1 << 15;
 
 /// One hour's rows, sorted by [`Table::sort`].
 #[derive(Debug)]
@@ -32,25 +31,21 @@ pub struct Partition<'a> {
     places: Vec<Place>,
 }
 
-impl Partition<'_> {
-    /// How many rows.
-    pub fn rows(&self) -> usize {
+impl Columns for Partition<'_> {
+    fn rows(&self) -> usize {
         self.places.len()
     }
 
-    /// The rows, in pieces.
-    ///
-    /// An item is an error when there is more of something than one array can hold.
-    pub fn pieces(&self) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
-        self.places.chunks(PIECE_ROWS).map(|places| self.gather.rows(places))
+    fn column(&self, index: usize, rows: Range<usize>) -> Result<ArrayRef, ArrowError> {
+        self.gather.column(index, &self.places[rows])
     }
 }
 
 /// Splits rows of `table` by the hour of their `time` and sorts each part. Ascending by hour.
 ///
 /// Comparing rows column by column is what sorting costs, and rows have much in common: there are far fewer different
-/// keys than rows. So the keys are numbered first and only they are compared; rows are then sorted by two numbers, and
-/// copied once, piece by piece as they are written.
+/// keys than rows. So the keys are numbered first and only they are compared; rows are then put where their key belongs,
+/// and copied once, column by column as they are written.
 ///
 /// # Errors
 /// The batches are not as [`crate::buffer::schema::held`] says.
@@ -71,8 +66,7 @@ pub fn partition<'a>(table: &'static Table, batches: &'a [RecordBatch]) -> Resul
         for row in &mut rows {
             row.key = ranks[row.key as usize];
         }
-        // What came first stays first among equals.
-        rows.sort_unstable_by_key(|row| (row.key, row.time_us, row.batch, row.row));
+        let rows = sort(rows, ranks.len());
         let times = || rows.iter().map(|row| row.time_us);
         let (first_us, last_us) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
         let places = rows.iter().map(|row| (row.batch, row.row)).collect();
@@ -81,7 +75,34 @@ pub fn partition<'a>(table: &'static Table, batches: &'a [RecordBatch]) -> Resul
     Ok(sorted.collect())
 }
 
+/// By key and time; what came first stays first among equals. There are `keys` keys.
+fn sort(mut rows: Vec<Row>, keys: usize) -> Vec<Row> {
+    if rows.len() < keys {
+        rows.sort_by_key(|row| (row.key, row.time_us));
+        return rows;
+    }
+    // Every row goes straight to its key's rows, which came in the order of their times as a rule.
+    let mut ends = vec![0; keys + 1];
+    rows.iter().for_each(|row| ends[row.key as usize + 1] += 1);
+    for key in 0..keys {
+        ends[key + 1] += ends[key];
+    }
+    let mut sorted = vec![Row::default(); rows.len()];
+    for row in rows {
+        let end = &mut ends[row.key as usize];
+        sorted[*end] = row;
+        *end += 1;
+    }
+    for of_key in sorted.chunk_by_mut(|a, b| a.key == b.key) {
+        if !of_key.is_sorted_by_key(|row| row.time_us) {
+            of_key.sort_by_key(|row| row.time_us);
+        }
+    }
+    sorted
+}
+
 /// One row: the number of its key, later that key's rank, and where it is.
+#[derive(Debug, Clone, Copy, Default)]
 struct Row {
     time_us: i64,
     key: u32,

@@ -2,7 +2,7 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
 use skep_wire::chunk::Builder;
 use skep_wire::envelope::Origin;
-use skep_wire::tables::{LOSS, TABLES};
+use skep_wire::tables::{CPU, Kind, LOSS, PROCESSES, TABLES};
 
 use super::*;
 use crate::buffer::{convert, schema};
@@ -56,18 +56,66 @@ fn rows_are_where_comparing_them_column_by_column_puts_them() {
 }
 
 #[test]
-fn pieces_follow_one_another() {
-    let rows: Vec<_> = (0..PIECE_ROWS as i64).rev().map(|time| (time, "cpu")).collect();
+fn rows_of_one_key_that_came_out_of_order_are_sorted_by_time() {
+    let rows: Vec<_> = (0..100).rev().map(|time| (time, "cpu")).collect();
     let batches = [batch("a", 1, &rows), batch("a", 2, &rows)];
     let parts = partition(&LOSS, &batches).unwrap();
-    let pieces: Vec<_> = parts[0].pieces().map(Result::unwrap).collect();
-    assert_eq!(pieces.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [PIECE_ROWS, PIECE_ROWS]);
     assert_eq!(whole(&parts[0]), plainly(&LOSS, &batches, parts[0].hour));
+    let few = [batch("a", 1, &[(7, "tcp"), (3, "cpu")]), batch("a", 2, &[(HOUR_US, "exec"), (3, "cpu")])];
+    for part in partition(&LOSS, &few).unwrap() {
+        assert_eq!(whole(&part), plainly(&LOSS, &few, part.hour));
+    }
 }
 
+#[test]
+fn a_column_of_every_kind_is_gathered() {
+    let mut batches = Vec::new();
+    for seq in 0..6i64 {
+        let mut rows = Builder::new(&PROCESSES);
+        let mut cpu = Builder::new(&CPU);
+        for row in 0..5 {
+            for (builder, table) in [(&mut rows, &PROCESSES), (&mut cpu, &CPU)] {
+                for (at, column) in table.columns().enumerate() {
+                    let number = (seq * 31 + row * 7 + at as i64) % 11;
+                    if column.nullable && number < 4 {
+                        continue;
+                    }
+                    let texts = vec!["t".repeat(number as usize); number as usize % 3];
+                    match column.kind {
+                        Kind::Int | Kind::Time => builder.int(column.name, number),
+                        Kind::Bool => builder.bool(column.name, number % 2 == 0),
+                        Kind::Float => builder.float(column.name, number as f64),
+                        Kind::Text => builder.text(column.name, &"x".repeat(number as usize)),
+                        Kind::TextList => builder.text_list(column.name, &texts),
+                        Kind::Histogram => {
+                            builder.histogram(column.name, (0..number as u16).map(|at| (at, 1 + u64::from(at))))
+                        }
+                    };
+                }
+                builder.end_row().unwrap();
+            }
+        }
+        let origin = Origin { node: "n".to_owned(), boot: "b".to_owned(), stream: "s".to_owned(), seq: seq as u64 };
+        let batch = |table, rows: Builder| convert::record_batch(&origin, table, &rows.finish().unwrap()).unwrap();
+        batches.push([batch(&PROCESSES, rows), batch(&CPU, cpu)]);
+    }
+    for (at, table) in [&PROCESSES, &CPU].into_iter().enumerate() {
+        let batches: Vec<_> = batches.iter().map(|both| both[at].clone()).collect();
+        for part in partition(table, &batches).unwrap() {
+            assert_eq!(whole(&part), plainly(table, &batches, part.hour), "{}", table.name);
+        }
+    }
+}
+
+/// Gathered in two pieces.
 fn whole(part: &Partition<'_>) -> RecordBatch {
-    let pieces: Vec<_> = part.pieces().map(Result::unwrap).collect();
-    schema::plain(&concat_batches(&pieces[0].schema(), &pieces).unwrap()).unwrap()
+    let schema = part.gather.schema();
+    let cut = part.rows() / 2;
+    let pieces = [0..cut, cut..part.rows()].map(|rows| {
+        let columns = (0..schema.fields().len()).map(|index| part.column(index, rows.clone()).unwrap()).collect();
+        RecordBatch::try_new(Arc::clone(schema), columns).unwrap()
+    });
+    schema::plain(&concat_batches(schema, &pieces).unwrap()).unwrap()
 }
 
 #[test]

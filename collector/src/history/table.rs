@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::action::{Action, Add, CHECKSUM, Format, MetaData, Protocol, Stats, Txn};
 use super::delta::{DeltaError, DeltaLog};
 use super::delta_schema::{PARTITION_COLUMNS, covers, schema_string};
-use super::parquet_file::{self, WriteError, Written};
+use super::parquet_file::{self, Columns, WriteError, Written};
 use super::partition::{Partition, partition};
 use super::path::{FileName, Hour};
 use super::place::SharedPlace;
@@ -211,7 +211,7 @@ impl TableHistory {
     fn write(&self, segment: SegmentId, part: &Partition<'_>) -> Result<Add, WriteError> {
         let name = FileName { collector: self.collector.clone(), first: segment, last: segment, merged: None };
         let path = name.build(part.hour);
-        let written = parquet_file::write(self.place.as_ref(), &self.folder.join(&path), self.table, part.pieces())?;
+        let written = parquet_file::write(self.place.as_ref(), &self.folder.join(&path), self.table, part)?;
         let rows = part.rows() as u64;
         Ok(add(path, part.hour, &Content { written, rows, first_us: part.first_us, last_us: part.last_us }))
     }

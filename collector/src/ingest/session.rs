@@ -16,6 +16,7 @@ use tonic::Status;
 
 use super::arrival::{self, Checked};
 use super::hole::{self, Missing, Word};
+use super::publish::Slot;
 use super::quarantine;
 use super::registry::{Hole, Registry, SessionId, Tally};
 use super::substitute;
@@ -260,19 +261,27 @@ impl Session {
             Ok(gap_from) => gap_from,
             Err(end) => return Some(end),
         };
-        let (envelope, checked) = match Self::check(envelope, now_us).await {
-            Ok((envelope, Ok(checked))) => (envelope, checked),
+        let slot = match self.slot().await {
+            Ok(slot) => slot,
             Err(end) => return Some(end),
-            Ok((envelope, Err(refused))) => match self.substitute(envelope, &refused, now_us).await {
-                Ok(substitute) => substitute,
-                Err(end) => return Some(end),
-            },
+        };
+        let (envelope, checked, slot) = match Self::check(envelope, now_us).await {
+            Ok((envelope, Ok(checked))) => (envelope, checked, slot),
+            Err(end) => return Some(end),
+            Ok((envelope, Err(refused))) => {
+                // Who sent it rests for a while; the place is for others meanwhile.
+                drop(slot);
+                match self.substitute(envelope, &refused, now_us).await {
+                    Ok(substitute) => substitute,
+                    Err(end) => return Some(end),
+                }
+            }
         };
         if !checked.unknown_tables.is_empty() || checked.unknown_columns > 0 {
             tracing::debug!(node = %self.node, tables = ?checked.unknown_tables, columns = checked.unknown_columns,
                 "a newer agent sends what this collector does not know");
         }
-        self.submit(&envelope, gap_from, checked, false).await
+        self.submit(&envelope, gap_from, checked, slot, false).await
     }
 
     /// Says again how far the stream is durable, without looking at the batch: an agent that repeats itself costs little.
@@ -334,8 +343,9 @@ impl Session {
         tracing::error!(node = %self.node, batches = %hole::text(&lost), "batches that were acknowledged are gone");
         let row = substitute::lost(envelope, last, &lost, now_us);
         let row = row.map_err(|error| End::Reset(error.to_string()))?;
+        let slot = self.slot().await?;
         let checked = arrival::check(&row, now_us).map_err(|error| End::Reset(error.to_string()))?;
-        match self.submit(&row, due, checked, true).await {
+        match self.submit(&row, due, checked, slot, true).await {
             Some(end) => Err(end),
             None => Ok(last + 1),
         }
@@ -351,7 +361,7 @@ impl Session {
         bad: v1::Envelope,
         refused: &arrival::Refused,
         now_us: i64,
-    ) -> Result<(v1::Envelope, Checked), End> {
+    ) -> Result<(v1::Envelope, Checked, Slot), End> {
         let why = crate::error::chain(refused);
         let folder = self.shared.quarantine.clone();
         let (bad, kept) = tokio::task::spawn_blocking(move || {
@@ -364,17 +374,35 @@ impl Session {
         tracing::error!(node = %self.node, seq = bad.seq, %why, kept = %place, "a batch cannot be stored");
         tokio::time::sleep(REST_AFTER_REFUSAL).await;
         let substitute = substitute::rejected(&bad, &why, now_us).map_err(|error| End::Reset(error.to_string()))?;
+        let slot = self.slot().await?;
         let checked = arrival::check(&substitute, now_us).map_err(|error| End::Reset(error.to_string()))?;
-        Ok((substitute, checked))
+        Ok((substitute, checked, slot))
+    }
+
+    /// A place in the responder's queue, which a batch has before it is opened: open, it takes ten times the memory it came
+    /// in, and while the buffer is full as many would be open as there are agents.
+    fn slot(&self) -> impl Future<Output = Result<Slot, End>> + use<> {
+        let slots = Arc::clone(&self.shared.slots);
+        async move { slots.acquire_owned().await.map_err(|_| Self::stopping()) }
+    }
+
+    fn stopping() -> End {
+        End::Reset("the collector is stopping".to_owned())
     }
 
     /// Hands a batch to the WAL; `own` is what was not sent by the agent.
-    async fn submit(&mut self, envelope: &v1::Envelope, gap_from: u64, checked: Checked, own: bool) -> Option<End> {
-        let stopping = || End::Reset("the collector is stopping".to_owned());
-        // In this order: slots come free as the responder works, and the responder itself waits for room. Room held while
+    async fn submit(
+        &mut self,
+        envelope: &v1::Envelope,
+        gap_from: u64,
+        checked: Checked,
+        slot: Slot,
+        own: bool,
+    ) -> Option<End> {
+        // After the slot: slots come free as the responder works, and the responder itself waits for room. Room held while
         // waiting for a slot would be room the responder may never get.
-        let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await else { return Some(stopping()) };
-        let Some(room) = self.shared.store.room(Some(&self.node), &checked.rows).await else { return Some(stopping()) };
+        let room = self.shared.store.room(Some(&self.node), &checked.rows).await;
+        let Some(room) = room else { return Some(Self::stopping()) };
         let rows = checked.rows.iter().map(|(_, batch)| batch.num_rows() as u64).sum();
         let (reply, answer) = oneshot::channel();
         let arrival = Arrival {
@@ -389,7 +417,7 @@ impl Session {
             reply,
         };
         if self.shared.wal.send(Command::Store(Box::new(arrival))).await.is_err() {
-            return Some(stopping());
+            return Some(Self::stopping());
         }
         self.submitted = envelope.seq;
         let pending = Pending { seq: envelope.seq, rows, own };

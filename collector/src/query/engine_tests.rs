@@ -19,7 +19,7 @@ const PIDS: i64 = 100;
 const ROWS_EACH: i64 = 1000;
 
 fn write(path: &Path, rows: RecordBatch) -> Written {
-    parquet_file::write(&Folders::default(), path, &CPU, std::iter::once(Ok(rows))).unwrap()
+    parquet_file::write(&Folders::default(), path, &CPU, &rows).unwrap()
 }
 
 /// What does not compress.

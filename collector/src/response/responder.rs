@@ -10,8 +10,10 @@ use ed25519_dalek::SigningKey;
 use skep_audit::Record;
 use skep_policy::finding::is_over;
 use skep_policy::{Begin, Decision, End, Engine, Full, Heard, Mode, pattern};
+use skep_wire::chunk::Builder;
 use skep_wire::envelope::Origin;
 use skep_wire::order::{self, ReadError};
+use skep_wire::tables::SCORES;
 use skep_wire::{chunk, v1};
 
 use super::rows::Rows;
@@ -25,6 +27,10 @@ use crate::dispatch::{Draw, Signer};
 
 /// Node name of the collector's own stream.
 pub const OWN_NODE: &str = "collector";
+
+/// Scores that are waited for before they are stored without anything else: a window has a hundred, and what storing them
+/// takes does not depend on how many they are.
+const SCORES_AT_ONCE: usize = 4096;
 
 const RESTARTED: &str = "the node has restarted since";
 
@@ -85,6 +91,8 @@ pub struct Responder {
     signer: Signer,
     /// Boot of every connected node.
     connected: HashMap<String, String>,
+    /// Rows of `scores` that are to be stored with what comes next, by the next tick at the latest.
+    scores: Builder,
 }
 
 impl Responder {
@@ -98,6 +106,7 @@ impl Responder {
             draw: Draw::new(setup.seed),
             signer: Signer::new(setup.key),
             connected: HashMap::new(),
+            scores: Builder::new(&SCORES),
         }
     }
 
@@ -182,13 +191,13 @@ impl Responder {
     }
 
     /// Takes a batch that has just become durable (and was not so before). Batches of the collector's own stream are
-    /// let be.
+    /// let be. Scores are given out with the next thing that is, or by [`Responder::tick`].
     pub fn observe(&mut self, origin: &Origin, batch: &v1::Batch, now_us: i64) -> Output {
-        let mut out = Pending::default();
         if origin.node == OWN_NODE {
-            return out.finish();
+            return Output::default();
         }
         self.watch.listen(self.engine.cares());
+        let mut out = self.with_scores();
         let findings = self.watch.batch(origin, batch, now_us, &mut self.draw, &mut out.rows);
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
@@ -199,7 +208,22 @@ impl Responder {
             }
         }
         self.decide(now_us, &mut out);
+        let only_scores = out.commands.is_empty() && out.rows.only_scores();
+        if only_scores && out.rows.scores.rows() < SCORES_AT_ONCE {
+            self.scores = out.rows.scores;
+            return Output::default();
+        }
         out.finish()
+    }
+
+    /// What was not worth storing by itself; call when nothing more comes.
+    pub fn rest(&mut self) -> Output {
+        self.with_scores().finish()
+    }
+
+    fn with_scores(&mut self) -> Pending {
+        let scores = std::mem::replace(&mut self.scores, Builder::new(&SCORES));
+        Pending { rows: Rows::after(scores), commands: Vec::new() }
     }
 
     /// A node's session began. Pending actions of an earlier boot expire: what they aim at is gone. So do those of
@@ -361,7 +385,7 @@ impl Responder {
     /// Call about once a second: lets pending actions expire, notices commands that were never answered, and nodes that
     /// fell silent.
     pub fn tick(&mut self, now_us: i64) -> Output {
-        let mut out = Pending::default();
+        let mut out = self.with_scores();
         for (id, event) in self.ledger.overdue(self.engine.policy().pending_expires_s, now_us) {
             let detail = match event {
                 Event::NoAnswer => "no receipt came back; the command is void by now",

@@ -19,7 +19,7 @@ const MAX_FACT: usize = 4_000;
 #[derive(Debug)]
 pub(super) struct Rows {
     records: Vec<Record>,
-    scores: Builder,
+    pub(super) scores: Builder,
     findings: Builder,
     actions: Builder,
     audit: Builder,
@@ -38,6 +38,11 @@ impl Default for Rows {
 }
 
 impl Rows {
+    /// To be added to these scores.
+    pub(super) fn after(scores: Builder) -> Self {
+        Self { scores, ..Self::default() }
+    }
+
     /// A scored window.
     pub(super) fn score(&mut self, node: &str, scored: &Scored) {
         self.scores
@@ -181,6 +186,12 @@ impl Rows {
             .text("target_node", node)
             .text("detail", detail);
         end(&mut self.audit);
+    }
+
+    /// Whether nothing but scores was said.
+    pub(super) fn only_scores(&self) -> bool {
+        let tables = [&self.findings, &self.actions, &self.audit];
+        self.records.is_empty() && tables.iter().all(|rows| rows.rows() == 0)
     }
 
     /// The chunks that have rows, and what goes into the chain.

@@ -34,6 +34,8 @@ pub mod views;
 
 pub mod reference;
 
+mod packed;
+
 /// Generated from `proto/skep/v1`.
 #[expect(missing_docs, clippy::large_enum_variant, reason = "generated code")]
 #[cfg_attr(
@@ -47,9 +49,11 @@ pub mod reference;
         reason = "generated code"
     )
 )]
-#[rustfmt::skip]
-#[path = "gen/skep.v1.rs"]
-pub mod v1;
+pub mod v1 {
+    include!("gen/skep.v1.rs");
+
+    pub use crate::packed::{Histograms, Ints, Texts};
+}
 
 /// Messages of the container runtime's own interface, as far as skep speaks it.
 #[cfg(feature = "cri")]

@@ -139,7 +139,9 @@ struct Open {
     minute: i64,
     /// Windows by their start, and their lengths.
     watched: HashMap<i64, f64>,
-    workloads: HashMap<String, Sums>,
+    /// Workloads by their place in `sums`.
+    workloads: HashMap<String, usize>,
+    sums: Vec<Sums>,
     /// All workloads beyond [`MAX_WORKLOADS`].
     others: Sums,
     gauges: BTreeMap<(String, String), (f64, u32)>,
@@ -191,58 +193,89 @@ struct Common<'a> {
     windows: columns::Floats<'a>,
     workloads: Texts<'a>,
     coverages: columns::Floats<'a>,
+    /// The window of the row before: most rows of a chunk are of one.
+    last: Option<(i64, f64)>,
+    /// By the number of a workload's name, its place among the minute's sums: names are looked up once a chunk.
+    places: Vec<Option<Place>>,
 }
+
+/// Where a workload's sums are; `None` with those beyond [`MAX_WORKLOADS`].
+type Place = Option<usize>;
 
 impl<'a> Common<'a> {
     fn of(chunk: &'a v1::Chunk) -> Self {
+        let workloads = columns::texts(chunk, "workload");
         Self {
             times: columns::ints(chunk, "time"),
             windows: columns::floats(chunk, "window_s"),
-            workloads: columns::texts(chunk, "workload"),
+            workloads,
             coverages: columns::floats(chunk, "coverage"),
+            last: None,
+            places: vec![None; workloads.len()],
         }
     }
 }
 
 impl Open {
     /// Whether the row is of this minute; then its window is known.
-    fn takes(&mut self, common: &Common<'_>, row: usize) -> bool {
+    fn takes(&mut self, common: &mut Common<'_>, row: usize) -> bool {
         let Some(time_us) = common.times.at(row) else { return false };
+        let window = common.windows.at(row).map(|window_s| (time_us, window_s));
+        if window.is_some() && window == common.last {
+            return true;
+        }
         if time_us.div_euclid(MINUTE_US) != self.minute {
             return false;
         }
-        if let Some(window_s) = common.windows.at(row) {
+        if let Some((_, window_s)) = window {
             let longest = self.watched.entry(time_us).or_default();
             *longest = longest.max(window_s);
+            common.last = window;
         }
         true
     }
 
     /// The sums of the row's workload.
-    fn of(&mut self, common: &Common<'_>, row: usize) -> &mut Sums {
-        let workload = common.workloads.at(row).unwrap_or_default();
-        let full = self.workloads.len() >= MAX_WORKLOADS && !self.workloads.contains_key(workload);
-        if !full && !self.workloads.contains_key(workload) {
-            self.workloads.insert(workload.to_owned(), Sums::default());
-        }
-        let sums = match self.workloads.get_mut(workload) {
-            Some(sums) if !full => sums,
-            _ => &mut self.others,
+    fn of(&mut self, common: &mut Common<'_>, row: usize) -> &mut Sums {
+        let number = common.workloads.number(row);
+        let known = number.map(|number| (common.places.get_mut(number as usize), common.workloads.text(number)));
+        let place = match known {
+            Some((Some(Some(place)), _)) => *place,
+            Some((Some(unknown), name)) => *unknown.insert(self.place(name)),
+            _ => self.place(""),
+        };
+        let sums = match place.and_then(|place| self.sums.get_mut(place)) {
+            Some(sums) => sums,
+            None => &mut self.others,
         };
         sums.coverage = sums.coverage.min(common.coverages.at(row).unwrap_or(1.0));
         sums
     }
 
+    /// Where the sums of a workload are, beginning them where there is room.
+    fn place(&mut self, workload: &str) -> Place {
+        if let Some(place) = self.workloads.get(workload) {
+            return Some(*place);
+        }
+        let place = self.sums.len();
+        if place >= MAX_WORKLOADS {
+            return None;
+        }
+        self.workloads.insert(workload.to_owned(), place);
+        self.sums.push(Sums::default());
+        Some(place)
+    }
+
     fn cpu(&mut self, chunk: &v1::Chunk) -> u64 {
-        let (common, mut late) = (Common::of(chunk), 0);
+        let (mut common, mut late) = (Common::of(chunk), 0);
         let (pids, on_cpu) = (columns::ints(chunk, "pid"), columns::ints(chunk, "on_cpu_ns"));
         let mut waits = columns::histograms(chunk, "run_queue_delay");
         for row in 0..chunk.rows as usize {
             let wait = waits.next();
-            if !self.takes(&common, row) {
+            if !self.takes(&mut common, row) {
                 late += 1;
             } else if pids.at(row) != Some(0) {
-                let sums = self.of(&common, row);
+                let sums = self.of(&mut common, row);
                 sums.counts[ON_CPU] += on_cpu.at(row).unwrap_or(0);
                 sums.distributions[RUN_QUEUE].add(wait);
             }
@@ -251,19 +284,19 @@ impl Open {
     }
 
     fn syscalls(&mut self, chunk: &v1::Chunk) -> u64 {
-        let (common, mut late) = (Common::of(chunk), 0);
+        let (mut common, mut late) = (Common::of(chunk), 0);
         let (counts, errors) = (columns::ints(chunk, "count"), columns::ints(chunk, "errors"));
         let (waiting, calls) = (columns::ints(chunk, "errors_again"), columns::texts(chunk, "syscall"));
         let mut latencies = columns::histograms(chunk, "latency");
         for row in 0..chunk.rows as usize {
             let latency = latencies.next();
-            if !self.takes(&common, row) {
+            if !self.takes(&mut common, row) {
                 late += 1;
                 continue;
             }
             // Those that wait by design take as long as they are told to.
             let waits = calls.at(row).is_some_and(waits_by_design);
-            let sums = self.of(&common, row);
+            let sums = self.of(&mut common, row);
             sums.counts[CALLS] += counts.at(row).unwrap_or(0);
             sums.counts[CALL_ERRORS] += errors.at(row).unwrap_or(0) - waiting.at(row).unwrap_or(0);
             if !waits {
@@ -274,16 +307,16 @@ impl Open {
     }
 
     fn block(&mut self, chunk: &v1::Chunk) -> u64 {
-        let (common, mut late) = (Common::of(chunk), 0);
+        let (mut common, mut late) = (Common::of(chunk), 0);
         let bytes = columns::ints(chunk, "bytes");
         let mut latencies = columns::histograms(chunk, "latency");
         for row in 0..chunk.rows as usize {
             let latency = latencies.next();
-            if !self.takes(&common, row) {
+            if !self.takes(&mut common, row) {
                 late += 1;
                 continue;
             }
-            let sums = self.of(&common, row);
+            let sums = self.of(&mut common, row);
             sums.counts[BLOCK_BYTES] += bytes.at(row).unwrap_or(0);
             sums.distributions[BLOCK_LATENCY].add(latency);
         }
@@ -292,7 +325,7 @@ impl Open {
 
     /// A row here is a moment, not a window; one a little before or after the minute counts in it.
     fn connections(&mut self, chunk: &v1::Chunk) -> u64 {
-        let common = Common::of(chunk);
+        let mut common = Common::of(chunk);
         let (events, directions) = (columns::texts(chunk, "event"), columns::texts(chunk, "direction"));
         for row in 0..chunk.rows as usize {
             let count = match (events.at(row), directions.at(row)) {
@@ -300,17 +333,17 @@ impl Open {
                 (Some("fail"), _) => CONNECT_FAILURES,
                 _ => continue,
             };
-            self.of(&common, row).counts[count] += 1;
+            self.of(&mut common, row).counts[count] += 1;
         }
         0
     }
 
     fn host(&mut self, chunk: &v1::Chunk) -> u64 {
-        let (common, mut late) = (Common::of(chunk), 0);
+        let (mut common, mut late) = (Common::of(chunk), 0);
         let (metrics, labels) = (columns::texts(chunk, "metric"), columns::texts(chunk, "label"));
         let values = columns::floats(chunk, "value");
         for row in 0..chunk.rows as usize {
-            if !self.takes(&common, row) {
+            if !self.takes(&mut common, row) {
                 late += 1;
                 continue;
             }
@@ -339,12 +372,13 @@ impl Open {
             let value = sum / f64::from(count.max(1));
             values.push(Value { workload: NODE.to_owned(), signal, value, coverage: 1.0, rate: false });
         }
-        let mut workloads: Vec<(String, Sums)> = self.workloads.into_iter().collect();
-        workloads.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut workloads: Vec<(&str, &Sums)> =
+            self.workloads.iter().filter_map(|(name, place)| Some((name.as_str(), self.sums.get(*place)?))).collect();
+        workloads.sort_by_key(|(name, _)| *name);
         let mut whole = self.others;
         workloads.iter().for_each(|(_, sums)| whole.merge(sums));
         let named = workloads.iter().filter(|(workload, _)| !workload.is_empty());
-        let all = std::iter::once((NODE, &whole)).chain(named.map(|(workload, sums)| (workload.as_str(), sums)));
+        let all = std::iter::once((NODE, &whole)).chain(named.copied());
         for (workload, sums) in all.filter(|_| watched_s > 0.0) {
             sums.values(workload, watched_s, counted, &mut values);
         }

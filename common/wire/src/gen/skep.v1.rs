@@ -69,35 +69,21 @@ pub mod column_data {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Data {
         #[prost(message, tag = "2")]
-        Ints(super::Ints),
+        Ints(crate::packed::Ints),
         #[prost(message, tag = "3")]
         Floats(super::Floats),
         #[prost(message, tag = "4")]
-        Texts(super::Texts),
+        Texts(crate::packed::Texts),
         #[prost(message, tag = "5")]
         TextLists(super::TextLists),
         #[prost(message, tag = "6")]
-        Histograms(super::Histograms),
+        Histograms(crate::packed::Histograms),
     }
-}
-/// Integers, booleans (0 and 1) and times (microseconds since the epoch).
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Ints {
-    #[prost(sint64, repeated, tag = "1")]
-    pub values: ::prost::alloc::vec::Vec<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Floats {
     #[prost(double, repeated, tag = "1")]
     pub values: ::prost::alloc::vec::Vec<f64>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Texts {
-    #[prost(string, repeated, tag = "1")]
-    pub dictionary: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Into `dictionary`, one a row.
-    #[prost(uint32, repeated, tag = "2")]
-    pub index: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TextLists {
@@ -106,18 +92,7 @@ pub struct TextLists {
     pub lengths: ::prost::alloc::vec::Vec<u32>,
     /// All items, row after row.
     #[prost(message, optional, tag = "2")]
-    pub items: ::core::option::Option<Texts>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Histograms {
-    /// Non-empty buckets a row.
-    #[prost(uint32, repeated, tag = "1")]
-    pub lengths: ::prost::alloc::vec::Vec<u32>,
-    /// Bucket indices, ascending within a row; after a row's first, the difference to the one before.
-    #[prost(uint32, repeated, tag = "2")]
-    pub buckets: ::prost::alloc::vec::Vec<u32>,
-    #[prost(uint64, repeated, tag = "3")]
-    pub counts: ::prost::alloc::vec::Vec<u64>,
+    pub items: ::core::option::Option<crate::packed::Texts>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
