@@ -19,7 +19,7 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 /// What the tests want on top.
-const TEST_TOOLS: [(&str, &str); 17] = [
+const TEST_TOOLS: [(&str, &str); 19] = [
     ("gdb", "a test takes a probe out of the running agent"),
     ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),
@@ -37,6 +37,8 @@ const TEST_TOOLS: [(&str, &str); 17] = [
     ("nftables", "tests block addresses in them"),
     ("dbus", "the box's systemd is spoken to by it"),
     ("procps", "tests look processes up"),
+    ("postgresql", "tests check a PostgreSQL of their own"),
+    ("redis-server", "and a Redis"),
 ];
 
 /// What `cargo xtask interop` wants.

@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    actions::ActionsArgs, completions::CompletionsArgs, doctor::DoctorArgs, events::EventsArgs, explain::ExplainArgs,
-    export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, forecast::ForecastArgs, health::HealthArgs,
-    man::ManArgs, nodes::NodesArgs, query::QueryArgs, tables::TablesArgs,
+    actions::ActionsArgs, checks::ChecksArgs, completions::CompletionsArgs, doctor::DoctorArgs, events::EventsArgs,
+    explain::ExplainArgs, export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, forecast::ForecastArgs,
+    health::HealthArgs, man::ManArgs, nodes::NodesArgs, query::QueryArgs, tables::TablesArgs,
 };
 use crate::top::TopArgs;
 use crate::up::UpArgs;
@@ -71,6 +71,9 @@ pub enum Command {
     /// What skep did or wants to do about findings
     #[command(long_about = crate::command::actions::ABOUT)]
     Actions(ActionsArgs),
+    /// How services are, by the checks on their hosts
+    #[command(long_about = crate::command::checks::ABOUT)]
+    Checks(ChecksArgs),
     /// How well nodes and workloads are, and what makes it so
     #[command(long_about = crate::command::health::ABOUT)]
     Health(HealthArgs),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const PAGES: [&str; 23] = [
+const PAGES: [&str; 24] = [
     "",
     "up",
     "top",
@@ -23,6 +23,7 @@ const PAGES: [&str; 23] = [
     "actions undo",
     "actions extend",
     "actions order",
+    "checks",
     "doctor",
     "export",
     "flush",

@@ -113,7 +113,7 @@ impl Responder {
                         }
                     }
                 }
-                "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk),
+                "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk, now_us),
                 "canaries" if origin.node != OWN_NODE => self.watch.restore_canaries(origin, chunk, now_us),
                 "cpu" if origin.node != OWN_NODE => self.watch.restore_cpu(origin, chunk),
                 _ => {}

@@ -11,6 +11,8 @@ pub mod actions;
 
 pub mod order;
 
+pub mod checks;
+
 pub mod completions;
 
 pub mod doctor;
@@ -108,6 +110,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Findings(args) => findings::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Actions(args) => actions::run(args).await,
+        Command::Checks(args) => checks::run(args).await,
         Command::Health(args) => health::run(args).await,
         Command::Forecast(args) => forecast::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
