@@ -12,8 +12,11 @@ use skep_wire::envelope::{self, Origin};
 use skep_wire::v1::{self, down};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::alert::report;
+use crate::alert::task::Word;
 use crate::buffer::Store;
 use crate::decide::Refusal;
+use crate::detect::finding::Finding;
 use crate::folder::write_whole;
 use crate::ingest::arrival;
 use crate::ingest::publish::Observed;
@@ -89,6 +92,8 @@ pub struct Respond {
     pub registry: Arc<Registry>,
     /// Where what was learned of the series goes.
     pub learned: PathBuf,
+    /// Who hears of findings, where anybody does.
+    pub reports: Option<mpsc::Sender<Word>>,
     /// What the ledger has to hear before all else, and who waits for that.
     pub first: Option<(v1::Chunk, oneshot::Sender<()>)>,
 }
@@ -193,19 +198,28 @@ impl Respond {
     /// Rows first, commands when the rows are durable.
     async fn carry_out(&mut self, output: Output) -> Result<(), Stopping> {
         let mut todo = vec![output];
-        while let Some(Output { chunks, commands }) = todo.pop() {
+        while let Some(Output { chunks, commands, findings }) = todo.pop() {
             self.own.store_all(chunks).await?;
+            self.report(&findings).await;
             for Outgoing { node, action, undo, command } in commands {
                 let message = v1::Down { message: Some(down::Message::Command(command)) };
                 if let Err(error) = self.registry.send(&node, message) {
                     tracing::warn!(%node, %action, %error, "a command could not be delivered");
                     let consequence = self.responder.undeliverable(&action, undo, self.now());
                     // A command that answers an undeliverable one would go round for ever.
-                    todo.push(Output { chunks: consequence.chunks, commands: Vec::new() });
+                    todo.push(Output { commands: Vec::new(), ..consequence });
                 }
             }
         }
         Ok(())
+    }
+
+    async fn report(&self, findings: &[Finding]) {
+        let Some(reports) = &self.reports else { return };
+        for finding in findings {
+            // The other end is gone only while stopping.
+            let _stopping = reports.send(Word::Report(report::of(finding))).await.is_err();
+        }
     }
 
     fn now(&self) -> i64 {

@@ -8,7 +8,7 @@ use crate::run::{cargo, checked};
 use crate::setup;
 
 /// Packages that must not appear below a package, with the reason.
-const LAYERS: [(&str, &[&str], &str); 7] = [
+const LAYERS: [(&str, &[&str], &str); 8] = [
     ("skep-agent", &["arrow", "datafusion", "parquet", "skep-executor"], "the agent ships columns, it does not query"),
     ("skep-executor", &["arrow", "aya", "skep-agent", "skep-collector", "tonic"], "it acts and has no network"),
     ("skep-collector", &["aya", "skep-agent", "skep-executor"], "it runs without capabilities"),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str], &str); 7] = [
         "agent and collector use it alike",
     ),
     ("skep-checks", &["arrow", "datafusion", "skep-wire", "skep-agent"], "it asks services and knows no tables"),
+    ("skep-alerts", &["arrow", "datafusion", "skep-wire"], "it is told what is wrong and knows no tables"),
     ("skep-common", &["skep-wire", "std"], "the kernel side compiles it too"),
 ];
 

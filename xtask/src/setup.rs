@@ -19,7 +19,7 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 /// What the tests want on top.
-const TEST_TOOLS: [(&str, &str); 19] = [
+const TEST_TOOLS: [(&str, &str); 21] = [
     ("gdb", "a test takes a probe out of the running agent"),
     ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),
@@ -39,6 +39,8 @@ const TEST_TOOLS: [(&str, &str); 19] = [
     ("procps", "tests look processes up"),
     ("postgresql", "tests check a PostgreSQL of their own"),
     ("redis-server", "and a Redis"),
+    ("prometheus-alertmanager", "tests have alerts arrive there"),
+    ("python3-aiosmtpd", "and as mails here"),
 ];
 
 /// What `cargo xtask interop` wants.

@@ -6,6 +6,8 @@
 //! history.json    where the history is, if it is not in this folder
 //! endpoint.json   where it listens, while it listens
 //! series.state    what was learned of all series, renewed every few minutes; without it they are learned anew
+//! alerts.state    who was told of what; without it what stands is told again
+//! alerts/         what nobody could be told of yet
 //! wal/ history/ quarantine/
 //! ```
 
@@ -155,6 +157,16 @@ impl Folder {
     /// What was learned of all series.
     pub fn learned(&self) -> PathBuf {
         self.path.join("series.state")
+    }
+
+    /// Alerts that nobody was told of yet.
+    pub fn alerts(&self) -> PathBuf {
+        self.path.join("alerts")
+    }
+
+    /// Who was told of what.
+    pub fn told(&self) -> PathBuf {
+        self.path.join("alerts.state")
     }
 
     /// Files that are used only while they are open.

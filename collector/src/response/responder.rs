@@ -61,6 +61,8 @@ pub struct Output {
     pub chunks: Vec<v1::Chunk>,
     /// To be sent once `chunks` are durable.
     pub commands: Vec<Outgoing>,
+    /// What `chunks` have of findings, for whoever should hear of them.
+    pub findings: Vec<Finding>,
 }
 
 impl Output {
@@ -351,6 +353,7 @@ impl Responder {
     }
 
     fn consider(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
+        out.findings.push(finding.clone());
         let id = self.draw.hex();
         let action = match self.ledger.propose(finding, id, now_us) {
             Proposal::None => return,
@@ -535,10 +538,11 @@ struct Unfounded {
 struct Pending {
     rows: Rows,
     commands: Vec<Outgoing>,
+    findings: Vec<Finding>,
 }
 
 impl Pending {
     fn finish(self) -> Output {
-        Output { chunks: self.rows.finish(), commands: self.commands }
+        Output { chunks: self.rows.finish(), commands: self.commands, findings: self.findings }
     }
 }
