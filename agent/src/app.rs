@@ -9,6 +9,8 @@
 //!       ^
 //!       +--- what is observed --- thread watch
 //! task cri       names of pods -> thread watch
+//! task checks  outcomes -> task services ---Append--> thread spool
+//!                               +--------- gauges ---> thread watch
 //! ```
 //!
 //! | channel | holds | when full |
@@ -18,6 +20,8 @@
 //! | what is observed | the newest | replaced |
 //! | uids of pods without a name | [`cri::QUEUE`] | dropped, and asked for again when other names come |
 //! | names of pods | the newest | replaced |
+//! | outcomes of checks | [`task::QUEUE`](crate::service::task::QUEUE) | the checks wait, and are late |
+//! | gauges of checks | [`task::GAUGES`](crate::service::task::GAUGES) | dropped; they are in `checks` too |
 //! | commands to the relay | [`relay::QUEUE`] | dropped with a line in the log; the command runs out of time |
 //!
 //! Stop: probes and relay first, then the spool settles, then the shipper goes on until everything is acknowledged or its
@@ -28,6 +32,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use skep_checks::schedule::Runner;
 use skep_runtime::clock::Clock;
 use skep_runtime::shutdown::{Component, DrainTimeout, Shutdown, SignalError};
 use skep_seglog::Disk;
@@ -36,6 +41,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aggregate::Aggregator;
 use crate::aggregate::cgroup::Cgroups;
+use crate::aggregate::gauges::Gauge;
 use crate::aggregate::hierarchy::Hierarchies;
 use crate::aggregate::identity::Identities;
 use crate::aggregate::lookup::Host;
@@ -48,6 +54,7 @@ use crate::cri::{self, Cri};
 use crate::govern::desk::{Desk, Look};
 use crate::host;
 use crate::probe::{Mark, ProbeError, ProbeReport, Probes};
+use crate::service::{Services, task as service};
 use crate::ship::session::SessionContext;
 use crate::ship::{Credentials, CredentialsError, Greeting, Shipper};
 use crate::source::{DOMAINS, Detail, Source};
@@ -168,6 +175,7 @@ struct Running {
     watch_thread: JoinHandle<Result<(), WatchError>>,
     relay_task: tokio::task::JoinHandle<()>,
     canary_task: tokio::task::JoinHandle<()>,
+    services_task: tokio::task::JoinHandle<()>,
     ship_task: tokio::task::JoinHandle<()>,
 }
 
@@ -185,6 +193,8 @@ impl Running {
         let spool_clock = clock.clone();
         let spool_thread = thread("spool", move || worker::run(store, requests, &spool_state_sender, &spool_clock))?;
         let (detail, observed) = watch::channel(Detail::default());
+        let (gauges, services) = mpsc::channel(service::GAUGES);
+        let services_task = check_services(config, &intake, &clock, spool.clone(), gauges);
         let watching = Watch {
             desk: desk(config, &clock, &greeting.probes),
             source,
@@ -193,6 +203,7 @@ impl Running {
             spool: spool.clone(),
             spool_state: spool_state.clone(),
             pods: config.cri_socket.clone().map(|socket| name_pods(socket, &intake)),
+            services,
             stop: intake.token(),
             clock: clock.clone(),
             progress: Progress::default(),
@@ -236,7 +247,17 @@ impl Running {
             context,
         };
         let ship_task = task(ending.component("ship"), shipper.run());
-        Ok(Self { intake, ending, spool, spool_thread, watch_thread, relay_task, canary_task, ship_task })
+        Ok(Self {
+            intake,
+            ending,
+            spool,
+            spool_thread,
+            watch_thread,
+            relay_task,
+            canary_task,
+            services_task,
+            ship_task,
+        })
     }
 
     /// Whatever else goes wrong, the spool's thread is waited for: it may be writing.
@@ -252,12 +273,14 @@ impl Running {
         }
         let relay = self.relay_task.await;
         let canary = self.canary_task.await;
+        let services = self.services_task.await;
         let ship = self.ship_task.await;
         drop(self.spool);
         join("spool", self.spool_thread)?;
         watched??;
         relay.map_err(|_| AppError::Broken { name: "relay" })?;
         canary.map_err(|_| AppError::Broken { name: "canary" })?;
+        services.map_err(|_| AppError::Broken { name: "services" })?;
         drained?;
         ship.map_err(|_| AppError::Broken { name: "ship" })?;
         tracing::info!("stopped");
@@ -282,6 +305,22 @@ fn name_pods(socket: PathBuf, intake: &Shutdown) -> PodNaming {
     // Not joined: the watch thread holds its other ends and goes on without it.
     drop(task(intake.component("cri"), cri.run()));
     PodNaming { wanted, names }
+}
+
+/// Starts the checks, and what brings their outcomes in. The one ends with the other.
+fn check_services(
+    config: &Config,
+    intake: &Shutdown,
+    clock: &Clock,
+    spool: mpsc::Sender<Request>,
+    gauges: mpsc::Sender<Vec<Gauge>>,
+) -> tokio::task::JoinHandle<()> {
+    let (found, outcomes) = mpsc::channel(service::QUEUE);
+    let (checks, stop) = (config.checks.clone(), intake.token());
+    let runner = Runner { checks, outcomes: found, stop, clock: clock.clone() };
+    // Not joined: it holds the other end of what the task below waits for.
+    drop(task(intake.component("checks"), runner.run()));
+    task(intake.component("services"), Services { outcomes, spool, gauges, clock: clock.clone() }.run())
 }
 
 /// Spawns a task that counts as running until it returns.

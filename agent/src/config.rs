@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use skep_checks::check::Check;
 use skep_runtime::settings::{self, Faults, Section};
 use skep_runtime::telemetry::Format;
 use tonic::transport::Uri;
@@ -139,6 +140,8 @@ pub struct Config {
     pub cri_socket: Option<PathBuf>,
     /// Processes known at once.
     pub processes: usize,
+    /// Services to look after.
+    pub checks: Vec<Check>,
     /// How the probes are loaded.
     pub probes: ProbeOptions,
     /// Log filter.
@@ -173,12 +176,18 @@ pub fn load(file: Option<(&Path, &str)>, overrides: &Overrides) -> Result<Config
 struct FileOnly {
     processes: usize,
     memory_bytes: u64,
+    checks: Vec<Check>,
     probes: ProbeOptions,
 }
 
 impl Default for FileOnly {
     fn default() -> Self {
-        Self { processes: 65_536, memory_bytes: DEFAULT_MEMORY_BYTES, probes: ProbeOptions::default() }
+        Self {
+            processes: 65_536,
+            memory_bytes: DEFAULT_MEMORY_BYTES,
+            checks: Vec::new(),
+            probes: ProbeOptions::default(),
+        }
     }
 }
 
@@ -221,6 +230,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
             budget.note("memory_bytes", format_args!("{bytes} is neither 0 nor at least {LEAST_MEMORY_BYTES}"));
         }
     }
+    only.checks = skep_checks::settings::read(&mut top);
     let mut probes = top.section("probes");
     read_probes(&mut probes, &mut only.probes);
     for section in [spool, canary, budget, cri, log, probes, top] {
@@ -328,6 +338,7 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
         budget: Budget { cpu_ratio: cpu_ratio?, memory_bytes: (rest.memory_bytes != 0).then_some(rest.memory_bytes) },
         cri_socket: given.cri_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
         processes: rest.processes,
+        checks: rest.checks,
         probes: rest.probes,
         log: given.log.unwrap_or_else(|| skep_runtime::telemetry::DEFAULT_FILTER.to_owned()),
         log_format: log_format?,
@@ -579,6 +590,7 @@ mod tests {
         assert_eq!(built_in.budget, Budget { cpu_ratio: Some(DEFAULT_CPU_RATIO), memory_bytes });
         assert_eq!(from_file.canary_interval, built_in.canary_interval);
         assert_eq!(from_file.processes, built_in.processes);
+        assert_eq!(from_file.checks, built_in.checks);
         assert_eq!(from_file.probes, built_in.probes);
         assert_eq!((from_file.log, from_file.log_format), (built_in.log, built_in.log_format));
     }

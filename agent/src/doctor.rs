@@ -100,7 +100,8 @@ fn figures(figures: &[(&str, u64)]) -> String {
     format!(",\"figures\":{{{}}}", members.join(","))
 }
 
-fn quote(text: &str) -> String {
+/// A text as JSON.
+pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

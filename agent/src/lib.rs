@@ -4,7 +4,7 @@
 //!
 //! [`probe`] -> [`aggregate`] -> [`spool`] -> [`ship`], and beside them [`command`], which carries orders to the executor
 //! and receipts back, [`canary`], which lets the collector see whether all of this works, and [`cri`], which asks the
-//! container runtime for the names of pods.
+//! container runtime for the names of pods, and [`service`], which brings in what service checks find.
 //! [`govern`] keeps all of it within its budget.
 //!
 //! Invariants: only `probe` names the loader or a map; only [`app`] makes channels and starts tasks; a batch leaves only
@@ -29,6 +29,8 @@ pub mod ship;
 pub mod command;
 
 pub mod canary;
+
+pub mod service;
 
 pub mod govern;
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use skep_agent::config::{Config, Overrides};
+use skep_agent::service::once;
 use skep_agent::{app, canary, config, doctor, heap, probe};
 use skep_runtime::telemetry;
 
@@ -31,6 +32,7 @@ const EXAMPLES: &str = "Examples:
   skep-agent --config /etc/skep/agent.toml
   skep-agent --collector https://collector.example:7443 --ca ca.pem --cert node.pem --key node.key
   skep-agent doctor
+  skep-agent check --config /etc/skep/agent.toml shop-db
   skep-agent detach
   skep-agent config --default > /etc/skep/agent.toml";
 
@@ -40,6 +42,14 @@ enum Task {
     Run,
     /// Say feature by feature what this host allows and why not; exits 1 when something essential is missing
     Doctor {
+        /// How to say it
+        #[arg(long, value_enum, default_value = "human")]
+        format: DoctorFormat,
+    },
+    /// Run the service checks of the settings once and say how each service is; exits 1 when one is not well
+    Check {
+        /// Only these
+        names: Vec<String>,
         /// How to say it
         #[arg(long, value_enum, default_value = "human")]
         format: DoctorFormat,
@@ -77,6 +87,7 @@ fn main() -> ExitCode {
         Some(Task::Config { .. }) => print(config::DEFAULT_FILE, ExitCode::SUCCESS),
         Some(Task::Canary { port, .. }) => ExitCode::from(canary::errand::run(port)),
         Some(Task::Doctor { format }) => examine(cli.config, &cli.overrides, matches!(format, DoctorFormat::Json)),
+        Some(Task::Check { names, format }) => check(cli.config, &cli.overrides, &names, format),
         Some(Task::Detach) => detach(cli.config, &cli.overrides),
         None | Some(Task::Run) => run(cli.config, &cli.overrides),
     }
@@ -100,6 +111,24 @@ fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
         },
         Err(error) => fail(FAILED, &format!("cannot start the runtime: {error}")),
     }
+}
+
+fn check(file: Option<PathBuf>, overrides: &Overrides, names: &[String], format: DoctorFormat) -> ExitCode {
+    let config = match load(file, overrides) {
+        Ok(config) => config,
+        Err(lines) => return fail(USAGE, &lines),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, &format!("cannot start the runtime: {error}")),
+    };
+    let outcomes = match runtime.block_on(once::run(config.checks, names)) {
+        Ok(outcomes) => outcomes,
+        Err(line) => return fail(USAGE, &line),
+    };
+    let text = if matches!(format, DoctorFormat::Json) { once::json(&outcomes) } else { once::human(&outcomes) };
+    let is_well = outcomes.iter().all(|outcome| outcome.error.is_none());
+    print(&text, if is_well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 /// Settings, or every fault of them, a line each.

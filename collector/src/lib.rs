@@ -51,6 +51,9 @@ pub mod response;
 
 pub mod respond;
 
+/// Whoever should hear of it does.
+pub mod alert;
+
 /// Series of other tools through the same scorer.
 pub mod score;
 

@@ -97,6 +97,8 @@ enum Command {
     },
     /// Print the policy that holds where no file is given
     Policy,
+    /// Print the rules that hold unless the settings say otherwise
+    DefaultRules,
 }
 
 fn main() -> ExitCode {
@@ -148,6 +150,7 @@ fn main() -> ExitCode {
         },
         Command::Config { .. } => print(config::DEFAULT_FILE),
         Command::Policy => print(Policy::default_text()),
+        Command::DefaultRules => print(skep_collector::alert::DEFAULT_RULES),
     };
     runtime.shutdown_timeout(Duration::from_secs(1));
     code

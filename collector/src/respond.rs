@@ -13,8 +13,11 @@ use skep_wire::envelope::{self, Origin};
 use skep_wire::v1::{self, down};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::alert::report;
+use crate::alert::task::Word;
 use crate::buffer::Store;
 use crate::decide::Refusal;
+use crate::detect::finding::Finding;
 use crate::folder::write_whole;
 use crate::ingest::arrival;
 use crate::ingest::publish::Observed;
@@ -94,6 +97,8 @@ pub struct Respond {
     pub learned: PathBuf,
     /// Where what goes on by the policy goes.
     pub under_way: PathBuf,
+    /// Who hears of findings, where anybody does.
+    pub reports: Option<mpsc::Sender<Word>>,
     /// What the ledger has to hear before all else, and who waits for that.
     pub first: Option<(v1::Chunk, oneshot::Sender<()>)>,
 }
@@ -202,10 +207,11 @@ impl Respond {
     /// Rows and steps first, commands when those are durable.
     async fn carry_out(&mut self, output: Output) -> Result<(), Stopping> {
         let mut todo = vec![output];
-        while let Some(Output { chunks, records, commands }) = todo.pop() {
+        while let Some(Output { chunks, records, commands, findings }) = todo.pop() {
             self.own.store_all(chunks).await?;
             self.chain(records).await?;
             self.keep();
+            self.report(&findings).await;
             for Outgoing { node, action, undo, command } in commands {
                 let message = v1::Down { message: Some(down::Message::Command(command)) };
                 if let Err(error) = self.registry.send(&node, message) {
@@ -250,6 +256,14 @@ impl Respond {
                     return Err(Stopping);
                 }
             }
+        }
+    }
+
+    async fn report(&self, findings: &[Finding]) {
+        let Some(reports) = &self.reports else { return };
+        for finding in findings {
+            // The other end is gone only while stopping.
+            let _stopping = reports.send(Word::Report(report::of(finding))).await.is_err();
         }
     }
 

@@ -20,17 +20,20 @@ const LAYERS: [(&str, &[&str], &str); 8] = [
         &["arrow", "datafusion", "skep-agent", "skep-collector", "tokio"],
         "agent and collector use it alike",
     ),
+    ("skep-checks", &["arrow", "datafusion", "skep-wire", "skep-agent"], "it asks services and knows no tables"),
+    ("skep-alerts", &["arrow", "datafusion", "skep-wire"], "it is told what is wrong and knows no tables"),
     ("skep-common", &["skep-wire", "std"], "the kernel side compiles it too"),
 ];
 
 /// Words that may stand only in one folder, with what they would mean elsewhere.
-const PLACES: [(&str, &str, &str); 8] = [
+const PLACES: [(&str, &str, &str); 9] = [
     ("aya::", "agent/src/probe/", "only agent/src/probe names the loader"),
     ("cfs_quota_us\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
     ("memory.high\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
     ("cgroup.freeze\"", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
     ("pidfd_send_signal(", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
-    ("zbus::", "agent/executor/src/act/", "only agent/executor/src/act speaks to systemd"),
+    ("zbus::", "agent/", "systemd is spoken to on its host: changed by the executor, looked at by checks"),
+    ("\"StartUnit\"", "agent/executor/src/act/", "only agent/executor/src/act changes units"),
     ("inet skep", "agent/executor/src/act/", "only agent/executor/src/act changes the host"),
     ("unlinkat(", "agent/executor/src/act/", "only agent/executor/src/act removes others' files"),
 ];

@@ -19,7 +19,7 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 
 /// What the tests want on top.
-const TEST_TOOLS: [(&str, &str); 17] = [
+const TEST_TOOLS: [(&str, &str); 21] = [
     ("gdb", "a test takes a probe out of the running agent"),
     ("util-linux", "tests drop capabilities with setpriv"),
     ("mount", "tests mount small disks"),
@@ -37,6 +37,10 @@ const TEST_TOOLS: [(&str, &str); 17] = [
     ("nftables", "tests block addresses in them"),
     ("dbus", "the box's systemd is spoken to by it"),
     ("procps", "tests look processes up"),
+    ("postgresql", "tests check a PostgreSQL of their own"),
+    ("redis-server", "and a Redis"),
+    ("prometheus-alertmanager", "tests have alerts arrive there"),
+    ("python3-aiosmtpd", "and as mails here"),
 ];
 
 /// What `cargo xtask interop` wants.

@@ -4,6 +4,7 @@
 //! stored. They hold everything until then, so that whatever moment this process dies at, the next one knows from the
 //! spool what is stored and reads the rest again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use super::aggregator::{Aggregator, Sealed};
-use super::gauges::OwnState;
+use super::gauges::{Gauge, OwnState};
 use super::pods::{PodNames, Pods};
 use crate::govern::desk::{Desk, Look, Orders};
 use crate::host;
@@ -63,6 +64,8 @@ pub struct Watch<S> {
     pub spool_state: watch::Receiver<SpoolState>,
     /// Names of pods, where the container runtime may be asked.
     pub pods: Option<PodNaming>,
+    /// Gauges of service checks.
+    pub services: mpsc::Receiver<Vec<Gauge>>,
     /// When to stop.
     pub stop: Token,
     /// The clock.
@@ -233,8 +236,9 @@ impl<S: Source> Watch<S> {
     fn seal(&mut self, reading: Result<Reading, SourceError>) -> Result<(), WatchError> {
         self.progress.map_bytes = self.source.map_bytes();
         self.aggregator.set_own(self.own_state());
-        let (rows, gauges) = self.desk.end_window(self.clock.wall_us(), self.aggregator.elapsed_s());
+        let (rows, mut gauges) = self.desk.end_window(self.clock.wall_us(), self.aggregator.elapsed_s());
         self.aggregator.note(rows);
+        gauges.extend(self.service_gauges());
         self.aggregator.set_spending(gauges);
         let sealed = match reading {
             Ok(reading) => self.aggregator.seal_window(&reading)?,
@@ -269,6 +273,15 @@ impl<S: Source> Watch<S> {
             }
             std::thread::sleep(LATE_PULSE);
         }
+    }
+
+    /// What services said in this window; of several words the last. Of one that was not asked there is none.
+    fn service_gauges(&mut self) -> impl Iterator<Item = Gauge> + use<S> {
+        let mut last = BTreeMap::new();
+        while let Ok(gauges) = self.services.try_recv() {
+            last.extend(gauges.into_iter().map(|gauge| ((gauge.metric, gauge.label.clone()), gauge)));
+        }
+        last.into_values()
     }
 
     fn own_state(&self) -> OwnState {

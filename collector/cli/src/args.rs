@@ -3,9 +3,10 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    actions::ActionsArgs, audit::AuditArgs, completions::CompletionsArgs, doctor::DoctorArgs, events::EventsArgs,
-    explain::ExplainArgs, export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, forecast::ForecastArgs,
-    health::HealthArgs, man::ManArgs, nodes::NodesArgs, policy::PolicyArgs, query::QueryArgs, tables::TablesArgs,
+    actions::ActionsArgs, audit::AuditArgs, checks::ChecksArgs, completions::CompletionsArgs, doctor::DoctorArgs,
+    events::EventsArgs, explain::ExplainArgs, export::ExportArgs, findings::FindingsArgs, flush::FlushArgs,
+    forecast::ForecastArgs, health::HealthArgs, man::ManArgs, nodes::NodesArgs, policy::PolicyArgs, query::QueryArgs,
+    tables::TablesArgs,
 };
 use crate::top::TopArgs;
 use crate::up::UpArgs;
@@ -77,6 +78,9 @@ pub enum Command {
     /// Every step of every decision, and whether the record is as it was written
     #[command(long_about = crate::command::audit::ABOUT)]
     Audit(AuditArgs),
+    /// How services are, by the checks on their hosts
+    #[command(long_about = crate::command::checks::ABOUT)]
+    Checks(ChecksArgs),
     /// How well nodes and workloads are, and what makes it so
     #[command(long_about = crate::command::health::ABOUT)]
     Health(HealthArgs),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const PAGES: [&str; 31] = [
+const PAGES: [&str; 32] = [
     "",
     "up",
     "top",
@@ -31,6 +31,7 @@ const PAGES: [&str; 31] = [
     "audit verify",
     "audit list",
     "audit export",
+    "checks",
     "doctor",
     "export",
     "flush",

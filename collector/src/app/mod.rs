@@ -5,6 +5,7 @@
 //!              ^                   |  |  `--Published--> event listeners
 //!              |                   |  `--Observed--> respond --Command--> wal thread
 //!              `--orders-----------+------------------'
+//! respond, rules --Report--> alerting --Notice--> queue on disk --> courier --> channels
 //! flusher --Seal/Remove--> wal thread          flusher --files--> history <--files-- keeper's thread
 //!                                              refresher <--others' files-- history
 //! ```
@@ -12,6 +13,8 @@
 //! Stop: no new connections; sessions answer what is with the WAL and end; the responder finishes; the last segment is
 //! sealed, everything becomes Parquet, and what is in Parquet leaves the WAL; its thread ends, and the folder is let go.
 //! A task that ends before stops the collector, with an error.
+
+mod alarm;
 
 mod keep;
 
@@ -114,6 +117,9 @@ pub enum AppError {
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+    /// Nobody can be told anything.
+    #[error("alerts cannot be told")]
+    Alerts(#[from] skep_alerts::deliver::OpenError),
     /// The listener broke.
     #[error("the listener failed")]
     Serve(#[source] tonic::transport::Error),
@@ -176,6 +182,8 @@ struct Running {
     flusher: Arc<Flusher>,
     /// Ends the keeper's thread when dropped.
     stop_keeper: std::sync::mpsc::Sender<()>,
+    /// Whether anybody is told of findings.
+    told: bool,
 }
 
 /// Makes the channels, the WAL's thread and the tasks.
@@ -227,6 +235,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     });
     let own =
         OwnStream { key: own_key, last: own_last, wal: wal.clone(), store: Arc::clone(&store), clock: clock.clone() };
+    let (reports, alerting) = alarm::start(&config.alerts, &folder, (&engine, &store), &clock, &shutdown)?;
     let respond = Respond {
         responder,
         own,
@@ -234,6 +243,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         registry: Arc::clone(&registry),
         learned: folder.learned(),
         under_way: folder.under_way(),
+        reports,
         first,
     };
     let finish = Arc::new(Notify::new());
@@ -254,8 +264,8 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let flight = FlightSql::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&missing))?;
     let console = ConsoleService { store, engine, missing, events, responder: asks, flush, registry, stop };
     let serving = spawn_server(listener, tls, (uplink, console, flight), &shutdown);
-    let tasks = Tasks { wal_ended, serving, responding, flushing, refreshing, keeper_ended };
-    Ok(Running { folder, shutdown, tasks, finish, flusher, stop_keeper })
+    let tasks = Tasks { wal_ended, serving, responding, alerting, flushing, refreshing, keeper_ended };
+    Ok(Running { folder, shutdown, tasks, finish, flusher, stop_keeper, told: !config.alerts.channels.is_empty() })
 }
 
 /// Starts the WAL's thread; the receiver gets how it ended.
@@ -294,7 +304,7 @@ fn spawn_server(
 
 impl Running {
     async fn until_stopped(self, announced: Announced) -> Result<(), AppError> {
-        let Self { folder, shutdown, mut tasks, finish, flusher, stop_keeper } = self;
+        let Self { folder, shutdown, mut tasks, finish, flusher, stop_keeper, told } = self;
         let failed = tokio::select! {
             signal = shutdown.on_signal() => signal.err().map(AppError::from),
             ended = tasks.first_end() => Some(ended),
@@ -314,10 +324,13 @@ impl Running {
             tracing::warn!("{late}");
         }
         finish.notify_one();
-        let Tasks { wal_ended, serving, responding, flushing, refreshing, keeper_ended } = tasks;
+        let Tasks { wal_ended, serving, responding, alerting, flushing, refreshing, keeper_ended } = tasks;
         if tasks::wait(responding, STOP_WITHIN).await.is_none() {
             tracing::warn!("the responder did not end as it should");
         }
+        // Where nobody hears of anything there is nothing to wait for.
+        let last_words = if told { STOP_WITHIN } else { Duration::ZERO };
+        let _unwritten = tasks::wait(alerting, last_words).await.is_none();
         // Connections that stay open now carry nothing but answers to statements.
         let served = tasks::wait(serving, HANG_UP_WITHIN).await;
         flushing.abort();

@@ -20,6 +20,8 @@ pub(super) struct Tasks {
     pub serving: JoinHandle<Result<(), tonic::transport::Error>>,
     /// The responder.
     pub responding: JoinHandle<()>,
+    /// Who tells people.
+    pub alerting: JoinHandle<()>,
     /// The flusher.
     pub flushing: JoinHandle<()>,
     /// The refresher.
@@ -41,6 +43,7 @@ impl Tasks {
                 Err(error) => task("server", Some(&error)),
             },
             ended = &mut self.responding => task("responder", ended.err().as_ref()),
+            ended = &mut self.alerting => task("alerting", ended.err().as_ref()),
             ended = &mut self.flushing => task("flusher", ended.err().as_ref()),
             ended = &mut self.refreshing => task("refresher", ended.err().as_ref()),
             ended = &mut self.keeper_ended => match ended {
@@ -84,6 +87,7 @@ mod tests {
             wal_ended,
             serving: tokio::spawn(std::future::pending()),
             responding: tokio::spawn(std::future::pending()),
+            alerting: tokio::spawn(std::future::pending()),
             flushing: tokio::spawn(std::future::pending()),
             refreshing: tokio::spawn(std::future::pending()),
             keeper_ended,

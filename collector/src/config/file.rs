@@ -46,6 +46,9 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     let query_timeout = seconds(&mut query, "timeout_s", 60);
     query.finish();
     let maintain = super::maintain::read(&mut top, adopt_after);
+    let mut section = top.section("alerts");
+    let alerts = skep_alerts::settings::read(&mut section, crate::alert::DEFAULT_RULES);
+    section.finish();
     top.finish();
     noted.into_result()?;
     Ok(Config {
@@ -66,6 +69,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         history: location,
         history_refresh: refresh,
         maintain,
+        alerts,
     })
 }
 

@@ -55,6 +55,8 @@ pub struct Config {
     pub history_refresh: Duration,
     /// What is done to the history in the background.
     pub maintain: crate::maintain::Settings,
+    /// Who hears of what.
+    pub alerts: skep_alerts::settings::Settings,
 }
 
 /// Flags and environment variables of `serve`.

@@ -45,7 +45,7 @@ pub struct Finding {
     pub id: String,
     /// When it was raised.
     pub time_us: i64,
-    /// `event` (a rule), `series` (a score) or `self` (how well skep itself sees).
+    /// `event` (a rule), `series` (a score), `check` (a service) or `self` (how well skep itself sees).
     pub kind: &'static str,
     /// Rule or signal.
     pub rule: &'static str,

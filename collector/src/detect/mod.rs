@@ -5,6 +5,7 @@
 //! * [`series`]: what is abnormal in a workload's numbers; one online robust score a series.
 //! * [`hold`]: a storm of the same thing is one finding and a count.
 //! * [`canary`], [`silence`], [`degraded`]: whether skep itself still sees.
+//! * [`service`]: what the nodes' checks say of their services.
 //! * [`finding`]: what comes out.
 //!
 //! Rules and scores are never fused into one number: they answer different questions.
@@ -22,5 +23,7 @@ pub mod canary;
 pub mod silence;
 
 pub mod degraded;
+
+pub mod service;
 
 pub mod finding;

@@ -8,6 +8,8 @@
 //! series.state    what was learned of all series, renewed every few minutes; without it they are learned anew
 //! audit/          the audit chain
 //! policy.state    what goes on by the policy, renewed with every change, before a command leaves
+//! alerts.state    who was told of what; without it what stands is told again
+//! alerts/         what nobody could be told of yet
 //! wal/ history/ quarantine/
 //! ```
 
@@ -167,6 +169,16 @@ impl Folder {
     /// The audit chain.
     pub fn audit(&self) -> PathBuf {
         self.path.join("audit")
+    }
+
+    /// Alerts that nobody was told of yet.
+    pub fn alerts(&self) -> PathBuf {
+        self.path.join("alerts")
+    }
+
+    /// Who was told of what.
+    pub fn told(&self) -> PathBuf {
+        self.path.join("alerts.state")
     }
 
     /// Files that are used only while they are open.

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use skep_wire::chunk::Builder;
 use skep_wire::envelope::Origin;
-use skep_wire::tables::{BLOCK_IO, CONNECTIONS, CPU, Kind, LOSS, PROCESSES, SOCKETS, SYSCALLS, Table};
+use skep_wire::tables::{BLOCK_IO, CHECKS, CONNECTIONS, CPU, Kind, LOSS, PROCESSES, SOCKETS, SYSCALLS, Table};
 use skep_wire::views::{FUNCTIONS, VIEWS};
 
 use super::super::engine::{Engine, Limits};
@@ -24,6 +24,12 @@ impl Row<'_> {
     fn int(&mut self, name: &'static str, value: i64) -> &mut Self {
         self.set.push(name);
         self.rows.int(name, value);
+        self
+    }
+
+    fn bool(&mut self, name: &'static str, value: bool) -> &mut Self {
+        self.set.push(name);
+        self.rows.bool(name, value);
         self
     }
 
@@ -157,6 +163,27 @@ fn loss() -> Rows {
     rows
 }
 
+/// Of the last minutes: the view is about today. Well; down since the second run; down and explained by another.
+fn checks() -> Rows {
+    let now_us = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
+    let mut rows = Rows::of(&CHECKS);
+    for (name, runs) in [("cache", [1, 0, 1]), ("db", [1, 0, 0]), ("shop", [1, 1, 0])] {
+        for (at, ok) in (0..).zip(runs) {
+            let mut row = rows.row();
+            row.int("time", now_us - 300_000_000 + at * 60_000_000).text("name", name).int("latency_ns", at);
+            row.bool("ok", ok == 1).bool("down", ok == 0);
+            if ok == 0 {
+                row.text("error", "refused");
+            }
+            if name == "shop" {
+                row.text("blocked_by", "db");
+            }
+            row.end();
+        }
+    }
+    rows
+}
+
 fn sample() -> Snapshot {
     let mut all = Snapshot::default();
     let cpu = Rows::of(&CPU).windows(|row, pid| {
@@ -180,6 +207,7 @@ fn sample() -> Snapshot {
     connections().into(&mut all);
     processes().into(&mut all);
     loss().into(&mut all);
+    checks().into(&mut all);
     all
 }
 
@@ -239,6 +267,10 @@ async fn views_say_what_happened() {
         (
             "SELECT probe, attempted, lost, lost_ratio, reasons FROM lossy_probes ORDER BY probe",
             vec!["agent    absent", "tcp 12 3 0.25 ring_full"],
+        ),
+        (
+            "SELECT name, state, failed, runs, error, latency_ns, since < error_time FROM check_states",
+            vec!["db down 2 3 refused 2 true", "shop blocked 1 3 refused 2 false", "cache ok 1 3 refused 2 false"],
         ),
     ] {
         assert_eq!(rows(sql).await, expected, "{sql}");

@@ -3,6 +3,7 @@
 //! * [`responder`]: durable rows in, rows to store and commands to send out.
 //! * [`watch`]: rows to findings.
 //! * [`minute`]: what the minutes' series say, as rows and findings.
+//! * [`service`]: services that are down, as findings.
 //! * [`vigil`]: how well skep itself sees, as findings.
 //! * [`rows`]: collects the rows of one call.
 
@@ -11,6 +12,8 @@ pub mod responder;
 mod watch;
 
 mod minute;
+
+mod service;
 
 mod vigil;
 

@@ -70,6 +70,8 @@ pub struct Output {
     pub records: Vec<Record>,
     /// To be sent once both are durable.
     pub commands: Vec<Outgoing>,
+    /// What `chunks` have of findings, for whoever should hear of them.
+    pub findings: Vec<Finding>,
 }
 
 impl Output {
@@ -130,7 +132,7 @@ impl Responder {
                         }
                     }
                 }
-                "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk),
+                "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk, now_us),
                 "canaries" if origin.node != OWN_NODE => self.watch.restore_canaries(origin, chunk, now_us),
                 "cpu" if origin.node != OWN_NODE => self.watch.restore_cpu(origin, chunk),
                 _ => {}
@@ -223,7 +225,7 @@ impl Responder {
 
     fn with_scores(&mut self) -> Pending {
         let scores = std::mem::replace(&mut self.scores, Builder::new(&SCORES));
-        Pending { rows: Rows::after(scores), commands: Vec::new() }
+        Pending { rows: Rows::after(scores), ..Pending::default() }
     }
 
     /// A node's session began. Pending actions of an earlier boot expire: what they aim at is gone. So do those of
@@ -419,6 +421,7 @@ impl Responder {
 
     /// What the policy makes of a finding comes with the next [`Responder::decide`].
     fn consider(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
+        out.findings.push(finding.clone());
         let decisions = if is_over(&finding.evidence) == Some(true) {
             self.engine.symptom(&finding.rule, &finding.node, &finding.workload, false, now_us)
         } else {
@@ -687,11 +690,12 @@ struct Unfounded {
 struct Pending {
     rows: Rows,
     commands: Vec<Outgoing>,
+    findings: Vec<Finding>,
 }
 
 impl Pending {
     fn finish(self) -> Output {
         let (chunks, records) = self.rows.finish();
-        Output { chunks, records, commands: self.commands }
+        Output { chunks, records, commands: self.commands, findings: self.findings }
     }
 }

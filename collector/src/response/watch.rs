@@ -8,6 +8,7 @@ use skep_wire::v1;
 
 use super::minute;
 use super::rows::Rows;
+use super::service;
 use super::vigil::{self, News, Vigil};
 use crate::detect::exec::Exec;
 use crate::detect::finding::{Aim, Finding, Severity, quoted};
@@ -17,6 +18,7 @@ use crate::detect::series::gallery::Gallery;
 use crate::detect::series::keep::KeepError;
 use crate::detect::series::track::{STREAK, Signal};
 use crate::detect::series::{Scored, Series, usage};
+use crate::detect::service::Services;
 use crate::dispatch::Draw;
 
 /// Below this coverage a finding is a step less severe.
@@ -31,6 +33,7 @@ pub(super) struct Watch {
     series: Series,
     gallery: Gallery,
     vigil: Vigil,
+    services: Services,
     hold: Hold,
     /// Node to the share of its execs that arrived, by its last ledger: events come ahead of the ledger of their
     /// window.
@@ -81,6 +84,7 @@ impl Watch {
                     }
                     found.news(news);
                 }),
+                "checks" => chunk::rows(chunk).for_each(|row| found.check(&mut self.services, &row)),
                 "loss" => chunk::rows(chunk).for_each(|row| self.vigil.ledger(origin, &row)),
                 "connections" => chunk::rows(chunk).for_each(|row| {
                     found.news(self.vigil.connection(origin, &row));
@@ -162,8 +166,12 @@ impl Watch {
     }
 
     /// Takes up the holds of findings raised before.
-    pub(super) fn restore_findings(&mut self, chunk: &v1::Chunk) {
+    pub(super) fn restore_findings(&mut self, chunk: &v1::Chunk, now_us: i64) {
         for row in chunk::rows(chunk) {
+            if row.text("kind") == Some(service::KIND) {
+                service::restore(&mut self.services, &row, now_us);
+                continue;
+            }
             let (Some(finding), Some(time_us), Some(rule)) = (row.text("finding"), row.int("time"), row.text("rule"))
             else {
                 continue;
@@ -214,8 +222,11 @@ impl Watch {
         if late > 0 {
             tracing::debug!(rows = late, "rows that came after their minute are not in the series");
         }
+        let gone = self.services.tick(now_us).into_iter();
+        let mut findings: Vec<Finding> = gone.map(|gone| service::gone(gone, now_us, draw, rows)).collect();
         let news = self.vigil.tick(now_us);
-        news.into_iter().filter_map(|news| news.raise(now_us, draw, &mut self.hold, rows)).collect()
+        findings.extend(news.into_iter().filter_map(|news| news.raise(now_us, draw, &mut self.hold, rows)));
+        findings
     }
 }
 
@@ -261,6 +272,10 @@ impl Found<'_> {
         for news in news {
             self.findings.extend(news.raise(self.now_us, self.draw, self.hold, self.rows));
         }
+    }
+
+    fn check(&mut self, services: &mut Services, row: &Row<'_>) {
+        self.findings.extend(service::row(services, self.origin, row, self.now_us, self.draw, self.rows));
     }
 
     fn exec(&mut self, row: &Row<'_>, coverage: f64) {

@@ -5,6 +5,7 @@
 //! * [`shutdown`]: one signal, named components, a deadline on the whole.
 //! * [`telemetry`]: log lines to stderr.
 //! * [`settings`]: TOML, all faults at once.
+//! * [`secret`]: read where it is, at each use.
 //! * [`error`]: an error and its causes on one line.
 
 #![forbid(unsafe_code)]
@@ -16,6 +17,8 @@ pub mod clock;
 pub mod shutdown;
 
 pub mod telemetry;
+
+pub mod secret;
 
 pub mod settings;
 

@@ -143,6 +143,23 @@ impl Section {
         }
     }
 
+    /// A list of whole numbers within `range`.
+    pub fn integers(&mut self, key: &str, range: RangeInclusive<i64>) -> Option<Vec<i64>> {
+        let items = match self.table.remove(key)? {
+            Value::Array(items) => items,
+            other => return self.wrong(key, "a list of whole numbers", &other),
+        };
+        let number = |item: Value| match item {
+            Value::Integer(value) if range.contains(&value) => Some(value),
+            Value::Integer(value) => {
+                self.note(key, format_args!("{value} is not between {} and {}", range.start(), range.end()));
+                None
+            }
+            other => self.wrong(key, "a list of whole numbers", &other),
+        };
+        items.into_iter().map(number).collect()
+    }
+
     /// A list of texts; a single text is a list of one.
     pub fn text_or_texts(&mut self, key: &str) -> Option<Vec<String>> {
         match self.table.get(key)? {
@@ -231,7 +248,8 @@ mod tests {
 
     #[test]
     fn what_is_right_comes_back_and_what_is_missing_is_none() {
-        let (mut top, noted) = parse("a = 1\nb = [\"x\", \"y\"]\nc = true\nd = 2\ne = \"z\"\nf = [\"x\"]\n").unwrap();
+        let (mut top, noted) =
+            parse("a = 1\nb = [\"x\", \"y\"]\nc = true\nd = 2\ne = \"z\"\nf = [\"x\"]\nh = [1, 2]\n").unwrap();
         assert_eq!(top.integer("a", 0..=9), Some(1));
         assert_eq!(top.texts("b"), Some(vec!["x".to_owned(), "y".to_owned()]));
         assert_eq!(top.truth("c"), Some(true));
@@ -239,6 +257,7 @@ mod tests {
         assert_eq!(top.text_or_texts("e"), Some(vec!["z".to_owned()]));
         assert_eq!(top.text_or_texts("f"), Some(vec!["x".to_owned()]));
         assert_eq!(top.text_or_texts("g"), None);
+        assert_eq!(top.integers("h", 0..=9), Some(vec![1, 2]));
         assert_eq!(top.integer("g", 0..=9), None);
         top.finish();
         assert_eq!(noted.into_result(), Ok(()));

@@ -448,6 +448,41 @@ pub const HOST: Table = Table {
     sort: &["node", "metric", "label", "time"],
 };
 
+/// Service checks.
+pub const CHECKS: Table = Table {
+    name: "checks",
+    doc: "service checks, a row for each run; the server's own figures are gauges in host too, with the check's name as label",
+    groups: &[
+        MOMENT,
+        &[
+            column("name", Text, "the check's name in the agent's settings"),
+            column("kind", Text, "http, tcp, grpc, command, unit, postgres or redis"),
+            column("target", Text, "what was asked"),
+            column("workload", Text, "workload it belongs to, as in cpu; host where the settings say nothing"),
+            column("ok", Bool, "whether it is well"),
+            column("latency_ns", Int, "how long the run took, up to its timeout"),
+            maybe("error", Text, "why it is not well; null when it is"),
+            column("failures", Int, "runs that failed in a row, this one included"),
+            column("retries", Int, "failed runs in a row that are let pass"),
+            column("down", Bool, "more failed than are let pass"),
+            column("critical", Bool, "whether the settings call it critical"),
+            column(
+                "interval_s",
+                Float,
+                "time between two runs, give or take a tenth; what failed is tried again sooner",
+            ),
+            column("depends_on", TextList, "checks of this node without which it cannot be well"),
+            maybe(
+                "blocked_by",
+                Text,
+                "of these, one that is down: it explains the failure, and this one is no finding",
+            ),
+            column("figures", TextList, "name=value of what the server says of itself, names as in host.metric"),
+        ],
+    ],
+    sort: &["node", "name", "time"],
+};
+
 /// The ledger.
 pub const LOSS: Table = Table {
     name: "loss",
@@ -526,7 +561,7 @@ pub const FINDINGS: Table = Table {
     groups: &[&[
         column("time", Time, "when it was raised"),
         column("finding", Text, "its id"),
-        column("kind", Text, "event (a rule), series (a score) or self (how well skep itself sees)"),
+        column("kind", Text, "event (a rule), series (a score), check (a service) or self (how well skep itself sees)"),
         column("rule", Text, "rule or signal that raised it"),
         column("severity", Text, "info, low, medium, high or critical"),
         column("title", Text, "one line for people"),
@@ -601,6 +636,7 @@ pub const TABLES: &[&Table] = &[
     &SECURITY,
     &BLOCK_IO,
     &HOST,
+    &CHECKS,
     &LOSS,
     &CANARIES,
     &SCORES,

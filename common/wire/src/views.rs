@@ -37,7 +37,7 @@ pub fn find(name: &str) -> Option<&'static View> {
     VIEWS.iter().find(|view| view.name == name)
 }
 
-use Kind::{Float, Int, Text, TextList, Time};
+use Kind::{Bool, Float, Int, Text, TextList, Time};
 
 const MINUTE: Column = column("time", Time, "the minute");
 const NODE: Column = column("node", Text, "node name");
@@ -323,6 +323,42 @@ FROM loss
 GROUP BY time_bucket('1 minute', time), node, probe
 HAVING count(*) FILTER (WHERE reason <> 'none' AND (lost <> 0 OR lost IS NULL)) > 0
 ORDER BY time DESC, lost DESC",
+    },
+    View {
+        name: "check_states",
+        doc: "how services are, a row for each check of the last day",
+        tables: &["checks"],
+        columns: &[
+            column("time", Time, "when it was looked at last"),
+            NODE,
+            column("name", Text, "the check"),
+            column("kind", Text, "how it asks"),
+            column("target", Text, "whom it asks"),
+            WORKLOAD,
+            maybe("critical", Bool, "whether the settings call it critical"),
+            maybe("state", Text, "ok, failing (and it may pass), blocked (what it depends on is down) or down"),
+            maybe("since", Time, "since when it is well, or is not; at most a day ago"),
+            maybe("latency_ns", Int, "how long the last run took"),
+            maybe("runs", Int, "runs of the last day"),
+            maybe("failed", Int, "of these, how many failed"),
+            maybe("error", Text, "why it is not well, or was not the last time; null when it always was"),
+            maybe("error_time", Time, "when that was"),
+        ],
+        sql: "\
+SELECT max(time) AS time, node, name, last_value(kind ORDER BY time) AS kind, last_value(target ORDER BY time) AS target,
+       last_value(workload ORDER BY time) AS workload, last_value(critical ORDER BY time) AS critical,
+       CASE WHEN last_value(ok ORDER BY time) THEN 'ok'
+            WHEN last_value(blocked_by ORDER BY time) IS NOT NULL THEN 'blocked'
+            WHEN last_value(down ORDER BY time) THEN 'down' ELSE 'failing' END AS state,
+       CASE WHEN last_value(ok ORDER BY time) THEN min(time) FILTER (WHERE failed_last IS NULL OR time > failed_last)
+            ELSE min(time) FILTER (WHERE passed_last IS NULL OR time > passed_last) END AS since,
+       last_value(latency_ns ORDER BY time) AS latency_ns, count(*) AS runs, count(*) FILTER (WHERE NOT ok) AS failed,
+       last_value(error ORDER BY time) FILTER (WHERE NOT ok) AS error, max(failed_last) AS error_time
+FROM (SELECT *, max(CASE WHEN ok THEN NULL ELSE time END) OVER (PARTITION BY node, name) AS failed_last,
+             max(CASE WHEN ok THEN time ELSE NULL END) OVER (PARTITION BY node, name) AS passed_last
+      FROM checks WHERE time > now() - INTERVAL '1 day') AS lately
+GROUP BY node, name
+ORDER BY state = 'ok', node, name",
     },
 ];
 

@@ -317,6 +317,7 @@ impl Agent {
             spool,
             spool_state,
             pods: None,
+            services: mpsc::channel(1).1,
             stop: Shutdown::new().token(),
             clock: host.clock.clone(),
             progress: Progress::default(),

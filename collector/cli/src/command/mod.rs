@@ -15,6 +15,8 @@ pub mod order;
 
 pub mod policy;
 
+pub mod checks;
+
 pub mod completions;
 
 pub mod doctor;
@@ -129,6 +131,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Actions(args) => actions::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Checks(args) => checks::run(args).await,
         Command::Health(args) => health::run(args).await,
         Command::Forecast(args) => forecast::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
