@@ -51,6 +51,8 @@ pub mod response;
 
 pub mod respond;
 
+pub mod rules;
+
 /// Series of other tools through the same scorer.
 pub mod score;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skep_rules::load::Loaded;
 use skep_runtime::clock::Clock;
 use skep_wire::envelope::{self, Origin};
 use skep_wire::v1::{self, down};
@@ -61,6 +62,8 @@ pub enum Ask {
     },
     /// Rows the collector itself has to say.
     Record(Vec<v1::Chunk>),
+    /// Other rules to judge by.
+    Rules(Box<Loaded>),
 }
 
 /// The collector's own stream.
@@ -175,6 +178,10 @@ impl Respond {
                 Ok(())
             }
             Ask::Record(chunks) => self.own.store_all(chunks).await,
+            Ask::Rules(mut loaded) => {
+                let output = self.responder.reload(&mut loaded, now_us);
+                self.carry_out(output).await
+            }
             Ask::Operator { request, name, reply } => {
                 let answer = match self.responder.operator(&request, &name, now_us) {
                     Ok((answer, output)) => {

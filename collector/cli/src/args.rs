@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::command::{
     actions::ActionsArgs, completions::CompletionsArgs, doctor::DoctorArgs, events::EventsArgs, explain::ExplainArgs,
     export::ExportArgs, findings::FindingsArgs, flush::FlushArgs, forecast::ForecastArgs, health::HealthArgs,
-    man::ManArgs, nodes::NodesArgs, query::QueryArgs, tables::TablesArgs,
+    man::ManArgs, nodes::NodesArgs, query::QueryArgs, rules::RulesArgs, tables::TablesArgs,
 };
 use crate::top::TopArgs;
 use crate::up::UpArgs;
@@ -68,6 +68,9 @@ pub enum Command {
     /// One finding: its evidence, what was done about it, how much was seen
     #[command(long_about = crate::command::explain::ABOUT)]
     Explain(ExplainArgs),
+    /// What is looked for in events: list, check and try out rules
+    #[command(long_about = crate::command::rules::ABOUT)]
+    Rules(RulesArgs),
     /// What skep did or wants to do about findings
     #[command(long_about = crate::command::actions::ABOUT)]
     Actions(ActionsArgs),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use rustls::ServerConfig;
+use skep_rules::detector::Detector;
 use skep_runtime::clock::Clock;
 use skep_runtime::settings::Faults;
 use skep_seglog::{Disk, Log};
@@ -68,6 +69,9 @@ pub enum StartError {
     /// The policy is wrong.
     #[error("the policy is wrong: {0}")]
     Policy(Faults),
+    /// The vocabulary of the rules is wrong.
+    #[error(transparent)]
+    Words(#[from] skep_rules::words::WordsError),
     /// No randomness.
     #[error("the system gives no random bytes")]
     Random(getrandom::Error),
@@ -177,7 +181,10 @@ fn setup(config: &Config) -> Result<Setup, StartError> {
     let policy = Policy::parse(&text).map_err(StartError::Policy)?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(StartError::Random)?;
-    Ok(Setup { policy, key, seed })
+    let mut loaded = crate::rules::load(config.rules.as_deref());
+    let rules = Detector::new(&mut loaded)?;
+    crate::rules::report(&loaded);
+    Ok(Setup { policy, key, rules, seed })
 }
 
 /// Says what of the WAL could not be read, keeps a copy of it, and makes the ledger's rows.

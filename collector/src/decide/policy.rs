@@ -121,7 +121,7 @@ impl Policy {
     pub fn rule_for(&self, finding: &Finding) -> Option<&Rule> {
         self.rules
             .iter()
-            .find(|rule| finding.severity >= rule.min_severity && protected::matches(&rule.finding, finding.rule))
+            .find(|rule| finding.severity >= rule.min_severity && protected::matches(&rule.finding, &finding.rule))
     }
 }
 

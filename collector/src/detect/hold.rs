@@ -5,6 +5,7 @@
 //! ends without one, as [`Told`], which becomes a row of `audit`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How long repeats of a finding are only counted.
 pub const HOLD_US: i64 = 3_600_000_000;
@@ -22,7 +23,7 @@ const MAX_KEYS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Rule or signal.
-    pub rule: &'static str,
+    pub rule: Arc<str>,
     /// Node.
     pub node: String,
     /// Workload.
@@ -73,7 +74,7 @@ struct Bucket {
 #[derive(Debug, Default)]
 pub struct Hold {
     held: HashMap<Key, Held>,
-    buckets: HashMap<&'static str, Bucket>,
+    buckets: HashMap<Arc<str>, Bucket>,
     told: Vec<Told>,
 }
 
@@ -87,7 +88,7 @@ impl Hold {
             held.held_back += 1;
             return Verdict::HoldBack;
         }
-        if self.take_token(key.rule, now_us) {
+        if self.take_token(&key.rule, now_us) {
             let held_back = self.held.remove(key).map_or(0, |held| held.held_back);
             return Verdict::Raise { held_back };
         }
@@ -130,8 +131,8 @@ impl Hold {
         std::mem::take(&mut self.told)
     }
 
-    fn take_token(&mut self, rule: &'static str, now_us: i64) -> bool {
-        let bucket = self.buckets.entry(rule).or_insert(Bucket { tokens: BURST, at_us: now_us });
+    fn take_token(&mut self, rule: &Arc<str>, now_us: i64) -> bool {
+        let bucket = self.buckets.entry(Arc::clone(rule)).or_insert(Bucket { tokens: BURST, at_us: now_us });
         let passed = (now_us - bucket.at_us).max(0) as f64;
         bucket.tokens = (bucket.tokens + passed / REFILL_US).min(BURST);
         bucket.at_us = bucket.at_us.max(now_us);
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     fn key(programs: usize) -> Key {
-        Key { rule: "r", node: "n".to_owned(), workload: "w".to_owned(), programs: programs.to_string() }
+        Key { rule: Arc::from("r"), node: "n".to_owned(), workload: "w".to_owned(), programs: programs.to_string() }
     }
 
     #[test]

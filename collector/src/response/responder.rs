@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
+use skep_rules::detector::Detector;
+use skep_rules::load::Loaded;
 use skep_wire::envelope::Origin;
 use skep_wire::order::{self, ReadError};
 use skep_wire::{chunk, v1};
@@ -37,6 +39,8 @@ pub struct Setup {
     pub policy: Policy,
     /// Signs commands; every executor trusts its public half.
     pub key: SigningKey,
+    /// What is suspicious in an event.
+    pub rules: Detector,
     /// 32 bytes of the system's randomness; ids and nonces are drawn from it.
     pub seed: [u8; 32],
 }
@@ -85,7 +89,7 @@ impl Responder {
     /// A responder that has seen nothing yet.
     pub fn new(setup: Setup) -> Self {
         Self {
-            watch: Watch::default(),
+            watch: Watch::new(setup.rules),
             ledger: Ledger::new(setup.policy),
             draw: Draw::new(setup.seed),
             signer: Signer::new(setup.key),
@@ -114,6 +118,7 @@ impl Responder {
                     }
                 }
                 "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk),
+                "processes" if origin.node != OWN_NODE => self.watch.restore_processes(origin, chunk),
                 "canaries" if origin.node != OWN_NODE => self.watch.restore_canaries(origin, chunk, now_us),
                 "cpu" if origin.node != OWN_NODE => self.watch.restore_cpu(origin, chunk),
                 _ => {}
@@ -147,6 +152,20 @@ impl Responder {
             action.lease_until_us = action.lease_until_us.or(known.lease_until_us);
         }
         self.ledger.put(action, now_us);
+    }
+
+    /// Judges by other rules from now on, and says so.
+    pub fn reload(&mut self, loaded: &mut Loaded, now_us: i64) -> Output {
+        let mut out = Pending::default();
+        self.watch.rules().reload(loaded);
+        let (rules, refused) = (loaded.rules.len(), loaded.refused.len());
+        let detail = format!("{rules} rules, {refused} refused, {} with a reserve", loaded.warnings.len());
+        out.rows.audit(now_us, "collector", "rules", "", "", &detail);
+        for refused in &loaded.refused {
+            let detail = format!("refused {} {}: {}", refused.source, refused.rule, refused.reason);
+            out.rows.audit(now_us, "collector", "rules", "", "", &detail);
+        }
+        out.finish()
     }
 
     /// Takes a batch that has just become durable (and was not so before). Batches of the collector's own stream are
