@@ -75,10 +75,21 @@ pub(super) fn family<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a
     if let Some(server) = server_above(words, exec) {
         facts.add(Field::DaemonAncestor, server);
     }
-    facts.set(Field::Login, exec.parent_command_line.starts_with('-'));
+    facts.set(Field::Login, is_typed(words, exec));
     for variable in &exec.env {
         environment(words, variable, facts);
     }
+}
+
+/// Whether somebody typed it: below a login shell, or below a shell at a terminal that has no script.
+fn is_typed(words: &Words, exec: &Exec<'_>) -> bool {
+    let mut parts = exec.parent_command_line.split_whitespace();
+    let Some(own) = parts.next() else { return false };
+    if own.starts_with('-') {
+        return true;
+    }
+    let shell = words.is_program(base_name(own), "shell");
+    shell && !exec.tty.is_empty() && parts.all(|part| part.starts_with('-') && !part.ends_with('c'))
 }
 
 /// What provisioning tools leave in the command lines of the processes they make.
@@ -163,6 +174,24 @@ mod tests {
         assert_eq!(facts.get(Field::Trusted), ["package"]);
         let facts = facts_of(&words, &below(&["/usr/bin/bash", "/usr/sbin/sshd"]));
         assert!(facts.get(Field::DaemonAncestor).is_empty() && facts.get(Field::Trusted).is_empty());
+    }
+
+    #[test]
+    fn what_people_type() {
+        let words = Words::parse(crate::pack::WORDS).unwrap();
+        for (parent_command_line, tty, typed) in [
+            ("-bash", "", true),
+            ("bash", "pts/0", true),
+            ("/bin/bash -i", "pts/0", true),
+            ("bash", "", false),
+            ("bash x.sh", "pts/0", false),
+            ("bash -c id", "pts/0", false),
+            ("make all", "pts/0", false),
+            ("", "pts/0", false),
+        ] {
+            let exec = Exec { parent_command_line, tty, ..Exec::default() };
+            assert_eq!(is_typed(&words, &exec), typed, "{parent_command_line} {tty}");
+        }
     }
 
     #[test]
