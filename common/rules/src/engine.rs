@@ -23,7 +23,7 @@ const MAX_GROUP_EVENTS: usize = 1_000;
 const SUPPRESS_SECONDS: u64 = 3_600;
 
 /// What matches events against rules.
-pub trait Engine: std::fmt::Debug + Send {
+pub trait Engine: std::fmt::Debug + Send + Sync {
     /// Numbers of the rules an exec matches, each once.
     fn exec(&mut self, exec: &Exec<'_>, facts: &Facts<'_>) -> Vec<usize>;
 
