@@ -90,8 +90,8 @@ pub struct Respond {
     pub own: OwnStream,
     /// The way down.
     pub registry: Arc<Registry>,
-    /// Where what was learned of the series goes.
-    pub learned: PathBuf,
+    /// Where what was learned goes: of the series, and of what workloads usually do.
+    pub learned: (PathBuf, PathBuf),
     /// What the ledger has to hear before all else, and who waits for that.
     pub first: Option<(v1::Chunk, oneshot::Sender<()>)>,
 }
@@ -147,13 +147,15 @@ impl Respond {
         self.write_down().await;
     }
 
-    /// Without it nothing is wrong but that series are learned anew after a restart.
+    /// Without it nothing is wrong but that it is learned anew after a restart.
     async fn write_down(&self) {
-        let (learned, path) = (self.responder.learned(), self.learned.clone());
-        match tokio::task::spawn_blocking(move || write_whole(&path, &learned)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "what was learned of the series could not be written down"),
-            Err(error) => tracing::warn!(%error, "what was learned of the series was not written down"),
+        let (series, habits) = self.learned.clone();
+        for (path, learned) in [(series, self.responder.learned()), (habits, self.responder.habits())] {
+            match tokio::task::spawn_blocking(move || write_whole(&path, &learned)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "what was learned could not be written down"),
+                Err(error) => tracing::warn!(%error, "what was learned was not written down"),
+            }
         }
     }
 

@@ -85,5 +85,13 @@ fn what_intruders_do_is_found_at_once_with_its_technique() {
         act();
         found(&skep, rule, technique, since);
     }
+    // The same rules over what was recorded.
+    let tried = skep.skep(&["rules", "test", "--since", "1h", "--format", "json"]);
+    assert!(tried.status.success(), "{}", String::from_utf8_lossy(&tried.stderr));
+    let alerts = String::from_utf8_lossy(&tried.stdout);
+    for (rule, technique, _) in cases {
+        let line = format!(r#""technique":"{technique}","rule":"{rule}","author":"the skep authors"}}"#);
+        assert!(alerts.contains(&line), "{line} is not among {alerts}");
+    }
     skep.stop();
 }

@@ -227,7 +227,13 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     });
     let own =
         OwnStream { key: own_key, last: own_last, wal: wal.clone(), store: Arc::clone(&store), clock: clock.clone() };
-    let respond = Respond { responder, own, registry: Arc::clone(&registry), learned: folder.learned(), first };
+    let respond = Respond {
+        responder,
+        own,
+        registry: Arc::clone(&registry),
+        learned: (folder.learned(), folder.habits()),
+        first,
+    };
     let finish = Arc::new(Notify::new());
     let responding = tokio::spawn(respond.run(batches, ask_receiver, Arc::clone(&finish)));
     let shared = Shared {

@@ -146,26 +146,37 @@ pub(super) async fn start(config: &Config, limits: Limits, clock: &Clock) -> Res
     Ok(Started { folder, signs, engine, identity, tls, history, store, log, offsets, responder, told, ledger })
 }
 
-/// Takes up what was learned of the series; what cannot be read is kept aside, and learned anew.
+/// Takes up what was learned; what cannot be read is kept aside, and learned anew.
 fn take_up(responder: &mut Responder, folder: &Folder) {
-    let path = folder.learned();
-    let learned = match std::fs::read(&path) {
-        Ok(learned) => learned,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-        Err(error) => {
-            tracing::error!(file = %path.display(), %error, "what was learned of the series cannot be read");
-            return;
-        }
-    };
-    match responder.take_up(&learned) {
-        Ok(0) => {}
-        Ok(unread) => tracing::warn!(series = unread, "series of another version are learned anew"),
-        Err(error) => {
-            let kept = quarantine::keep_copy(&folder.quarantine(), &path).map(|path| path.display().to_string());
-            let kept = kept.unwrap_or_else(|error| format!("no copy could be kept: {error}"));
-            tracing::error!(file = %path.display(), %error, kept, "all series are learned anew");
+    if let Some(learned) = learned(&folder.learned()) {
+        match responder.take_up(&learned) {
+            Ok(0) => {}
+            Ok(unread) => tracing::warn!(series = unread, "series of another version are learned anew"),
+            Err(error) => learn_anew(folder, &folder.learned(), "series", &error),
         }
     }
+    if let Some(habits) = learned(&folder.habits())
+        && let Err(error) = responder.take_up_habits(&habits)
+    {
+        learn_anew(folder, &folder.habits(), "habits", &error);
+    }
+}
+
+fn learned(path: &Path) -> Option<Vec<u8>> {
+    match std::fs::read(path) {
+        Ok(learned) => Some(learned),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "what was learned cannot be read");
+            None
+        }
+    }
+}
+
+fn learn_anew(folder: &Folder, path: &Path, what: &str, error: &dyn std::error::Error) {
+    let kept = quarantine::keep_copy(&folder.quarantine(), path).map(|path| path.display().to_string());
+    let kept = kept.unwrap_or_else(|error| format!("no copy could be kept: {error}"));
+    tracing::error!(file = %path.display(), %error, kept, "all {what} are learned anew");
 }
 
 fn setup(config: &Config) -> Result<Setup, StartError> {

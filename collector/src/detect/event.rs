@@ -18,7 +18,7 @@ pub struct Event {
     pub line: String,
 }
 
-/// Judges a row of `processes`; nothing for one that is no exec.
+/// Judges a row of `processes`; nothing for one that is no exec, or nothing to talk of.
 pub fn exec(detector: &mut Detector, node: &str, row: &Row<'_>) -> Option<(Event, Vec<Alert>)> {
     match row.text("event")? {
         "exec" => {}
@@ -31,9 +31,12 @@ pub fn exec(detector: &mut Detector, node: &str, row: &Row<'_>) -> Option<(Event
     let argv = row.text_list("argv").unwrap_or_default();
     let line = argv.join(" ");
     let exec = read(row, node, argv, &line);
-    let alerts = detector.exec(&exec);
-    let event = Event { exe: exec.path().to_owned(), parent: exec.parent.to_owned(), line: line.clone() };
-    Some((event, alerts))
+    let (exe, parent) = (exec.path(), exec.parent);
+    let alerts = detector.exec(exec);
+    if alerts.is_empty() {
+        return None;
+    }
+    Some((Event { exe: exe.to_owned(), parent: parent.to_owned(), line }, alerts))
 }
 
 /// Remembers a row of before this start: an exec, or a process that ran already.
@@ -76,7 +79,8 @@ fn read<'a>(row: &Row<'a>, node: &'a str, argv: Vec<&'a str>, line: &'a str) -> 
     }
 }
 
-/// Judges a row of `connections`; nothing for one that neither opened nor failed to.
+/// Judges a row of `connections`; nothing for one that neither opened nor failed to, or
+/// is nothing to talk of.
 pub fn connection(detector: &mut Detector, node: &str, row: &Row<'_>) -> Option<(Event, Vec<Alert>)> {
     if !matches!(row.text("event")?, "open" | "fail") {
         return None;
@@ -98,6 +102,9 @@ pub fn connection(detector: &mut Detector, node: &str, row: &Row<'_>) -> Option<
         node,
     };
     let alerts = detector.connection(&connection);
+    if alerts.is_empty() {
+        return None;
+    }
     let line = format!("{} to {} port {}", connection.exe, connection.remote_address, connection.remote_port);
     Some((Event { exe: connection.exe.to_owned(), parent: String::new(), line }, alerts))
 }

@@ -6,6 +6,7 @@
 //! history.json    where the history is, if it is not in this folder
 //! endpoint.json   where it listens, while it listens
 //! series.state    what was learned of all series, renewed every few minutes; without it they are learned anew
+//! habits.state    what programs of all workloads usually do, likewise
 //! wal/ history/ quarantine/
 //! ```
 
@@ -155,6 +156,11 @@ impl Folder {
     /// What was learned of all series.
     pub fn learned(&self) -> PathBuf {
         self.path.join("series.state")
+    }
+
+    /// What was learned of what workloads usually do.
+    pub fn habits(&self) -> PathBuf {
+        self.path.join("habits.state")
     }
 
     /// Files that are used only while they are open.

@@ -131,6 +131,19 @@ impl Responder {
         self.watch.learned()
     }
 
+    /// What was learned of what workloads usually do, likewise.
+    pub fn habits(&self) -> Vec<u8> {
+        self.watch.habits()
+    }
+
+    /// Takes it up before [`Responder::restore`].
+    ///
+    /// # Errors
+    /// [`skep_rules::keep::KeepError`]: it is learned anew.
+    pub fn take_up_habits(&mut self, habits: &[u8]) -> Result<(), skep_rules::keep::KeepError> {
+        self.watch.rules().take_up(habits)
+    }
+
     /// Takes up what was learned before this start, ahead of [`Responder::restore`]; how many series are learned anew.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use skep_rules::budget::{Budget, Say};
 use skep_rules::detector::{Alert, Detector};
 use skep_rules::score::{Scores, Sum};
 use skep_wire::chunk::{self, Row};
@@ -41,6 +42,7 @@ const MAX_EVIDENCE: usize = 2_000;
 pub(super) struct Watch {
     rules: Detector,
     scores: Scores,
+    budget: Budget,
     series: Series,
     gallery: Gallery,
     vigil: Vigil,
@@ -56,6 +58,7 @@ impl Watch {
         Self {
             rules,
             scores: Scores::default(),
+            budget: Budget::default(),
             series: Series::default(),
             gallery: Gallery::default(),
             vigil: Vigil::default(),
@@ -82,7 +85,7 @@ impl Watch {
             self.exec_coverage.insert(origin.node.clone(), coverage);
         }
         let coverage = self.exec_coverage.get(&origin.node).copied().unwrap_or(1.0);
-        let judge = (&mut self.rules, &mut self.scores);
+        let judge = Judge { rules: &mut self.rules, scores: &mut self.scores, budget: &mut self.budget };
         let mut found = Found { origin, now_us, draw, rows, hold: &mut self.hold, judge, findings: Vec::new() };
         for chunk in &batch.chunks {
             found.minute(&self.gallery.chunk(&origin.node, chunk));
@@ -157,6 +160,11 @@ impl Watch {
     /// What was learned of all series by the minute.
     pub(super) fn learned(&self) -> Vec<u8> {
         self.gallery.to_bytes()
+    }
+
+    /// What was learned of what workloads usually do.
+    pub(super) fn habits(&self) -> Vec<u8> {
+        self.rules.learned()
     }
 
     /// Takes it up again; how many series are learned anew.
@@ -236,6 +244,13 @@ fn programs(exe: &str, parent: &str) -> String {
     format!("{exe} from {parent}")
 }
 
+/// Who judges events.
+struct Judge<'a> {
+    rules: &'a mut Detector,
+    scores: &'a mut Scores,
+    budget: &'a mut Budget,
+}
+
 /// The findings of one batch in the making.
 pub(super) struct Found<'a> {
     pub(super) origin: &'a Origin,
@@ -243,7 +258,7 @@ pub(super) struct Found<'a> {
     pub(super) draw: &'a mut Draw,
     pub(super) rows: &'a mut Rows,
     pub(super) hold: &'a mut Hold,
-    pub(super) judge: (&'a mut Detector, &'a mut Scores),
+    judge: Judge<'a>,
     findings: Vec<Finding>,
 }
 
@@ -255,26 +270,30 @@ impl Found<'_> {
     }
 
     fn exec(&mut self, row: &Row<'_>, coverage: f64) {
-        if let Some((event, alerts)) = event::exec(self.judge.0, &self.origin.node, row) {
+        if row.text("event") == Some("exec") {
+            self.judge.budget.exec(&self.origin.node, self.now_us);
+        }
+        if let Some((event, alerts)) = event::exec(self.judge.rules, &self.origin.node, row) {
             self.judged("processes", row, &event, &alerts, coverage);
         }
     }
 
     fn connection(&mut self, row: &Row<'_>, coverage: f64) {
-        if let Some((event, alerts)) = event::connection(self.judge.0, &self.origin.node, row) {
+        if let Some((event, alerts)) = event::connection(self.judge.rules, &self.origin.node, row) {
             self.judged("connections", row, &event, &alerts, coverage);
         }
     }
 
     /// One event is one finding, by the gravest rule it matched; the others are named in it.
     fn judged(&mut self, table: &str, row: &Row<'_>, event: &Event, alerts: &[Alert], coverage: f64) {
-        // The first of equals: rules about facts stand before rules about words.
-        let Some(gravest) = alerts.iter().rev().max_by_key(|alert| alert.level) else { return };
         let workload = row.text("workload").unwrap_or_default();
         let session = event::session(row, workload);
-        if let Some(sum) = self.judge.1.add(&format!("{} {session}", self.origin.node), alerts, self.now_us) {
+        if let Some(sum) = self.judge.scores.add(&format!("{} {session}", self.origin.node), alerts, self.now_us) {
             self.session(row, &session, &sum, coverage);
         }
+        let told: Vec<&Alert> = alerts.iter().filter(|alert| self.is_told(alert)).collect();
+        // The first of equals: rules about facts stand before rules about words.
+        let Some(gravest) = told.into_iter().rev().max_by_key(|alert| alert.level) else { return };
         let key = Key {
             rule: Arc::clone(&gravest.rule.name),
             node: self.origin.node.clone(),
@@ -308,6 +327,23 @@ impl Found<'_> {
             used_cores: None,
         };
         self.raise(key, held_back, finding);
+    }
+
+    /// Whether a match becomes a finding, or is one of too many by its rule.
+    fn is_told(&mut self, alert: &Alert) -> bool {
+        match self.judge.budget.fires(&self.origin.node, &alert.rule.name, alert.level, self.now_us) {
+            Say::Aloud => true,
+            Say::Softly(news) => {
+                if let Some((fired, execs)) = news {
+                    let detail = format!(
+                        "it fired {fired} times among {execs} execs of the last hour, and only counts for sessions in \
+                         this one; a filter says what of that is known"
+                    );
+                    self.rows.audit(self.now_us, "collector", "noisy", &alert.rule.name, &self.origin.node, &detail);
+                }
+                false
+            }
+        }
     }
 
     /// Many things of one session.

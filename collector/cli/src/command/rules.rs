@@ -78,7 +78,7 @@ pub struct TestArgs {
     /// A file of events, one JSON object a line, in the order of time
     #[arg(long, value_name = "FILE", conflicts_with = "since")]
     pub events: Option<PathBuf>,
-    /// Recorded execs, so far back
+    /// Recorded execs and connections, so far back
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub since: Option<Duration>,
     /// How alerts are printed
@@ -230,9 +230,15 @@ async fn of_history(
     let source = super::open(place).await?;
     let newer = span::newer_than(since, span::now_us());
     let sql = format!(
-        "SELECT concat(node, ' ', pid, ' ', start_ns) AS id, arrow_cast(time, 'Int64') AS time_us, pid, parent_pid, exe, filename, \
-         argv, cwd, coalesce(parent_exe, parent_comm) AS parent_exe, ancestors, uid, effective_uid, tty, flags, stdin_inode, \
-         stdout_inode, workload, true AS streams_known FROM processes WHERE event = 'exec' AND {newer} ORDER BY time"
+        "SELECT * FROM (SELECT concat(node, ' ', pid, ' ', start_ns) AS id, arrow_cast(time, 'Int64') AS time_us, node, pid, \
+         parent_pid, exe, filename, argv, cwd, coalesce(parent_exe, parent_comm) AS parent_exe, ancestors, uid, \
+         effective_uid, login_uid, tty, flags, stdin_inode, stdout_inode, workload, true AS streams_known \
+         FROM processes WHERE event = 'exec' AND {newer} \
+         UNION ALL BY NAME \
+         SELECT concat(node, ' ', pid, ' ', start_ns) AS id, arrow_cast(time, 'Int64') AS time_us, node, pid, \
+         coalesce(exe, comm) AS exe, uid, workload, direction, remote_address AS daddr, remote_port AS dport, \
+         local_address AS saddr, local_port AS sport \
+         FROM connections WHERE event IN ('open', 'fail') AND {newer}) ORDER BY time_us"
     );
     let mut answer = source.ask(&sql).await?;
     while let Some(batch) = answer.next().await? {
