@@ -54,6 +54,8 @@ pub mod respond;
 /// Whoever should hear of it does.
 pub mod alert;
 
+pub mod rules;
+
 /// Series of other tools through the same scorer.
 pub mod score;
 

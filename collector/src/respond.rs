@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_audit::{Book, BookError, Record};
+use skep_rules::load::Loaded;
 use skep_runtime::clock::Clock;
 use skep_wire::envelope::{self, Origin};
 use skep_wire::v1::{self, down};
@@ -65,6 +66,8 @@ pub enum Ask {
     },
     /// Rows the collector itself has to say.
     Record(Vec<v1::Chunk>),
+    /// Other rules to judge by.
+    Rules(Box<Loaded>),
 }
 
 /// The collector's own stream.
@@ -93,8 +96,8 @@ pub struct Respond {
     pub audit: Book,
     /// The way down.
     pub registry: Arc<Registry>,
-    /// Where what was learned of the series goes.
-    pub learned: PathBuf,
+    /// Where what was learned goes: of the series, and of what workloads usually do.
+    pub learned: (PathBuf, PathBuf),
     /// Where what goes on by the policy goes.
     pub under_way: PathBuf,
     /// Who hears of findings, where anybody does.
@@ -158,13 +161,15 @@ impl Respond {
         self.write_down().await;
     }
 
-    /// Without it nothing is wrong but that series are learned anew after a restart.
+    /// Without it nothing is wrong but that it is learned anew after a restart.
     async fn write_down(&self) {
-        let (learned, path) = (self.responder.learned(), self.learned.clone());
-        match tokio::task::spawn_blocking(move || write_whole(&path, &learned)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "what was learned of the series could not be written down"),
-            Err(error) => tracing::warn!(%error, "what was learned of the series was not written down"),
+        let (series, habits) = self.learned.clone();
+        for (path, learned) in [(series, self.responder.learned()), (habits, self.responder.habits())] {
+            match tokio::task::spawn_blocking(move || write_whole(&path, &learned)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "what was learned could not be written down"),
+                Err(error) => tracing::warn!(%error, "what was learned was not written down"),
+            }
         }
     }
 
@@ -189,6 +194,10 @@ impl Respond {
                 Ok(())
             }
             Ask::Record(chunks) => self.own.store_all(chunks).await,
+            Ask::Rules(mut loaded) => {
+                let output = self.responder.reload(&mut loaded, now_us);
+                self.carry_out(output).await
+            }
             Ask::Operator { request, name, reply } => {
                 let answer = match self.responder.operator(&request, &name, now_us) {
                     Ok((answer, output)) => {

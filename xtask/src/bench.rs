@@ -38,9 +38,19 @@ pub(crate) fn run(name: &str, json: bool, arguments: &[String]) -> Result<()> {
             cargo
         }
         // Needs neither the probes nor the query engine.
-        "detection" => {
+        "detect" | "detection" => {
             let mut cargo = cargo();
-            cargo.args(["run", "--quiet", "--profile", PROFILE, "--package", "skep-rules", "--example", name, "--"]);
+            cargo.args([
+                "run",
+                "--quiet",
+                "--profile",
+                PROFILE,
+                "--package",
+                "skep-rules",
+                "--example",
+                "detect",
+                "--",
+            ]);
             cargo
         }
         _ => {

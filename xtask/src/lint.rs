@@ -8,7 +8,7 @@ use crate::run::{cargo, checked};
 use crate::setup;
 
 /// Packages that must not appear below a package, with the reason.
-const LAYERS: [(&str, &[&str], &str); 8] = [
+const LAYERS: [(&str, &[&str], &str); 10] = [
     ("skep-agent", &["arrow", "datafusion", "parquet", "skep-executor"], "the agent ships columns, it does not query"),
     ("skep-executor", &["arrow", "aya", "skep-agent", "skep-collector", "tonic"], "it acts and has no network"),
     ("skep-collector", &["aya", "skep-agent", "skep-executor"], "it runs without capabilities"),

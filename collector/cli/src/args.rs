@@ -6,7 +6,7 @@ use crate::command::{
     actions::ActionsArgs, audit::AuditArgs, checks::ChecksArgs, completions::CompletionsArgs, doctor::DoctorArgs,
     events::EventsArgs, explain::ExplainArgs, export::ExportArgs, findings::FindingsArgs, flush::FlushArgs,
     forecast::ForecastArgs, health::HealthArgs, man::ManArgs, nodes::NodesArgs, policy::PolicyArgs, query::QueryArgs,
-    tables::TablesArgs,
+    rules::RulesArgs, tables::TablesArgs,
 };
 use crate::top::TopArgs;
 use crate::up::UpArgs;
@@ -69,6 +69,9 @@ pub enum Command {
     /// One finding: its evidence, what was done about it, how much was seen
     #[command(long_about = crate::command::explain::ABOUT)]
     Explain(ExplainArgs),
+    /// What is looked for in events: list, check and try out rules
+    #[command(long_about = crate::command::rules::ABOUT)]
+    Rules(RulesArgs),
     /// What skep did or wants to do about findings
     #[command(long_about = crate::command::actions::ABOUT)]
     Actions(ActionsArgs),

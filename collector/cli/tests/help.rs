@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const PAGES: [&str; 32] = [
+const PAGES: [&str; 36] = [
     "",
     "up",
     "top",
@@ -15,6 +15,10 @@ const PAGES: [&str; 32] = [
     "nodes",
     "findings",
     "explain",
+    "rules",
+    "rules list",
+    "rules lint",
+    "rules test",
     "actions",
     "actions list",
     "actions show",

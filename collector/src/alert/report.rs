@@ -19,7 +19,7 @@ pub fn of(finding: &Finding) -> Report {
     let check = value("check=");
     let mut labels = Labels::new();
     let mut put = |name: &str, value: &str| drop(labels.insert(name.to_owned(), value.to_owned()));
-    put("rule", finding.rule);
+    put("rule", &finding.rule);
     put("kind", finding.kind);
     put("severity", finding.severity.as_str());
     put("node", &finding.node);
@@ -56,7 +56,7 @@ mod tests {
             id: "f".to_owned(),
             time_us: 1,
             kind,
-            rule: "r",
+            rule: "r".into(),
             severity: Severity::High,
             title: "t".to_owned(),
             node: "n".to_owned(),
@@ -64,7 +64,7 @@ mod tests {
             workload: "w".to_owned(),
             process: None,
             aim: None,
-            attack: &["T1"],
+            attack: vec!["T1".to_owned()],
             evidence: evidence.iter().map(|&item| item.to_owned()).collect(),
             evidence_sql: String::new(),
             coverage: 1.0,

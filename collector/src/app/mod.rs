@@ -241,7 +241,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         own,
         audit,
         registry: Arc::clone(&registry),
-        learned: folder.learned(),
+        learned: (folder.learned(), folder.habits()),
         under_way: folder.under_way(),
         reports,
         first,
@@ -258,6 +258,9 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         window: config.window,
         large: Arc::new(Semaphore::new(1)),
     };
+    if let Some(folder) = config.rules.clone() {
+        tokio::spawn(crate::rules::watch(folder, asks.clone()));
+    }
     let uplink = UplinkService::new(Arc::new(shared), asks.clone(), shutdown.clone());
     let missing = Arc::new(Missing::new(told, asks.clone(), clock));
     let stop = shutdown.token();

@@ -8,6 +8,7 @@ use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use rustls::ServerConfig;
 use skep_audit::{Book, BookError, Record};
+use skep_rules::detector::Detector;
 use skep_runtime::clock::Clock;
 use skep_runtime::settings::Faults;
 use skep_seglog::{Disk, Log};
@@ -69,6 +70,9 @@ pub enum StartError {
     /// The policy is wrong.
     #[error("the policy is wrong: {0}")]
     Policy(Faults),
+    /// The vocabulary of the rules is wrong.
+    #[error(transparent)]
+    Words(#[from] skep_rules::words::WordsError),
     /// No randomness.
     #[error("the system gives no random bytes")]
     Random(getrandom::Error),
@@ -179,26 +183,37 @@ fn open_chain(
     Ok(book)
 }
 
-/// Takes up what was learned of the series; what cannot be read is kept aside, and learned anew.
+/// Takes up what was learned; what cannot be read is kept aside, and learned anew.
 fn take_up(responder: &mut Responder, folder: &Folder) {
-    let path = folder.learned();
-    let learned = match std::fs::read(&path) {
-        Ok(learned) => learned,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-        Err(error) => {
-            tracing::error!(file = %path.display(), %error, "what was learned of the series cannot be read");
-            return;
-        }
-    };
-    match responder.take_up(&learned) {
-        Ok(0) => {}
-        Ok(unread) => tracing::warn!(series = unread, "series of another version are learned anew"),
-        Err(error) => {
-            let kept = quarantine::keep_copy(&folder.quarantine(), &path).map(|path| path.display().to_string());
-            let kept = kept.unwrap_or_else(|error| format!("no copy could be kept: {error}"));
-            tracing::error!(file = %path.display(), %error, kept, "all series are learned anew");
+    if let Some(learned) = learned(&folder.learned()) {
+        match responder.take_up(&learned) {
+            Ok(0) => {}
+            Ok(unread) => tracing::warn!(series = unread, "series of another version are learned anew"),
+            Err(error) => learn_anew(folder, &folder.learned(), "series", &error),
         }
     }
+    if let Some(habits) = learned(&folder.habits())
+        && let Err(error) = responder.take_up_habits(&habits)
+    {
+        learn_anew(folder, &folder.habits(), "habits", &error);
+    }
+}
+
+fn learned(path: &Path) -> Option<Vec<u8>> {
+    match std::fs::read(path) {
+        Ok(learned) => Some(learned),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "what was learned cannot be read");
+            None
+        }
+    }
+}
+
+fn learn_anew(folder: &Folder, path: &Path, what: &str, error: &dyn std::error::Error) {
+    let kept = quarantine::keep_copy(&folder.quarantine(), path).map(|path| path.display().to_string());
+    let kept = kept.unwrap_or_else(|error| format!("no copy could be kept: {error}"));
+    tracing::error!(file = %path.display(), %error, kept, "all {what} are learned anew");
 }
 
 /// Goes on with what the policy was about; what cannot be read is kept aside.
@@ -229,7 +244,10 @@ fn setup(config: &Config) -> Result<Setup, StartError> {
     let policy = Policy::parse(&text).map_err(StartError::Policy)?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(StartError::Random)?;
-    Ok(Setup { policy, key, seed })
+    let mut loaded = crate::rules::load(config.rules.as_deref());
+    let rules = Detector::new(&mut loaded)?;
+    crate::rules::report(&loaded);
+    Ok(Setup { policy, key, rules, seed })
 }
 
 /// Says what of the WAL could not be read, keeps a copy of it, and makes the ledger's rows.

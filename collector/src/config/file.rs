@@ -28,6 +28,9 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     let command_key = needed(&mut response, "command_key", flags.command_key);
     let policy = flags.policy.or(response.text("policy").map(PathBuf::from));
     response.finish();
+    let mut section = top.section("rules");
+    let rules = flags.rules.or(section.text("dir").map(PathBuf::from));
+    section.finish();
     let mut ingest = top.section("ingest");
     let window = ingest.integer("window", 1..=10_000).unwrap_or(32) as u32;
     let buffer_bytes = mebibytes(&mut ingest, "buffer_mib", 16);
@@ -57,6 +60,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         tls,
         command_key,
         policy,
+        rules,
         window,
         buffer_bytes,
         flush_interval,

@@ -31,6 +31,8 @@ pub struct Config {
     pub command_key: PathBuf,
     /// Policy file; the built-in policy where there is none.
     pub policy: Option<PathBuf>,
+    /// Folder of rules beside those that come with skep.
+    pub rules: Option<PathBuf>,
     /// Batches each agent may have unacknowledged.
     pub window: u32,
     /// Memory for unflushed rows, bytes.
@@ -90,6 +92,9 @@ pub struct Flags {
     /// What may be done about which finding [default: built in]
     #[arg(long, env = "SKEP_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// Folder of Sigma rules and filters beside those that come with skep; read again when it changes
+    #[arg(long, env = "SKEP_RULES", value_name = "DIR")]
+    pub rules: Option<PathBuf>,
 }
 
 /// Why there are no settings.

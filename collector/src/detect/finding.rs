@@ -1,5 +1,7 @@
 //! What deserves a look.
 
+use std::sync::Arc;
+
 use skep_wire::chunk::Builder;
 
 /// How bad it would be if it is what it looks like.
@@ -48,7 +50,7 @@ pub struct Finding {
     /// `event` (a rule), `series` (a score), `check` (a service) or `self` (how well skep itself sees).
     pub kind: &'static str,
     /// Rule or signal.
-    pub rule: &'static str,
+    pub rule: Arc<str>,
     /// How bad.
     pub severity: Severity,
     /// One line for people.
@@ -64,7 +66,7 @@ pub struct Finding {
     /// Where an action could aim.
     pub aim: Option<Aim>,
     /// MITRE ATT&CK technique ids.
-    pub attack: &'static [&'static str],
+    pub attack: Vec<String>,
     /// `column=value` of what it rests on.
     pub evidence: Vec<String>,
     /// Returns the rows it rests on.
@@ -90,7 +92,7 @@ impl Finding {
         row.int("time", self.time_us)
             .text("finding", &self.id)
             .text("kind", self.kind)
-            .text("rule", self.rule)
+            .text("rule", &self.rule)
             .text("severity", self.severity.as_str())
             .text("title", &self.title)
             .text("target_node", &self.node)
@@ -99,7 +101,7 @@ impl Finding {
             .maybe_int("start_ns", self.process.map(|(_, start_ns)| start_ns))
             .maybe_text("cgroup", self.aim.as_ref().map(|aim| aim.cgroup.as_str()))
             .maybe_int("cgroup_id", self.aim.as_ref().map(|aim| aim.cgroup_id))
-            .text_list("attack", self.attack)
+            .text_list("attack", &self.attack)
             .text_list("evidence", &self.evidence)
             .text("evidence_sql", &self.evidence_sql)
             .float("coverage", self.coverage);

@@ -5,6 +5,7 @@
 //! ends without one, as [`Told`], which becomes a row of `audit`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How long repeats of a finding are only counted.
 pub const HOLD_US: i64 = 3_600_000_000;
@@ -25,7 +26,7 @@ const MAX_REPEATED: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Rule or signal.
-    pub rule: &'static str,
+    pub rule: Arc<str>,
     /// Node.
     pub node: String,
     /// Workload.
@@ -76,7 +77,7 @@ struct Bucket {
 #[derive(Debug, Default)]
 pub struct Hold {
     held: HashMap<Key, Held>,
-    buckets: HashMap<&'static str, Bucket>,
+    buckets: HashMap<Arc<str>, Bucket>,
     told: Vec<Told>,
     /// What was held back as a repeat since it was asked for last.
     repeated: Vec<Key>,
@@ -95,7 +96,7 @@ impl Hold {
             }
             return Verdict::HoldBack;
         }
-        if self.take_token(key.rule, now_us) {
+        if self.take_token(&key.rule, now_us) {
             let held_back = self.held.remove(key).map_or(0, |held| held.held_back);
             return Verdict::Raise { held_back };
         }
@@ -143,8 +144,8 @@ impl Hold {
         std::mem::take(&mut self.told)
     }
 
-    fn take_token(&mut self, rule: &'static str, now_us: i64) -> bool {
-        let bucket = self.buckets.entry(rule).or_insert(Bucket { tokens: BURST, at_us: now_us });
+    fn take_token(&mut self, rule: &Arc<str>, now_us: i64) -> bool {
+        let bucket = self.buckets.entry(Arc::clone(rule)).or_insert(Bucket { tokens: BURST, at_us: now_us });
         let passed = (now_us - bucket.at_us).max(0) as f64;
         bucket.tokens = (bucket.tokens + passed / REFILL_US).min(BURST);
         bucket.at_us = bucket.at_us.max(now_us);
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     fn key(programs: usize) -> Key {
-        Key { rule: "r", node: "n".to_owned(), workload: "w".to_owned(), programs: programs.to_string() }
+        Key { rule: Arc::from("r"), node: "n".to_owned(), workload: "w".to_owned(), programs: programs.to_string() }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Rows to findings.
 //!
-//! * [`exec`]: what an exec row says, in the form rules ask for it.
-//! * [`rules`]: what is suspicious in one exec; data and pure functions.
+//! * [`event`]: execs and connections in the form the rules of `skep-rules` ask for, and their judgement.
 //! * [`series`]: what is abnormal in a workload's numbers; one online robust score a series.
 //! * [`hold`]: a storm of the same thing is one finding and a count.
 //! * [`canary`], [`silence`], [`degraded`]: whether skep itself still sees.
@@ -10,9 +9,7 @@
 //!
 //! Rules and scores are never fused into one number: they answer different questions.
 
-pub mod exec;
-
-pub mod rules;
+pub mod event;
 
 pub mod series;
 

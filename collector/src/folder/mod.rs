@@ -6,6 +6,7 @@
 //! history.json    where the history is, if it is not in this folder
 //! endpoint.json   where it listens, while it listens
 //! series.state    what was learned of all series, renewed every few minutes; without it they are learned anew
+//! habits.state    what programs of all workloads usually do, likewise
 //! audit/          the audit chain
 //! policy.state    what goes on by the policy, renewed with every change, before a command leaves
 //! alerts.state    who was told of what; without it what stands is told again
@@ -179,6 +180,11 @@ impl Folder {
     /// Who was told of what.
     pub fn told(&self) -> PathBuf {
         self.path.join("alerts.state")
+    }
+
+    /// What was learned of what workloads usually do.
+    pub fn habits(&self) -> PathBuf {
+        self.path.join("habits.state")
     }
 
     /// Files that are used only while they are open.

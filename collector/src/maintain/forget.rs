@@ -85,6 +85,16 @@ fn forget_series(path: &Path, node: &str) -> Result<(), ForgetError> {
     Ok(write_whole(path, &gallery.to_bytes()).map_err(io("write"))?)
 }
 
+/// What is usual is learned anew for all: the file does not tell whose is what.
+fn forget_habits(path: &Path) -> Result<(), FolderError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(FolderError::Io { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Forgotten {
@@ -140,6 +150,7 @@ pub fn forget_node(data: &Path, node: &str) -> Result<Forgotten, ForgetError> {
         history.with(table.name, |folder| folder.vacuum(Duration::ZERO, |_| false)).transpose()?;
     }
     forget_series(&folder.learned(), node)?;
+    forget_habits(&folder.habits())?;
     done.quarantined = std::fs::read_dir(folder.quarantine()).map_or(0, Iterator::count);
     Ok(done)
 }

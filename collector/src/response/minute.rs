@@ -20,9 +20,6 @@ const OVER_LIMIT: &str = "over-limit";
 /// It will be full.
 const FILLING: &str = "filling";
 
-/// Rules of findings raised here.
-pub(super) const RULES: [&str; 4] = [NOVELTY, LEVEL, OVER_LIMIT, FILLING];
-
 /// Signals that are new at once from which on it is more than a curiosity.
 const TOGETHER: usize = 3;
 
@@ -145,13 +142,18 @@ impl Found<'_> {
         evidence: Vec<String>,
         evidence_sql: String,
     ) {
-        let key = Key { rule, node: self.origin.node.clone(), workload: judged.what.workload.clone(), programs: about };
+        let key = Key {
+            rule: rule.into(),
+            node: self.origin.node.clone(),
+            workload: judged.what.workload.clone(),
+            programs: about,
+        };
         let Verdict::Raise { held_back } = self.hold.ask(&key, self.now_us) else { return };
         let finding = Finding {
             id: self.draw.hex(),
             time_us: self.now_us,
             kind: "series",
-            rule,
+            rule: rule.into(),
             severity,
             title,
             node: self.origin.node.clone(),
@@ -159,7 +161,7 @@ impl Found<'_> {
             workload: judged.what.workload.clone(),
             process: None,
             aim: None,
-            attack: &[],
+            attack: Vec::new(),
             evidence,
             evidence_sql,
             coverage: judged.what.coverage,

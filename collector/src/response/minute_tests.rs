@@ -10,7 +10,8 @@ const MINUTE_US: i64 = 60_000_000;
 
 fn responder() -> Responder {
     let policy = Policy::parse(Policy::default_text()).unwrap();
-    Responder::new(Setup { policy, key: SigningKey::from_bytes(&[3; 32]), seed: [5; 32] })
+    let rules = skep_rules::detector::Detector::new(&mut skep_rules::load::Loaded::pack()).unwrap();
+    Responder::new(Setup { policy, key: SigningKey::from_bytes(&[3; 32]), rules, seed: [5; 32] })
 }
 
 fn gauges(minute: i64, values: &[(&str, &str, f64)]) -> v1::Batch {

@@ -10,6 +10,8 @@ use ed25519_dalek::SigningKey;
 use skep_audit::Record;
 use skep_policy::finding::is_over;
 use skep_policy::{Begin, Decision, End, Engine, Full, Heard, Mode, pattern};
+use skep_rules::detector::Detector;
+use skep_rules::load::Loaded;
 use skep_wire::chunk::Builder;
 use skep_wire::envelope::Origin;
 use skep_wire::order::{self, ReadError};
@@ -21,7 +23,7 @@ use super::watch::{Reading, Watch};
 use crate::decide::action::{Action, Cause};
 use crate::decide::state::{Event, State};
 use crate::decide::{Ledger, Policy, Refusal, seen};
-use crate::detect::finding::{Aim, Finding};
+use crate::detect::finding::{Aim, Finding, Severity};
 use crate::detect::series::keep::KeepError;
 use crate::dispatch::{Draw, Signer};
 
@@ -44,6 +46,8 @@ pub struct Setup {
     pub policy: Policy,
     /// Signs commands; every executor trusts its public half.
     pub key: SigningKey,
+    /// What is suspicious in an event.
+    pub rules: Detector,
     /// 32 bytes of the system's randomness; ids and nonces are drawn from it.
     pub seed: [u8; 32],
 }
@@ -101,7 +105,7 @@ impl Responder {
     /// A responder that has seen nothing yet.
     pub fn new(setup: Setup) -> Self {
         Self {
-            watch: Watch::default(),
+            watch: Watch::new(setup.rules),
             ledger: Ledger::default(),
             engine: Engine::new(setup.policy),
             owed: Vec::new(),
@@ -133,6 +137,7 @@ impl Responder {
                     }
                 }
                 "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk, now_us),
+                "processes" if origin.node != OWN_NODE => self.watch.restore_processes(origin, chunk),
                 "canaries" if origin.node != OWN_NODE => self.watch.restore_canaries(origin, chunk, now_us),
                 "cpu" if origin.node != OWN_NODE => self.watch.restore_cpu(origin, chunk),
                 _ => {}
@@ -166,6 +171,19 @@ impl Responder {
         self.watch.learned()
     }
 
+    /// What was learned of what workloads usually do, likewise.
+    pub fn habits(&self) -> Vec<u8> {
+        self.watch.habits()
+    }
+
+    /// Takes it up before [`Responder::restore`].
+    ///
+    /// # Errors
+    /// [`skep_rules::keep::KeepError`]: it is learned anew.
+    pub fn take_up_habits(&mut self, habits: &[u8]) -> Result<(), skep_rules::keep::KeepError> {
+        self.watch.rules().take_up(habits)
+    }
+
     /// Takes up what was learned before this start, ahead of [`Responder::restore`]; how many series are learned anew.
     ///
     /// # Errors
@@ -190,6 +208,20 @@ impl Responder {
             self.engine.known(&action.id, &action.node, &action.workload, &action.wanted, sent_us);
         }
         self.ledger.put(action);
+    }
+
+    /// Judges by other rules from now on, and says so.
+    pub fn reload(&mut self, loaded: &mut Loaded, now_us: i64) -> Output {
+        let mut out = Pending::default();
+        self.watch.rules().reload(loaded);
+        let (rules, refused) = (loaded.rules.len(), loaded.refused.len());
+        let detail = format!("{rules} rules, {refused} refused, {} with a reserve", loaded.warnings.len());
+        out.rows.audit(now_us, "collector", "rules", "", "", &detail);
+        for refused in &loaded.refused {
+            let detail = format!("refused {} {}: {}", refused.source, refused.rule, refused.reason);
+            out.rows.audit(now_us, "collector", "rules", "", "", &detail);
+        }
+        out.finish()
     }
 
     /// Takes a batch that has just become durable (and was not so before). Batches of the collector's own stream are
@@ -466,7 +498,9 @@ impl Responder {
                             "{} is left to people",
                             finding.title
                         );
-                        out.rows.escalated(&self.draw.hex(), now_us, &finding, &why);
+                        let escalated = escalated(self.draw.hex(), now_us, &finding, &why);
+                        out.rows.finding(&escalated);
+                        out.findings.push(escalated);
                     }
                 }
             }
@@ -659,6 +693,28 @@ impl Responder {
     fn dispatch(&self, action: &Action, undo: bool, command: &v1::Command, out: &mut Pending) {
         let command = self.signer.sign(command);
         out.commands.push(Outgoing { node: action.node.clone(), action: action.id.clone(), undo, command });
+    }
+}
+
+/// Nothing more is tried about a finding: people are needed, and that is a finding too.
+fn escalated(id: String, now_us: i64, about: &skep_policy::Finding, why: &str) -> Finding {
+    Finding {
+        id,
+        time_us: now_us,
+        kind: "event",
+        rule: "action-escalated".into(),
+        severity: Severity::High,
+        title: format!("nothing more is tried, people are needed: {}", about.title),
+        node: about.node.clone(),
+        boot: about.boot.clone(),
+        workload: about.workload.clone(),
+        process: None,
+        aim: None,
+        attack: Vec::new(),
+        evidence: vec![format!("finding={}", about.id), format!("why={why}")],
+        evidence_sql: format!("SELECT * FROM actions WHERE finding = '{}' ORDER BY time", about.id),
+        coverage: about.coverage,
+        used_cores: None,
     }
 }
 

@@ -116,26 +116,6 @@ impl Rows {
         }
     }
 
-    /// Nothing more is tried about a finding: people are needed, and that is a finding too.
-    pub(super) fn escalated(&mut self, id: &str, now_us: i64, about: &skep_policy::Finding, why: &str) {
-        let title = format!("nothing more is tried, people are needed: {}", about.title);
-        self.findings
-            .int("time", now_us)
-            .text("finding", id)
-            .text("kind", "self")
-            .text("rule", "action-escalated")
-            .text("severity", "high")
-            .text("title", &title)
-            .text("target_node", &about.node)
-            .text("workload", &about.workload)
-            .text_list::<&str>("attack", &[])
-            .text_list("evidence", &[format!("finding={}", about.id), format!("why={why}")])
-            .text("evidence_sql", &format!("SELECT * FROM actions WHERE finding = '{}' ORDER BY time", about.id))
-            .float("coverage", about.coverage);
-        end(&mut self.findings);
-        self.audit(now_us, "policy", "raised", id, &about.node, &title);
-    }
-
     /// The executor's word on an action; its row in `actions` and `audit` is the node's own. In its detail are the readings
     /// before and after.
     pub(super) fn receipt(&mut self, now_us: i64, id: &str, node: &str, state: State, row: &Row<'_>) {

@@ -1,5 +1,7 @@
 //! Services that are down, as findings; and so is their end, as one for the record. Between the two nothing is raised.
 
+use std::sync::Arc;
+
 use skep_wire::chunk::Row;
 use skep_wire::envelope::Origin;
 
@@ -97,7 +99,7 @@ impl About {
             id: draw.hex(),
             time_us: now_us,
             kind: KIND,
-            rule: CHECK_FAILED,
+            rule: Arc::from(CHECK_FAILED),
             severity,
             title,
             evidence_sql: format!(
@@ -111,7 +113,7 @@ impl About {
             workload,
             process: None,
             aim: None,
-            attack: &[],
+            attack: Vec::new(),
             evidence,
             coverage: 1.0,
             used_cores: None,

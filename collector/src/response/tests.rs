@@ -18,7 +18,12 @@ fn origin(node: &str) -> Origin {
 
 fn responder_with(policy: &str) -> Responder {
     let policy = Policy::parse(policy).unwrap();
-    Responder::new(Setup { policy, key: SigningKey::from_bytes(&[3; 32]), seed: [5; 32] })
+    Responder::new(Setup { policy, key: SigningKey::from_bytes(&[3; 32]), rules: rules(), seed: [5; 32] })
+}
+
+/// The rules that come with skep.
+fn rules() -> skep_rules::detector::Detector {
+    skep_rules::detector::Detector::new(&mut skep_rules::load::Loaded::pack()).unwrap()
 }
 
 fn responder() -> Responder {

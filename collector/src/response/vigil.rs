@@ -24,9 +24,6 @@ pub(super) const NODE_SILENT: &str = "node-silent";
 /// An agent observes less than it could.
 pub(super) const AGENT_DEGRADED: &str = "agent-degraded";
 
-/// The rules of this file.
-pub(super) const RULES: [&str; 3] = [CANARY_MISSING, NODE_SILENT, AGENT_DEGRADED];
-
 /// `findings.kind` of them.
 pub(super) const KIND: &str = "self";
 
@@ -143,7 +140,8 @@ impl News {
     /// Raises it, unless it is held back. What it is the end of, or the beginning, is no longer held back.
     pub(super) fn raise(self, now_us: i64, draw: &mut Draw, hold: &mut Hold, rows: &mut Rows) -> Option<Finding> {
         let workload = self.workload.unwrap_or_else(|| "host".to_owned());
-        let key = Key { rule: self.rule, node: self.node.clone(), workload: workload.clone(), programs: self.state };
+        let key =
+            Key { rule: self.rule.into(), node: self.node.clone(), workload: workload.clone(), programs: self.state };
         hold.release(|held| {
             held.rule == key.rule && held.node == key.node && (held.programs == OVER) != (key.programs == OVER)
         });
@@ -157,7 +155,7 @@ impl News {
             id: draw.hex(),
             time_us: now_us,
             kind: KIND,
-            rule: self.rule,
+            rule: self.rule.into(),
             severity: self.severity,
             title: self.title,
             node: self.node,
@@ -165,7 +163,7 @@ impl News {
             workload,
             process: self.process,
             aim: None,
-            attack: if self.severity >= Severity::High { &["T1562.006"] } else { &[] },
+            attack: if self.severity >= Severity::High { vec!["T1562.006".to_owned()] } else { Vec::new() },
             evidence,
             evidence_sql: self.evidence_sql,
             coverage: 1.0,

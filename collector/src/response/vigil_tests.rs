@@ -17,9 +17,14 @@ fn origin() -> Origin {
     Origin { node: NODE.to_owned(), boot: "boot-1".to_owned(), stream: "s".to_owned(), seq: 1 }
 }
 
+/// The rules that come with skep.
+fn rules() -> skep_rules::detector::Detector {
+    skep_rules::detector::Detector::new(&mut skep_rules::load::Loaded::pack()).unwrap()
+}
+
 fn responder() -> Responder {
     let policy = Policy::parse(Policy::default_text()).unwrap();
-    Responder::new(Setup { policy, key: SigningKey::from_bytes(&[3; 32]), seed: [5; 32] })
+    Responder::new(Setup { policy, key: SigningKey::from_bytes(&[3; 32]), rules: rules(), seed: [5; 32] })
 }
 
 fn canary(event: &str, number: i64) -> v1::Chunk {

@@ -1,7 +1,11 @@
 //! Rows to findings.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use skep_rules::budget::{Budget, Say};
+use skep_rules::detector::{Alert, Detector};
+use skep_rules::score::{Scores, Sum};
 use skep_wire::chunk::{self, Row};
 use skep_wire::envelope::Origin;
 use skep_wire::v1;
@@ -10,10 +14,9 @@ use super::minute;
 use super::rows::Rows;
 use super::service;
 use super::vigil::{self, News, Vigil};
-use crate::detect::exec::Exec;
+use crate::detect::event::{self, Event};
 use crate::detect::finding::{Aim, Finding, Severity, quoted};
 use crate::detect::hold::{Hold, Key, Verdict};
-use crate::detect::rules::{self, Rule};
 use crate::detect::series::gallery::Gallery;
 use crate::detect::series::keep::KeepError;
 use crate::detect::series::track::{STREAK, Signal};
@@ -24,12 +27,24 @@ use crate::dispatch::Draw;
 /// Below this coverage a finding is a step less severe.
 const FULL_CONFIDENCE: f64 = 0.8;
 
+/// The rule of a session that did many small things.
+const SESSION_SCORE: &str = "session-score";
+
+/// Columns of an exec that a finding carries as evidence, beside the programs.
+const EXEC_EVIDENCE: [&str; 6] = ["filename", "argv", "cwd", "uid", "effective_uid", "flags"];
+
+/// Columns of a connection likewise.
+const CONNECTION_EVIDENCE: [&str; 4] = ["direction", "remote_address", "remote_port", "local_port"];
+
 /// Longest value in a finding's evidence, in characters.
 const MAX_EVIDENCE: usize = 2_000;
 
 /// All detectors and what they remember.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watch {
+    rules: Detector,
+    scores: Scores,
+    budget: Budget,
     series: Series,
     gallery: Gallery,
     vigil: Vigil,
@@ -57,6 +72,28 @@ pub(super) struct Reading {
 }
 
 impl Watch {
+    /// Judges by these rules.
+    pub(super) fn new(rules: Detector) -> Self {
+        Self {
+            rules,
+            scores: Scores::default(),
+            budget: Budget::default(),
+            series: Series::default(),
+            gallery: Gallery::default(),
+            vigil: Vigil::default(),
+            services: Services::default(),
+            hold: Hold::default(),
+            exec_coverage: HashMap::new(),
+            readings: Vec::new(),
+            listened_to: false,
+        }
+    }
+
+    /// The rules, to be replaced by others.
+    pub(super) fn rules(&mut self) -> &mut Detector {
+        &mut self.rules
+    }
+
     /// Takes a node's batch; writes scores and findings, returns the findings.
     pub(super) fn batch(
         &mut self,
@@ -70,7 +107,8 @@ impl Watch {
             self.exec_coverage.insert(origin.node.clone(), coverage);
         }
         let coverage = self.exec_coverage.get(&origin.node).copied().unwrap_or(1.0);
-        let mut found = Found { origin, now_us, draw, rows, hold: &mut self.hold, findings: Vec::new() };
+        let judge = Judge { rules: &mut self.rules, scores: &mut self.scores, budget: &mut self.budget };
+        let mut found = Found { origin, now_us, draw, rows, hold: &mut self.hold, judge, findings: Vec::new() };
         for chunk in &batch.chunks {
             found.minute(&self.gallery.chunk(&origin.node, chunk));
             match chunk.table.as_str() {
@@ -87,6 +125,7 @@ impl Watch {
                 "checks" => chunk::rows(chunk).for_each(|row| found.check(&mut self.services, &row)),
                 "loss" => chunk::rows(chunk).for_each(|row| self.vigil.ledger(origin, &row)),
                 "connections" => chunk::rows(chunk).for_each(|row| {
+                    found.connection(&row, coverage);
                     found.news(self.vigil.connection(origin, &row));
                 }),
                 "cpu" => {
@@ -143,6 +182,13 @@ impl Watch {
         }
     }
 
+    /// Learns what ran without raising anything.
+    pub(super) fn restore_processes(&mut self, origin: &Origin, chunk: &v1::Chunk) {
+        for row in chunk::rows(chunk) {
+            event::remember(&mut self.rules, &origin.node, &row);
+        }
+    }
+
     /// Learns windows without raising anything.
     pub(super) fn restore_cpu(&mut self, origin: &Origin, chunk: &v1::Chunk) {
         for window in usage::windows(chunk) {
@@ -158,6 +204,11 @@ impl Watch {
     /// What was learned of all series by the minute.
     pub(super) fn learned(&self) -> Vec<u8> {
         self.gallery.to_bytes()
+    }
+
+    /// What was learned of what workloads usually do.
+    pub(super) fn habits(&self) -> Vec<u8> {
+        self.rules.learned()
     }
 
     /// Takes it up again; how many series are learned anew.
@@ -176,12 +227,10 @@ impl Watch {
             else {
                 continue;
             };
-            let signals = [Signal::CpuCores, Signal::RunQueueDelay].into_iter().map(Signal::as_str);
-            let mut known = rules::all().map(|rule| rule.id).chain(signals).chain(vigil::RULES).chain(minute::RULES);
-            let Some(rule) = known.find(|known| *known == rule) else { continue };
             let evidence = row.text_list("evidence").unwrap_or_default();
             let value = |name: &str| evidence.iter().find_map(|item| item.strip_prefix(name)).unwrap_or_default();
             let programs = match row.text("kind") {
+                Some("event") if rule == SESSION_SCORE => value("session=").to_owned(),
                 Some("event") => programs(value("exe="), value("parent_exe=")),
                 Some(vigil::KIND) => {
                     let state = value(vigil::STATE).to_owned();
@@ -191,7 +240,7 @@ impl Watch {
                 _ => minute::about(rule, row.text("title").unwrap_or_default()),
             };
             let key = Key {
-                rule,
+                rule: Arc::from(rule),
                 node: row.text("target_node").unwrap_or_default().to_owned(),
                 workload: row.text("workload").unwrap_or_default().to_owned(),
                 programs,
@@ -257,6 +306,13 @@ fn programs(exe: &str, parent: &str) -> String {
     format!("{exe} from {parent}")
 }
 
+/// Who judges events.
+struct Judge<'a> {
+    rules: &'a mut Detector,
+    scores: &'a mut Scores,
+    budget: &'a mut Budget,
+}
+
 /// The findings of one batch in the making.
 pub(super) struct Found<'a> {
     pub(super) origin: &'a Origin,
@@ -264,6 +320,7 @@ pub(super) struct Found<'a> {
     pub(super) draw: &'a mut Draw,
     pub(super) rows: &'a mut Rows,
     pub(super) hold: &'a mut Hold,
+    judge: Judge<'a>,
     findings: Vec<Finding>,
 }
 
@@ -279,55 +336,117 @@ impl Found<'_> {
     }
 
     fn exec(&mut self, row: &Row<'_>, coverage: f64) {
-        let Some(exec) = Exec::read(row) else { return };
-        for rule in rules::all().filter(|rule| (rule.matches)(&exec)) {
-            self.matched(rule, row, &exec, coverage);
+        if row.text("event") == Some("exec") {
+            self.judge.budget.exec(&self.origin.node, self.now_us);
+        }
+        if let Some((event, alerts)) = event::exec(self.judge.rules, &self.origin.node, row) {
+            self.judged("processes", row, &event, &alerts, coverage);
         }
     }
 
-    fn matched(&mut self, rule: &'static Rule, row: &Row<'_>, exec: &Exec<'_>, coverage: f64) {
+    fn connection(&mut self, row: &Row<'_>, coverage: f64) {
+        if let Some((event, alerts)) = event::connection(self.judge.rules, &self.origin.node, row) {
+            self.judged("connections", row, &event, &alerts, coverage);
+        }
+    }
+
+    /// One event is one finding, by the gravest rule it matched; the others are named in it.
+    fn judged(&mut self, table: &str, row: &Row<'_>, event: &Event, alerts: &[Alert], coverage: f64) {
         let workload = row.text("workload").unwrap_or_default();
+        let session = event::session(row, workload);
+        if let Some(sum) = self.judge.scores.add(&format!("{} {session}", self.origin.node), alerts, self.now_us) {
+            self.session(row, &session, &sum, coverage);
+        }
+        let told: Vec<&Alert> = alerts.iter().filter(|alert| self.is_told(alert)).collect();
+        // The first of equals: rules about facts stand before rules about words.
+        let Some(gravest) = told.into_iter().rev().max_by_key(|alert| alert.level) else { return };
         let key = Key {
-            rule: rule.id,
+            rule: Arc::clone(&gravest.rule.name),
             node: self.origin.node.clone(),
             workload: workload.to_owned(),
-            programs: programs(exec.path(), exec.parent),
+            programs: programs(&event.exe, &event.parent),
         };
         let Verdict::Raise { held_back } = self.hold.ask(&key, self.now_us) else { return };
         let process = row.int("pid").zip(row.int("start_ns"));
         let (pid, start_ns) = process.unwrap_or_default();
         let evidence_sql = format!(
-            "SELECT * FROM processes WHERE node = {} AND boot = {} AND pid = {pid} AND start_ns = {start_ns}",
+            "SELECT * FROM {table} WHERE node = {} AND boot = {} AND pid = {pid} AND start_ns = {start_ns}",
             quoted(&self.origin.node),
             quoted(&self.origin.boot),
         );
-        let mut evidence = vec![format!("exe={}", exec.path()), format!("parent_exe={}", exec.parent)];
-        let others = rule.looks_at.iter().filter(|column| !matches!(**column, "exe" | "parent_exe"));
-        evidence.extend(others.filter_map(|column| column_text(row, column)));
-        let title = format!("{}: {}", rule.title, shortened(&exec.command_line, 120));
-        let id = self.draw.hex();
-        self.raise(
-            key,
-            held_back,
-            Finding {
-                id,
-                time_us: self.now_us,
-                kind: "event",
-                rule: rule.id,
-                severity: rule.severity,
-                title,
-                node: self.origin.node.clone(),
-                boot: self.origin.boot.clone(),
-                workload: workload.to_owned(),
-                process,
-                aim: aim(row),
-                attack: rule.attack,
-                evidence,
-                evidence_sql,
-                coverage,
-                used_cores: None,
-            },
-        );
+        let finding = Finding {
+            id: self.draw.hex(),
+            time_us: self.now_us,
+            kind: "event",
+            rule: Arc::clone(&gravest.rule.name),
+            severity: event::severity(gravest.level),
+            title: format!("{}: {}", gravest.rule.title, shortened(&event.line, 120)),
+            node: self.origin.node.clone(),
+            boot: self.origin.boot.clone(),
+            workload: workload.to_owned(),
+            process,
+            aim: aim(row),
+            attack: techniques(gravest, alerts),
+            evidence: evidence(table, row, event, gravest, alerts),
+            evidence_sql,
+            coverage,
+            used_cores: None,
+        };
+        self.raise(key, held_back, finding);
+    }
+
+    /// Whether a match becomes a finding, or is one of too many by its rule.
+    fn is_told(&mut self, alert: &Alert) -> bool {
+        match self.judge.budget.fires(&self.origin.node, &alert.rule.name, alert.level, self.now_us) {
+            Say::Aloud => true,
+            Say::Softly(news) => {
+                if let Some((fired, execs)) = news {
+                    let detail = format!(
+                        "it fired {fired} times among {execs} execs of the last hour, and only counts for sessions in \
+                         this one; a filter says what of that is known"
+                    );
+                    self.rows.audit(self.now_us, "collector", "noisy", &alert.rule.name, &self.origin.node, &detail);
+                }
+                false
+            }
+        }
+    }
+
+    /// Many things of one session.
+    fn session(&mut self, row: &Row<'_>, session: &str, sum: &Sum, coverage: f64) {
+        let workload = row.text("workload").unwrap_or_default();
+        let key = Key {
+            rule: Arc::from(SESSION_SCORE),
+            node: self.origin.node.clone(),
+            workload: workload.to_owned(),
+            programs: session.to_owned(),
+        };
+        let Verdict::Raise { held_back } = self.hold.ask(&key, self.now_us) else { return };
+        let mut evidence = vec![format!("session={session}"), format!("points={:.0}", sum.points)];
+        evidence.extend(sum.rules.iter().map(|rule| format!("rule={rule}")));
+        let finding = Finding {
+            id: self.draw.hex(),
+            time_us: self.now_us,
+            kind: "event",
+            rule: Arc::from(SESSION_SCORE),
+            severity: Severity::High,
+            title: format!("{session} did {} suspicious things", sum.rules.len()),
+            node: self.origin.node.clone(),
+            boot: self.origin.boot.clone(),
+            workload: workload.to_owned(),
+            process: row.int("pid").zip(row.int("start_ns")),
+            aim: aim(row),
+            attack: Vec::new(),
+            evidence,
+            evidence_sql: format!(
+                "SELECT * FROM findings WHERE target_node = {} AND workload = {} ORDER BY time DESC LIMIT 100",
+                quoted(&self.origin.node),
+                quoted(workload),
+            ),
+            coverage,
+            used_cores: None,
+        };
+        self.raise(key, held_back, finding);
     }
 
     fn scored(&mut self, scored: &Scored) {
@@ -336,7 +455,7 @@ impl Found<'_> {
             return;
         }
         let key = Key {
-            rule: scored.signal.as_str(),
+            rule: Arc::from(scored.signal.as_str()),
             node: self.origin.node.clone(),
             workload: scored.workload.clone(),
             programs: String::new(),
@@ -385,7 +504,7 @@ impl Found<'_> {
                 id,
                 time_us: self.now_us,
                 kind: "series",
-                rule: scored.signal.as_str(),
+                rule: Arc::from(scored.signal.as_str()),
                 severity,
                 title,
                 node: self.origin.node.clone(),
@@ -393,7 +512,7 @@ impl Found<'_> {
                 workload: scored.workload.clone(),
                 process: None,
                 aim: scored.aim.clone(),
-                attack: &[],
+                attack: Vec::new(),
                 evidence,
                 evidence_sql,
                 coverage: scored.coverage,
@@ -414,6 +533,30 @@ impl Found<'_> {
         self.rows.finding(&finding);
         self.findings.push(finding);
     }
+}
+
+/// Techniques of the gravest rule, then of the others.
+fn techniques(gravest: &Alert, alerts: &[Alert]) -> Vec<String> {
+    let mut found: Vec<String> = gravest.rule.techniques.clone();
+    for technique in alerts.iter().flat_map(|alert| &alert.rule.techniques) {
+        if !found.contains(technique) {
+            found.push(technique.clone());
+        }
+    }
+    found
+}
+
+/// What a finding about an event rests on; the rule's author goes wherever its alert goes.
+fn evidence(table: &str, row: &Row<'_>, event: &Event, gravest: &Alert, alerts: &[Alert]) -> Vec<String> {
+    let mut evidence = vec![format!("exe={}", event.exe), format!("parent_exe={}", event.parent)];
+    let columns = if table == "processes" { &EXEC_EVIDENCE[..] } else { &CONNECTION_EVIDENCE[..] };
+    evidence.extend(columns.iter().filter_map(|column| column_text(row, column)));
+    evidence.extend(gravest.facts.iter().map(|fact| shortened(fact, MAX_EVIDENCE)));
+    evidence.extend(gravest.trusted.as_ref().map(|kind| format!("lowered_below_trusted={kind}")));
+    let others = alerts.iter().filter(|alert| alert.rule.name != gravest.rule.name);
+    evidence.extend(others.map(|alert| format!("also={} ({})", alert.rule.name, alert.level)));
+    evidence.push(format!("rule_author={}", gravest.rule.author));
+    evidence
 }
 
 fn aim(row: &Row<'_>) -> Option<Aim> {

@@ -39,6 +39,19 @@ impl<K: Eq + Hash, V> Aging<K, V> {
         self.young.get_mut(&key)
     }
 
+    /// Looks, puts in an empty one where there is none, and keeps it young.
+    pub fn get_or_default(&mut self, key: K) -> &mut V
+    where
+        K: Clone,
+        V: Default,
+    {
+        if !self.young.contains_key(&key) {
+            let value = self.old.remove(&key).unwrap_or_default();
+            self.put(key.clone(), value);
+        }
+        self.young.entry(key).or_default()
+    }
+
     /// Puts in an entry.
     pub fn put(&mut self, key: K, value: V) {
         if self.young.len() >= self.most {
@@ -52,6 +65,11 @@ impl<K: Eq + Hash, V> Aging<K, V> {
     /// Takes an entry out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         self.young.remove(key).or_else(|| self.old.remove(key))
+    }
+
+    /// All, the older generation first.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.old.iter().chain(&self.young)
     }
 
     /// How many there are.

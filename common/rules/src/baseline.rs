@@ -3,6 +3,10 @@
 //! A workload is learned for a day from its first event; after that, what it never did is told once and learned too. How
 //! many nodes know a program tells whether it is rare in the fleet.
 
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::FixedState;
+
 use crate::aging::Aging;
 use crate::event::{Connection, Exec};
 use crate::facts::{Facts, Field};
@@ -19,15 +23,15 @@ const MAX_SEEN: usize = 200_000;
 const MAX_WORKLOADS: usize = 20_000;
 
 /// A program known to so many nodes is nothing new on one more.
-const COMMON_NODES: usize = 3;
+pub(crate) const COMMON_NODES: usize = 3;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Baseline {
-    since_us: Aging<u64, i64>,
-    seen: Aging<u64, ()>,
+    pub(crate) since_us: Aging<u64, i64>,
+    pub(crate) seen: Aging<u64, ()>,
     /// Nodes that ran a program, as far as they matter.
-    nodes: Aging<u64, Vec<u64>>,
+    pub(crate) nodes: Aging<u64, Vec<u64>>,
 }
 
 impl Default for Baseline {
@@ -36,28 +40,37 @@ impl Default for Baseline {
     }
 }
 
+/// Kinds of what is remembered.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Executable,
+    Pair,
+    Shell,
+    Destination,
+}
+
 impl Baseline {
     /// Learns an exec and tells what is new about it.
     pub fn exec(&mut self, exec: &Exec<'_>, facts: &mut Facts<'_>) {
-        let place = (exec.node, exec.workload);
+        let node = hash(exec.node);
+        let place = joined(&[node, hash(exec.workload)]);
         let learned = self.learned(place, exec.time_us);
+        // The node's own time of learning begins with its first event.
+        let node_learned = self.learned(node, exec.time_us);
         let program = normal(exec.path());
-        let common = self.common(exec.node, &program);
-        if self.is_new(place, "exe", &program) && learned && !common {
+        let common = self.common(node, program);
+        if self.is_new(place, Kind::Executable, program) && learned && !common {
             facts.add(Field::FirstSeen, "executable");
         }
         if exec.parent.is_empty() {
             return;
         }
-        let pair = format!("{} {program}", normal(exec.parent));
-        if self.is_new(place, "pair", &pair) && learned && !common {
+        let parent = normal(exec.parent);
+        if self.is_new(place, Kind::Pair, joined(&[parent, program])) && learned && !common {
             facts.add(Field::FirstSeen, "pair");
         }
-        if facts.has(Field::Class, "shell") && self.is_new(("", exec.node), "shell", &normal(exec.parent)) {
-            facts.set(Field::FirstSeenShellParent, self.learned(("", exec.node), exec.time_us));
-        } else {
-            // The node's own time of learning begins with its first event.
-            self.learned(("", exec.node), exec.time_us);
+        if facts.has(Field::Class, "shell") && self.is_new(node, Kind::Shell, parent) {
+            facts.set(Field::FirstSeenShellParent, node_learned);
         }
     }
 
@@ -66,28 +79,27 @@ impl Baseline {
         if !connection.outgoing {
             return;
         }
-        let place = (connection.node, connection.workload);
+        let place = joined(&[hash(connection.node), hash(connection.workload)]);
         let learned = self.learned(place, connection.time_us);
-        let destination = format!("{} {}", network(connection.remote_address), connection.remote_port);
-        if self.is_new(place, "destination", &destination) && learned {
+        let destination = joined(&[hash(network(connection.remote_address)), connection.remote_port.unsigned_abs()]);
+        if self.is_new(place, Kind::Destination, destination) && learned {
             facts.add(Field::FirstSeen, "destination");
         }
     }
 
-    /// Whether a workload was watched long enough; begins to watch it.
-    fn learned(&mut self, place: (&str, &str), now_us: i64) -> bool {
-        let key = hash(&format!("{} {}", place.0, place.1));
-        match self.since_us.get(key) {
+    /// Whether a workload or a node was watched long enough; begins to watch it.
+    fn learned(&mut self, place: u64, now_us: i64) -> bool {
+        match self.since_us.get(place) {
             Some(since_us) => now_us - *since_us >= LEARN_US,
             None => {
-                self.since_us.put(key, now_us);
+                self.since_us.put(place, now_us);
                 false
             }
         }
     }
 
-    fn is_new(&mut self, place: (&str, &str), kind: &str, what: &str) -> bool {
-        let key = hash(&format!("{} {} {kind} {what}", place.0, place.1));
+    fn is_new(&mut self, place: u64, kind: Kind, what: u64) -> bool {
+        let key = joined(&[place, kind as u64, what]);
         if self.seen.get(key).is_some() {
             return false;
         }
@@ -95,12 +107,11 @@ impl Baseline {
         true
     }
 
-    fn common(&mut self, node: &str, program: &str) -> bool {
-        let (key, node) = (hash(program), hash(node));
-        if self.nodes.get(key).is_none() {
-            self.nodes.put(key, Vec::new());
+    fn common(&mut self, node: u64, program: u64) -> bool {
+        if self.nodes.get(program).is_none() {
+            self.nodes.put(program, Vec::new());
         }
-        let Some(nodes) = self.nodes.get(key) else { return false };
+        let Some(nodes) = self.nodes.get(program) else { return false };
         if nodes.len() < COMMON_NODES && !nodes.contains(&node) {
             nodes.push(node);
         }
@@ -108,15 +119,20 @@ impl Baseline {
     }
 }
 
+fn joined(parts: &[u64]) -> u64 {
+    FixedState::default().hash_one(parts)
+}
+
 /// A path without what changes with every version, build or run.
-fn normal(path: &str) -> String {
-    let name = plain_name(path);
+fn normal(path: &str) -> u64 {
     let folder = path[..path.len() - base_name(path).len()].trim_end_matches('/');
-    if folder.is_empty() {
-        return name.to_owned();
-    }
+    let mut hasher = FixedState::default().build_hasher();
     let steady = folder.split('/').filter(|part| !part.bytes().any(|byte| byte.is_ascii_digit()));
-    steady.chain([name]).collect::<Vec<_>>().join("/")
+    for part in steady.chain([plain_name(path)]) {
+        hasher.write(part.as_bytes());
+        hasher.write_u8(b'/');
+    }
+    hasher.finish()
 }
 
 /// The /24 or the first half of an address: services move within them.
@@ -166,7 +182,7 @@ mod tests {
 
     #[test]
     fn versions_are_one() {
-        assert_eq!(normal("/usr/lib/jvm-17/bin/java17"), "/usr/lib/bin/java");
-        assert_eq!(normal("x"), "x");
+        assert_eq!(normal("/usr/lib/jvm-17/bin/java17"), normal("/usr/lib/bin/java"));
+        assert_ne!(normal("/usr/lib/bin/java"), normal("/usr/lib/java"));
     }
 }

@@ -1,18 +1,22 @@
 //! Events in, alerts out: facts, memory, rules, and what trust takes off.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use crate::analyse;
 use crate::baseline::Baseline;
 use crate::engine::{Engine, Sigma};
 use crate::event::{Connection, Exec};
 use crate::facts::{Facts, Field};
+use crate::keep::KeepError;
 use crate::load::Loaded;
 use crate::rule::{Level, Rule};
 use crate::table::Table;
 use crate::words::{Words, WordsError};
 
-/// Most of a command line that rules see: the beginning and the end of a longer one.
+/// Most of a command line, and of one argument, that rules see: the beginning and the end of a longer one.
 pub const MAX_LINE_BYTES: usize = 16 << 10;
 
 /// A rule that an event matched.
@@ -32,18 +36,26 @@ pub struct Alert {
 impl Alert {
     /// The alert as JSON, a line for each technique, in the form scorers of the development corpus read.
     pub fn lines(&self, id: &str) -> Vec<String> {
-        let severity = if self.level == Level::Info { "informational" } else { self.level.as_str() };
-        let none = [String::new()];
-        let techniques = if self.rule.techniques.is_empty() { &none[..] } else { &self.rule.techniques[..] };
-        let line = |technique: &String| {
-            serde_json::json!({
-                "id": id, "severity": severity, "technique": technique, "rule": &*self.rule.name,
-                "author": self.rule.author,
-            })
-            .to_string()
+        let line = |technique: &str| {
+            let severity = if self.level == Level::Info { "informational" } else { self.level.as_str() };
+            let said = Said { id, severity, technique, rule: &self.rule.name, author: &self.rule.author };
+            serde_json::to_string(&said).unwrap_or_default()
         };
-        techniques.iter().map(line).collect()
+        match self.rule.techniques.as_slice() {
+            [] => vec![line("")],
+            techniques => techniques.iter().map(|technique| line(technique)).collect(),
+        }
     }
+}
+
+/// The fields of a line, in their order.
+#[derive(Debug, Serialize)]
+struct Said<'a> {
+    id: &'a str,
+    severity: &'static str,
+    technique: &'a str,
+    rule: &'a str,
+    author: &'a str,
 }
 
 /// Rules, vocabulary and memory.
@@ -62,22 +74,45 @@ impl Detector {
     /// # Errors
     /// [`WordsError`].
     pub fn new(loaded: &mut Loaded) -> Result<Self, WordsError> {
-        let engine = Box::new(Sigma::new(loaded));
+        let engine = Box::new(Sigma::new(loaded)?);
         let rules = loaded.rules.iter().cloned().map(Arc::new).collect();
         let words = Words::parse(crate::pack::WORDS)?;
         Ok(Self { words, engine, rules, table: Table::default(), baseline: Baseline::default() })
     }
 
-    /// Takes other rules and keeps what is remembered.
+    /// Takes other rules and keeps what is remembered. Should they be more than can be asked, the old ones stay.
     pub fn reload(&mut self, loaded: &mut Loaded) {
-        self.engine = Box::new(Sigma::new(loaded));
+        match Sigma::new(loaded) {
+            Ok(engine) => self.engine = Box::new(engine),
+            Err(error) => return loaded.refuse("all rules", "", error.to_string()),
+        }
         self.rules = loaded.rules.iter().cloned().map(Arc::new).collect();
+    }
+
+    /// Asks another engine.
+    #[cfg(test)]
+    pub(crate) fn ask(&mut self, engine: Box<dyn Engine>) {
+        self.engine = engine;
     }
 
     /// Forgets what is remembered of processes and workloads.
     pub fn forget(&mut self) {
         self.table = Table::default();
         self.baseline = Baseline::default();
+    }
+
+    /// What was learned of workloads, to survive a restart.
+    pub fn learned(&self) -> Vec<u8> {
+        self.baseline.to_bytes()
+    }
+
+    /// Takes it up again, in place of what is known.
+    ///
+    /// # Errors
+    /// [`KeepError`]: nothing has changed.
+    pub fn take_up(&mut self, learned: &[u8]) -> Result<(), KeepError> {
+        self.baseline = Baseline::from_bytes(learned)?;
+        Ok(())
     }
 
     /// All rules that were loaded.
@@ -91,15 +126,20 @@ impl Detector {
     }
 
     /// Judges an exec.
-    pub fn exec(&mut self, exec: &Exec<'_>) -> Vec<Alert> {
-        let family = self.table.family(exec);
+    pub fn exec(&mut self, exec: Exec<'_>) -> Vec<Alert> {
+        let family = self.table.family(&exec);
         let line = bounded(exec.command_line);
-        let mut known = Exec { command_line: &line, ..exec.clone() };
+        let cut: Vec<Cow<'_, str>>;
+        let mut known = Exec { command_line: &line, ..exec };
+        if known.argv.iter().any(|argument| argument.len() > MAX_LINE_BYTES) {
+            cut = known.argv.iter().copied().map(bounded).collect();
+            known.argv = cut.iter().map(Cow::as_ref).collect();
+        }
         if known.parent_command_line.is_empty() {
-            known.parent_command_line = &family.parent_command_line;
+            known.parent_command_line = family.parent_command_line.as_deref().unwrap_or_default();
         }
         if known.ancestors.is_empty() {
-            known.ancestors = family.ancestors.iter().map(String::as_str).collect();
+            known.ancestors = family.ancestors.iter().map(|path| &**path).collect();
         }
         let mut facts = analyse::exec(&self.words, &known);
         self.table.exec(&known, &mut facts);
@@ -130,6 +170,10 @@ impl Detector {
     }
 
     fn alerts(&self, matched: &[usize], facts: &Facts<'_>) -> Vec<Alert> {
+        if matched.is_empty() {
+            return Vec::new();
+        }
+        let told = told(facts);
         let trusted = facts.get(Field::Trusted).first().map(|kind| kind.to_string());
         let rules = matched.iter().filter_map(|number| self.rules.get(*number));
         rules
@@ -142,7 +186,7 @@ impl Detector {
                     Some("package" | "provision" | "scanner" | "upkeep") => rule.level.lowered().lowered(),
                     Some(_) => rule.level.lowered(),
                 };
-                Alert { rule: Arc::clone(rule), level, trusted, facts: told(facts) }
+                Alert { rule: Arc::clone(rule), level, trusted, facts: told.clone() }
             })
             .collect()
     }
@@ -159,6 +203,7 @@ fn told(facts: &Facts<'_>) -> Vec<String> {
         Field::Masquerade,
         Field::StdioInet,
         Field::PipeFrom,
+        Field::PipeTo,
         Field::PrivGain,
         Field::EnvHijack,
         Field::FirstSeen,
@@ -175,9 +220,9 @@ fn told(facts: &Facts<'_>) -> Vec<String> {
 }
 
 /// Both ends of a line that is longer than what rules see.
-fn bounded(line: &str) -> std::borrow::Cow<'_, str> {
+fn bounded(line: &str) -> Cow<'_, str> {
     if line.len() <= MAX_LINE_BYTES {
-        return std::borrow::Cow::Borrowed(line);
+        return Cow::Borrowed(line);
     }
     let (mut head, mut tail) = (MAX_LINE_BYTES / 4 * 3, line.len() - MAX_LINE_BYTES / 4);
     while !line.is_char_boundary(head) {

@@ -4,12 +4,15 @@
 
 use std::collections::HashSet;
 
-use rsigma_eval::{CorrelationConfig, CorrelationEngine, EvaluationResult, Event};
+use aho_corasick::BuildError;
+use rsigma_eval::{CompiledRule, CorrelationConfig, CorrelationEngine, EvaluationResult, Event};
 use rsigma_parser::{FilterRule, FilterRuleTarget, SigmaCollection, SigmaRule};
 
+use crate::demand::Demand;
 use crate::event::{Connection, Exec};
 use crate::facts::Facts;
 use crate::load::{Complaint, Loaded, NUMBER};
+use crate::outline::{Outline, Texts};
 use crate::rule::{About, Rule};
 use crate::view::{AuditView, ConnectionView, LineView, ProcessView};
 
@@ -23,7 +26,7 @@ const MAX_GROUP_EVENTS: usize = 1_000;
 const SUPPRESS_SECONDS: u64 = 3_600;
 
 /// What matches events against rules.
-pub trait Engine: std::fmt::Debug + Send {
+pub trait Engine: std::fmt::Debug + Send + Sync {
     /// Numbers of the rules an exec matches, each once.
     fn exec(&mut self, exec: &Exec<'_>, facts: &Facts<'_>) -> Vec<usize>;
 
@@ -35,62 +38,93 @@ pub trait Engine: std::fmt::Debug + Send {
 }
 
 /// rsigma behind [`Engine`].
-#[derive(Default)]
+#[derive(Debug)]
 pub struct Sigma {
-    process: rsigma_eval::Engine,
-    audit: rsigma_eval::Engine,
-    keyword: rsigma_eval::Engine,
-    connection: rsigma_eval::Engine,
-    correlations: Option<CorrelationEngine>,
-    /// Rules that only feed correlations.
+    execs: Vec<Asked>,
+    demand: Demand,
+    connections: Vec<Asked>,
+    correlations: Correlations,
+}
+
+/// A rule as it is asked.
+#[derive(Debug)]
+struct Asked {
+    number: usize,
+    about: About,
+    rule: CompiledRule,
+}
+
+/// What looks at several events, and what is only there for that.
+#[derive(Default)]
+struct Correlations {
+    engine: Option<CorrelationEngine>,
+    /// Rules that correlations refer to.
+    bases: HashSet<usize>,
+    /// Those of them that only feed correlations.
     quiet: HashSet<usize>,
 }
 
-impl std::fmt::Debug for Sigma {
+impl std::fmt::Debug for Correlations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sigma").field("active", &self.active()).finish_non_exhaustive()
+        f.debug_struct("Correlations").field("quiet", &self.quiet).finish_non_exhaustive()
     }
 }
 
 impl Sigma {
     /// Compiles what was loaded. What does not fit together is added to the refused.
-    pub fn new(loaded: &mut Loaded) -> Self {
-        let mut sigma = Self::default();
+    ///
+    /// # Errors
+    /// When there are more rules than can be looked up at once.
+    pub fn new(loaded: &mut Loaded) -> Result<Self, BuildError> {
         let filters: Vec<FilterRule> = loaded.filters.iter().map(|filter| resolved(filter, &loaded.rules)).collect();
-        for about in [About::Process, About::Audit, About::Keyword, About::Connection] {
-            let rules = loaded.sigma.iter().filter(|(number, _)| loaded.rules[*number].about == about);
-            let rules: Vec<SigmaRule> = rules.map(|(_, rule)| rule.clone()).collect();
-            let engine = match about {
-                About::Process => &mut sigma.process,
-                About::Audit => &mut sigma.audit,
-                About::Keyword => &mut sigma.keyword,
-                _ => &mut sigma.connection,
-            };
-            // Each rule was compiled once while it was read, so that none fails here.
-            for (index, error) in engine.add_rules(&rules) {
-                loaded.refused.push(complaint(&rules[index].title, &error.to_string()));
-            }
-            for filter in &filters {
-                if let Err(error) = engine.apply_filter(filter) {
-                    loaded.refused.push(complaint(&filter.title, &error.to_string()));
-                }
-            }
-        }
-        sigma.correlate(loaded);
-        sigma
+        // In this order, which is that of the alerts of one event.
+        let execs: Vec<Asked> = [About::Process, About::Audit, About::Keyword]
+            .into_iter()
+            .flat_map(|about| compiled(loaded, about, &filters))
+            .collect();
+        let mut texts = Texts::default();
+        let outlines = execs.iter().map(|asked| Outline::of(asked.about, &asked.rule, &mut texts)).collect();
+        let demand = Demand::new(outlines, &texts)?;
+        let connections = compiled(loaded, About::Connection, &filters);
+        Ok(Self { execs, demand, connections, correlations: Correlations::new(loaded) })
     }
+}
 
+/// The rules about one kind of event, with the filters that apply.
+fn compiled(loaded: &mut Loaded, about: About, filters: &[FilterRule]) -> Vec<Asked> {
+    let rules = loaded.sigma.iter().filter(|(number, _)| loaded.rules[*number].about == about);
+    let rules: Vec<SigmaRule> = rules.map(|(_, rule)| rule.clone()).collect();
+    let mut engine = rsigma_eval::Engine::new();
+    // Each rule was compiled once while it was read, so that none fails here.
+    for (index, error) in engine.add_rules(&rules) {
+        loaded.refused.push(complaint(&rules[index].title, &error.to_string()));
+    }
+    for filter in filters {
+        if let Err(error) = engine.apply_filter(filter) {
+            loaded.refused.push(complaint(&filter.title, &error.to_string()));
+        }
+    }
+    let asked = |rule: &CompiledRule| {
+        let number = rule.custom_attributes.get(NUMBER).and_then(as_number)?;
+        Some(Asked { number, about, rule: rule.clone() })
+    };
+    engine.rules().iter().filter_map(asked).collect()
+}
+
+impl Correlations {
     /// Takes up the correlations one by one, so that one that refers to nothing does not take the others with it.
-    fn correlate(&mut self, loaded: &mut Loaded) {
+    fn new(loaded: &mut Loaded) -> Self {
+        let mut own = Self::default();
         let referred: HashSet<&str> =
             loaded.correlations.iter().flat_map(|(_, rule)| rule.rules.iter().map(String::as_str)).collect();
         if referred.is_empty() {
-            return;
+            return own;
         }
         let is_base = |rule: &SigmaRule| {
             [&rule.id, &rule.name].into_iter().flatten().any(|name| referred.contains(name.as_str()))
         };
         let bases: Vec<&(usize, SigmaRule)> = loaded.sigma.iter().filter(|(_, rule)| is_base(rule)).collect();
+        own.bases.extend(bases.iter().map(|(number, _)| *number));
         let base_rules: Vec<SigmaRule> = bases.iter().map(|(_, rule)| rule.clone()).collect();
         let mut taken = SigmaCollection { rules: base_rules, ..SigmaCollection::new() };
         for (number, rule) in &loaded.correlations {
@@ -98,13 +132,13 @@ impl Sigma {
             attempt.correlations.push(rule.clone());
             match engine_of(&attempt) {
                 Ok(engine) => {
-                    self.correlations = Some(engine);
+                    own.engine = Some(engine);
                     taken = attempt;
                     if !rule.generate {
                         let quiet = bases.iter().filter(|(_, base)| {
                             [&base.id, &base.name].into_iter().flatten().any(|name| rule.rules.contains(name))
                         });
-                        self.quiet.extend(quiet.map(|(number, _)| *number));
+                        own.quiet.extend(quiet.map(|(number, _)| *number));
                     }
                 }
                 Err(reason) => {
@@ -113,53 +147,71 @@ impl Sigma {
                 }
             }
         }
+        own
     }
 
-    /// Numbers of what matched, with the correlations it completed.
-    fn collect(&mut self, event: &impl Event, matched: Vec<EvaluationResult>, time_us: i64, found: &mut Vec<usize>) {
-        let numbers = matched.iter().filter_map(number).filter(|number| !self.quiet.contains(number));
-        for number in numbers {
-            if !found.contains(&number) {
-                found.push(number);
+    /// Adds what matched, with the correlations it completes.
+    fn collect(&mut self, event: &impl Event, matched: Vec<Match>, time_us: i64, found: &mut Vec<usize>) {
+        for (number, _) in &matched {
+            if !self.quiet.contains(number) && !found.contains(number) {
+                found.push(*number);
             }
         }
-        let Some(correlations) = self.correlations.as_mut().filter(|_| !matched.is_empty()) else { return };
-        let fired = correlations.process_with_detections(event, matched, time_us / 1_000_000);
-        found.extend(fired.iter().filter(|result| result.is_correlation()).filter_map(number));
+        let results: Vec<EvaluationResult> = matched.into_iter().filter_map(|(_, result)| result).collect();
+        let Some(engine) = self.engine.as_mut().filter(|_| !results.is_empty()) else { return };
+        let fired = engine.process_with_detections(event, results, time_us / 1_000_000);
+        let fired = fired.iter().filter(|result| result.is_correlation());
+        found.extend(fired.filter_map(|result| result.header.custom_attributes.get(NUMBER).and_then(as_number)));
+    }
+}
+
+/// A rule that matched, and in which way where that was asked.
+type Match = (usize, Option<EvaluationResult>);
+
+/// Asks a rule in earnest.
+fn ask(asked: &Asked, event: &impl Event) -> Option<Match> {
+    Some((asked.number, Some(rsigma_eval::evaluate_rule(&asked.rule, event)?)))
+}
+
+impl Sigma {
+    /// Which of the rules about this match the exec last looked at.
+    fn matching(&self, about: About, event: &impl Event) -> Vec<Match> {
+        let rules = self.demand.rules().iter().filter_map(|place| Some((*place, self.execs.get(*place)?)));
+        let rules = rules.filter(|(_, asked)| asked.about == about);
+        let judge = |(place, asked): (usize, &Asked)| match self.demand.told(place, event) {
+            Some(false) => None,
+            Some(true) if !self.correlations.bases.contains(&asked.number) => Some((asked.number, None)),
+            _ => ask(asked, event),
+        };
+        rules.filter_map(judge).collect()
     }
 }
 
 impl Engine for Sigma {
     fn exec(&mut self, exec: &Exec<'_>, facts: &Facts<'_>) -> Vec<usize> {
+        self.demand.look(exec, facts);
+        let (process, audit, line) = (ProcessView { exec, facts }, AuditView(exec), LineView(exec.command_line));
         let mut found = Vec::new();
-        let process = ProcessView { exec, facts };
-        let matched = self.process.evaluate(&process);
-        self.collect(&process, matched, exec.time_us, &mut found);
-        if self.audit.rule_count() > 0 {
-            let audit = AuditView(exec);
-            let matched = self.audit.evaluate(&audit);
-            self.collect(&audit, matched, exec.time_us, &mut found);
-        }
-        if self.keyword.rule_count() > 0 {
-            let line = LineView(exec.command_line);
-            let matched = self.keyword.evaluate(&line);
-            self.collect(&line, matched, exec.time_us, &mut found);
-        }
+        let matched = self.matching(About::Process, &process);
+        self.correlations.collect(&process, matched, exec.time_us, &mut found);
+        let matched = self.matching(About::Audit, &audit);
+        self.correlations.collect(&audit, matched, exec.time_us, &mut found);
+        let matched = self.matching(About::Keyword, &line);
+        self.correlations.collect(&line, matched, exec.time_us, &mut found);
         found
     }
 
     fn connection(&mut self, connection: &Connection<'_>, facts: &Facts<'_>) -> Vec<usize> {
         let mut found = Vec::new();
         let view = ConnectionView { connection, facts };
-        let matched = self.connection.evaluate(&view);
-        self.collect(&view, matched, connection.time_us, &mut found);
+        let matched = self.connections.iter().filter_map(|asked| ask(asked, &view)).collect();
+        self.correlations.collect(&view, matched, connection.time_us, &mut found);
         found
     }
 
     fn active(&self) -> usize {
-        let stateless = [&self.process, &self.audit, &self.keyword, &self.connection];
-        let correlations = self.correlations.as_ref().map_or(0, CorrelationEngine::correlation_rule_count);
-        stateless.iter().map(|engine| engine.rule_count()).sum::<usize>() + correlations
+        let correlations = self.correlations.engine.as_ref().map_or(0, CorrelationEngine::correlation_rule_count);
+        self.execs.len() + self.connections.len() + correlations
     }
 }
 
@@ -175,8 +227,8 @@ fn engine_of(collection: &SigmaCollection) -> Result<CorrelationEngine, String> 
     Ok(engine)
 }
 
-fn number(result: &EvaluationResult) -> Option<usize> {
-    result.header.custom_attributes.get(NUMBER)?.as_u64().and_then(|number| usize::try_from(number).ok())
+fn as_number(value: &serde_json::Value) -> Option<usize> {
+    value.as_u64().and_then(|number| usize::try_from(number).ok())
 }
 
 /// The engine knows rules by id and title; a filter may also say their names.
@@ -195,3 +247,7 @@ fn resolved(filter: &FilterRule, rules: &[Rule]) -> FilterRule {
 fn complaint(rule: &str, reason: &str) -> Complaint {
     Complaint { source: String::new(), rule: rule.to_owned(), reason: reason.to_owned() }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,6 +1,8 @@
 //! What is known of an event beyond what was recorded, by the names rules use: `skep.*`.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// The fields. [`Field::NAMES`] has what each is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +46,12 @@ pub enum Field {
     Tty,
     Destination,
     Repeat,
+    PipeTo,
 }
 
 impl Field {
     /// Name in rules, and what it says.
-    pub const NAMES: [(&'static str, &'static str); 37] = [
+    pub const NAMES: [(&'static str, &'static str); 38] = [
         (
             "skep.tool",
             "names of the program, without path, with and without version; behind sudo, env and the like also the program they run",
@@ -104,14 +107,21 @@ impl Field {
         ("skep.tty", "true with a controlling terminal"),
         ("skep.destination", "kind of a connection's other end: public, private, local"),
         ("skep.repeat", "scan when one process met ten ports or addresses within a minute"),
+        (
+            "skep.pipe_to",
+            "what it feeds through a pipe to whom, where the reader was there first: fetcher_to_shell, decoding_to_shell, dialer_to_shell, and likewise _to_interpreter",
+        ),
     ];
 
     /// The field of this name.
     pub fn named(name: &str) -> Option<usize> {
-        let name = name.strip_prefix("skep.")?;
-        Self::NAMES.iter().position(|(own, _)| own.get(5..) == Some(name))
+        NUMBERS.get(name).copied()
     }
 }
+
+/// Rules ask by name, and often.
+static NUMBERS: LazyLock<HashMap<&str, usize, foldhash::fast::RandomState>> =
+    LazyLock::new(|| Field::NAMES.iter().enumerate().map(|(number, (name, _))| (*name, number)).collect());
 
 /// The facts about one event.
 #[derive(Debug, Clone)]

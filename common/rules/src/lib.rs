@@ -25,6 +25,8 @@ pub mod table;
 
 pub mod baseline;
 
+pub mod keep;
+
 pub mod view;
 
 pub mod rule;
@@ -35,6 +37,10 @@ pub mod pack;
 
 pub mod load;
 
+mod outline;
+
+mod demand;
+
 pub mod engine;
 
 pub mod detector;
@@ -42,3 +48,5 @@ pub mod detector;
 pub mod replay;
 
 pub mod score;
+
+pub mod budget;

@@ -82,7 +82,7 @@ impl Loaded {
         }
     }
 
-    fn refuse(&mut self, source: &str, rule: &str, reason: impl Into<String>) {
+    pub(crate) fn refuse(&mut self, source: &str, rule: &str, reason: impl Into<String>) {
         self.refused.push(Complaint { source: source.to_owned(), rule: rule.to_owned(), reason: reason.into() });
     }
 
@@ -263,10 +263,9 @@ fn kind(source: &LogSource) -> String {
 }
 
 fn is_known(about: About, field: &str) -> bool {
-    let argument = || field.strip_prefix('a').is_some_and(|number| number.parse::<u8>().is_ok());
     match about {
         About::Process => view::PROCESS_FIELDS.contains(&field) || Field::named(field).is_some(),
-        About::Audit => view::AUDIT_FIELDS.contains(&field) || argument(),
+        About::Audit => view::AUDIT_FIELDS.contains(&field) || view::argument(field).is_some(),
         About::Connection => view::CONNECTION_FIELDS.contains(&field) || Field::named(field).is_some(),
         About::Keyword | About::Correlation | About::Nothing => true,
     }

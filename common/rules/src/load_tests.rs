@@ -17,7 +17,7 @@ fn loaded(texts: &[&str]) -> Loaded {
 }
 
 fn fires(loaded: &mut Loaded, exec: &Exec<'_>) -> usize {
-    Sigma::new(loaded).exec(exec, &Facts::default()).len()
+    Sigma::new(loaded).unwrap().exec(exec, &Facts::default()).len()
 }
 
 fn bash() -> Exec<'static> {
@@ -114,7 +114,7 @@ fn correlations_count_and_one_that_refers_to_nothing_is_refused() {
     let many = "title: many shells\ncorrelation: {type: event_count, rules: [a_shell], group-by: [User], timespan: 60s, condition: {gte: 3}}\nlevel: high\n";
     let lost = "title: lost\ncorrelation: {type: event_count, rules: [nobody], group-by: [User], timespan: 60s, condition: {gte: 3}}\n";
     let mut loaded = loaded(&[&base, many, lost]);
-    let mut sigma = Sigma::new(&mut loaded);
+    let mut sigma = Sigma::new(&mut loaded).unwrap();
     assert_eq!(loaded.refused.len(), 1, "{:?}", loaded.refused);
     let fired: Vec<usize> = (0..4)
         .map(|second| sigma.exec(&Exec { time_us: second * 1_000_000, ..bash() }, &Facts::default()).len())
@@ -173,10 +173,10 @@ fn trust_lowers_and_never_silences() {
     let level = |alerts: Vec<crate::detector::Alert>| {
         alerts.iter().find(|alert| &*alert.rule.name == "exec-dev-shm").map(|alert| alert.level)
     };
-    assert_eq!(level(detector.exec(&below(vec!["/usr/bin/bash"]))), Some(Level::High));
-    assert_eq!(level(detector.exec(&below(vec!["/usr/bin/make"]))), Some(Level::Medium));
+    assert_eq!(level(detector.exec(below(vec!["/usr/bin/bash"]))), Some(Level::High));
+    assert_eq!(level(detector.exec(below(vec!["/usr/bin/make"]))), Some(Level::Medium));
     let memfd = Exec { flags: vec!["memfd"], ..below(vec!["/usr/bin/make"]) };
-    let alerts = detector.exec(&memfd);
+    let alerts = detector.exec(memfd);
     assert!(alerts.iter().any(|alert| alert.level == Level::Critical), "{alerts:?}");
 }
 
@@ -190,7 +190,7 @@ fn no_argument_vector_is_too_long() {
     let line = argv.join(" ");
     let exec = Exec { exe: "/usr/bin/bash", argv, command_line: &line, ..Exec::default() };
     let begun = std::time::Instant::now();
-    detector.exec(&exec);
+    detector.exec(exec);
     // Unoptimised, and beside other tests: the bench has the figure.
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }

@@ -3,6 +3,8 @@
 //! Unknown fields are ignored; the order of the lines is their time, unless they say one; `pid` and `ppid` link the events
 //! of one file.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,36 +20,47 @@ const STEP_US: i64 = 1_000_000;
 pub struct Line {
     /// The event's id, which alerts name.
     pub id: Option<String>,
-    image: String,
-    exe: String,
-    filename: String,
-    argv: Vec<String>,
-    command_line: String,
-    parent_image: String,
-    parent_exe: String,
-    parent_command_line: String,
-    ancestors: Vec<String>,
+    image: Option<String>,
+    exe: Option<String>,
+    filename: Option<String>,
+    argv: Option<Vec<String>>,
+    command_line: Option<String>,
+    parent_image: Option<String>,
+    parent_exe: Option<String>,
+    parent_command_line: Option<String>,
+    ancestors: Option<Vec<String>>,
     user: Option<String>,
     uid: Option<i64>,
     #[serde(alias = "effective_uid")]
     euid: Option<i64>,
-    cwd: String,
+    login_uid: Option<i64>,
+    cwd: Option<String>,
     tty: Option<String>,
     env: Value,
     flags: Value,
-    pid: i64,
+    pid: Option<i64>,
     #[serde(alias = "parent_pid")]
-    ppid: i64,
-    streams_known: bool,
+    ppid: Option<i64>,
+    streams_known: Option<bool>,
     time_us: Option<i64>,
-    stdin_inode: i64,
-    stdout_inode: i64,
-    workload: String,
+    stdin_inode: Option<i64>,
+    stdout_inode: Option<i64>,
+    workload: Option<String>,
+    node: Option<String>,
     direction: Option<String>,
-    daddr: String,
-    dport: i64,
-    saddr: String,
-    sport: i64,
+    daddr: Option<String>,
+    dport: Option<i64>,
+    saddr: Option<String>,
+    sport: Option<i64>,
+}
+
+/// Unknown is empty.
+fn known(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or_default()
+}
+
+fn known_list(texts: &Option<Vec<String>>) -> &[String] {
+    texts.as_deref().unwrap_or_default()
 }
 
 /// What the flags of a line say.
@@ -153,7 +166,7 @@ pub fn judge_case(
         fired = false;
         for _ in 0..event.get("times").and_then(Value::as_u64).unwrap_or(1).min(1_000) {
             fired |= replay.step(detector, &line).iter().any(|alert| *alert.rule.name == *rule);
-            line.dport += 1;
+            line.dport = line.dport.map(|port| port + 1);
         }
     }
     Ok(fired)
@@ -170,20 +183,23 @@ impl Replay {
     pub fn step(&mut self, detector: &mut Detector, line: &Line) -> Vec<Alert> {
         self.lines += 1;
         let time_us = line.time_us.unwrap_or(self.lines * STEP_US);
-        if line.direction.is_some() || !line.daddr.is_empty() {
+        if line.direction.is_some() || line.daddr.is_some() {
             return detector.connection(&line.connection(time_us));
         }
         let flags = Flags::read(&line.flags);
         let variables = line.variables();
-        let joined = line.argv.join(" ");
-        detector.exec(&line.exec(time_us, &flags, &variables, &joined))
+        let joined = line.command_line();
+        detector.exec(line.exec(time_us, &flags, &variables, &joined))
     }
 }
 
 impl Line {
     /// The command line, joined where it is not given.
-    pub fn command_line(&self) -> String {
-        if self.command_line.is_empty() { self.argv.join(" ") } else { self.command_line.clone() }
+    pub fn command_line(&self) -> Cow<'_, str> {
+        match known(&self.command_line) {
+            "" => known_list(&self.argv).join(" ").into(),
+            line => line.into(),
+        }
     }
 
     /// `NAME=value`, from an object, a list, or a text.
@@ -198,31 +214,34 @@ impl Line {
         }
     }
 
-    fn exec<'a>(&'a self, time_us: i64, flags: &Flags, variables: &'a [String], joined: &'a str) -> Exec<'a> {
-        let first = |texts: &[&'a str]| texts.iter().copied().find(|text| !text.is_empty()).unwrap_or_default();
+    fn exec<'a>(&'a self, time_us: i64, flags: &Flags, variables: &'a [String], command_line: &'a str) -> Exec<'a> {
+        let first = |texts: [&'a Option<String>; 3]| {
+            texts.into_iter().map(known).find(|text| !text.is_empty()).unwrap_or_default()
+        };
         Exec {
             time_us,
-            pid: self.pid,
-            ppid: self.ppid,
-            exe: first(&[&self.exe, &self.image]),
-            filename: first(&[&self.filename, &self.image, &self.exe]),
-            argv: self.argv.iter().map(String::as_str).collect(),
-            command_line: first(&[&self.command_line, joined]),
-            cwd: &self.cwd,
-            parent: first(&[&self.parent_exe, &self.parent_image]),
-            parent_command_line: &self.parent_command_line,
-            ancestors: self.ancestors.iter().map(String::as_str).collect(),
+            pid: self.pid.unwrap_or(0),
+            ppid: self.ppid.unwrap_or(0),
+            exe: first([&self.exe, &self.image, &None]),
+            filename: first([&self.filename, &self.image, &self.exe]),
+            argv: known_list(&self.argv).iter().map(String::as_str).collect(),
+            command_line,
+            cwd: known(&self.cwd),
+            parent: first([&self.parent_exe, &self.parent_image, &None]),
+            parent_command_line: known(&self.parent_command_line),
+            ancestors: known_list(&self.ancestors).iter().map(String::as_str).collect(),
             flags: flags.names.clone(),
-            streams_known: self.streams_known || flags.streams_known,
+            streams_known: self.streams_known == Some(true) || flags.streams_known,
             env: variables.iter().map(String::as_str).collect(),
             uid: self.uid,
             euid: self.euid.or(flags.euid).or(self.uid),
-            user: self.user.as_deref().unwrap_or_default(),
-            login_uid: flags.login_uid,
+            user: known(&self.user),
+            login_uid: self.login_uid.or(flags.login_uid),
             tty: self.tty.as_deref().unwrap_or(if flags.tty { "tty" } else { "" }),
-            stdin_inode: self.stdin_inode,
-            stdout_inode: self.stdout_inode,
-            workload: &self.workload,
+            stdin_inode: self.stdin_inode.unwrap_or(0),
+            stdout_inode: self.stdout_inode.unwrap_or(0),
+            workload: known(&self.workload),
+            node: known(&self.node),
             ..Exec::default()
         }
     }
@@ -230,18 +249,39 @@ impl Line {
     fn connection(&self, time_us: i64) -> Connection<'_> {
         Connection {
             time_us,
-            pid: self.pid,
-            exe: if self.exe.is_empty() { &self.image } else { &self.exe },
-            command_line: &self.command_line,
-            outgoing: self.direction.as_deref() != Some("in"),
-            remote_address: &self.daddr,
-            remote_port: self.dport,
-            local_address: &self.saddr,
-            local_port: self.sport,
+            pid: self.pid.unwrap_or(0),
+            exe: if known(&self.exe).is_empty() { known(&self.image) } else { known(&self.exe) },
+            command_line: known(&self.command_line),
+            outgoing: matches!(self.direction.as_deref(), None | Some("out" | "connect")),
+            remote_address: known(&self.daddr),
+            remote_port: self.dport.unwrap_or(0),
+            local_address: known(&self.saddr),
+            local_port: self.sport.unwrap_or(0),
             uid: self.uid,
-            user: self.user.as_deref().unwrap_or_default(),
-            workload: &self.workload,
-            ..Connection::default()
+            user: known(&self.user),
+            workload: known(&self.workload),
+            node: known(&self.node),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Loaded;
+
+    #[test]
+    fn what_is_null_or_unknown_is_as_good_as_absent() {
+        let mut detector = Detector::new(&mut Loaded::pack()).unwrap();
+        let line = r#"{"id": "1", "image": "/dev/shm/x", "argv": ["x"], "parent_image": null, "cwd": null, "pid": null,
+            "ancestors": null, "flags": null, "env": null, "technique": "T1", "count": 3, "wrapper": true, "more": [{}]}"#;
+        let line: Line = serde_json::from_str(line).unwrap();
+        let alerts = Replay::default().step(&mut detector, &line);
+        let alert = alerts.iter().find(|alert| &*alert.rule.name == "exec-dev-shm").unwrap();
+        let lines = alert.lines("1");
+        let read: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(read["id"], "1");
+        assert!(lines[0].starts_with(r#"{"id":"1","severity":"high","technique":"T"#), "{}", lines[0]);
+        assert!(lines[0].contains(r#","rule":"exec-dev-shm","author":"#), "{}", lines[0]);
     }
 }

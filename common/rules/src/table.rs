@@ -3,6 +3,8 @@
 //! Keyed by node and process id; bounded whatever the number of nodes and processes. What is forgotten costs a fact, never
 //! an error.
 
+use std::sync::Arc;
+
 use crate::aging::Aging;
 use crate::event::{Connection, Exec};
 use crate::facts::{Facts, Field};
@@ -39,15 +41,15 @@ type Key = (u64, i64);
 
 #[derive(Debug, Clone)]
 struct Process {
-    exe: String,
-    command_line: String,
+    exe: Arc<str>,
+    command_line: Arc<str>,
     ppid: i64,
 }
 
 #[derive(Debug, Default)]
 struct Children {
     /// The youngest siblings: process id, and the classes of those that write somewhere.
-    last: Vec<(i64, Vec<String>)>,
+    last: Vec<(i64, Vec<&'static str>)>,
     looks: Distinct,
 }
 
@@ -76,7 +78,9 @@ impl Distinct {
 #[derive(Debug)]
 pub struct Table {
     processes: Aging<Key, Process>,
-    pipes: Aging<(u64, i64), Vec<String>>,
+    pipes: Aging<(u64, i64), Vec<&'static str>>,
+    /// Who waits at a pipe for code; of the two ends of one, either may begin first.
+    readers: Aging<(u64, i64), &'static str>,
     children: Aging<Key, Children>,
     dialers: Aging<Key, Distinct>,
 }
@@ -86,6 +90,7 @@ impl Default for Table {
         Self {
             processes: Aging::new(MAX_PROCESSES),
             pipes: Aging::new(MAX_PIPES),
+            readers: Aging::new(MAX_PIPES),
             children: Aging::new(MAX_PARENTS),
             dialers: Aging::new(MAX_PARENTS),
         }
@@ -96,9 +101,9 @@ impl Default for Table {
 #[derive(Debug, Default)]
 pub struct Family {
     /// The parent's command line.
-    pub parent_command_line: String,
+    pub parent_command_line: Option<Arc<str>>,
     /// Executables from the parent outwards.
-    pub ancestors: Vec<String>,
+    pub ancestors: Vec<Arc<str>>,
 }
 
 impl Table {
@@ -107,17 +112,19 @@ impl Table {
         let node = hash(exec.node);
         let mut family = Family::default();
         let mut at = exec.ppid;
-        while family.ancestors.len() < MAX_ANCESTORS && at != 0 {
+        // Of one that was recorded with its ancestors, only the parent's command line is asked for.
+        let most = if exec.ancestors.is_empty() { MAX_ANCESTORS } else { 1 };
+        while family.ancestors.len() < most && at != 0 {
             let Some(process) = self.processes.peek(&(node, at)) else { break };
             if family.ancestors.is_empty() {
                 let other = !exec.parent.is_empty() && plain_name(exec.parent) != plain_name(&process.exe);
                 let line = exec.parent_command_line;
-                if other || !line.is_empty() && !line.starts_with(process.command_line.as_str()) {
+                if other || !line.is_empty() && !line.starts_with(&*process.command_line) {
                     break;
                 }
-                family.parent_command_line.clone_from(&process.command_line);
+                family.parent_command_line = Some(Arc::clone(&process.command_line));
             }
-            family.ancestors.push(process.exe.clone());
+            family.ancestors.push(Arc::clone(&process.exe));
             if process.ppid == at {
                 break;
             }
@@ -132,7 +139,13 @@ impl Table {
         self.pipe(node, exec, facts);
         let classes = feeding(facts);
         if exec.stdout_inode != 0 && !classes.is_empty() {
+            if let Some(reader) = self.readers.remove(&(node, exec.stdout_inode)) {
+                classes.iter().for_each(|class| facts.add(Field::PipeTo, format!("{class}_to_{reader}")));
+            }
             self.pipes.put((node, exec.stdout_inode), classes.clone());
+        }
+        if let Some(reader) = waiting(exec, facts) {
+            self.readers.put((node, exec.stdin_inode), reader);
         }
         self.siblings(node, exec, classes, facts);
         if exec.pid != 0 {
@@ -140,11 +153,8 @@ impl Table {
             while !exec.command_line.is_char_boundary(end) {
                 end -= 1;
             }
-            let process = Process {
-                exe: exec.path().to_owned(),
-                command_line: exec.command_line[..end].to_owned(),
-                ppid: exec.ppid,
-            };
+            let process =
+                Process { exe: exec.path().into(), command_line: exec.command_line[..end].into(), ppid: exec.ppid };
             self.processes.put((node, exec.pid), process);
         }
     }
@@ -179,12 +189,12 @@ impl Table {
             return;
         }
         if let Some(classes) = self.pipes.peek(&(node, exec.stdin_inode)) {
-            classes.iter().for_each(|class| facts.add(Field::PipeFrom, class.clone()));
+            classes.iter().for_each(|class| facts.add(Field::PipeFrom, *class));
         }
     }
 
     /// Neighbours in a pipeline where inodes are not known, and bursts.
-    fn siblings(&mut self, node: u64, exec: &Exec<'_>, classes: Vec<String>, facts: &mut Facts<'_>) {
+    fn siblings(&mut self, node: u64, exec: &Exec<'_>, classes: Vec<&'static str>, facts: &mut Facts<'_>) {
         if exec.ppid == 0 {
             return;
         }
@@ -200,7 +210,7 @@ impl Table {
             if let Some((pid, classes)) = near
                 && exec.pid - pid <= SIBLINGS as i64
             {
-                classes.iter().for_each(|class| facts.add(Field::PipeFrom, class.clone()));
+                classes.iter().for_each(|class| facts.add(Field::PipeFrom, *class));
             }
         }
         children.last.push((exec.pid, classes));
@@ -215,31 +225,40 @@ impl Table {
 }
 
 /// Classes of a program whose output may be run by who reads it; empty for all others.
-fn feeding(facts: &Facts<'_>) -> Vec<String> {
+fn feeding(facts: &Facts<'_>) -> Vec<&'static str> {
     const FEEDING: &[&str] = &["fetcher", "decoder", "netcat", "archiver", "encryptor", "viewer", "dialer"];
     let classes = facts.get(Field::Class).iter();
-    let mut found: Vec<String> =
-        classes.filter(|class| FEEDING.contains(&class.as_ref())).map(|class| class.to_string()).collect();
+    let mut found: Vec<&'static str> =
+        classes.filter_map(|class| FEEDING.iter().find(|own| *own == class)).copied().collect();
     let has = |argument: &str| facts.has(Field::Arg, argument);
-    if found.iter().any(|class| class == "decoder")
-        && (has("-d") || has("--decode") || has("-D") || has("-r") || has("--decrypt"))
-    {
-        found.push("decoding".to_owned());
+    if found.contains(&"decoder") && (has("-d") || has("--decode") || has("-D") || has("-r") || has("--decrypt")) {
+        found.push("decoding");
     }
-    let to_file = has("-o") || has("-O") && !facts.has(Field::Tool, "wget") || has("--output");
-    if to_file && found.iter().any(|class| class == "fetcher") {
-        found.retain(|class| class != "fetcher");
+    if found.contains(&"fetcher") {
+        let wget = facts.has(Field::Tool, "wget");
+        let to_file = has("-o") || has("-O") && !wget || has("--output");
+        let to_stdout = || has("-") || has("-O-") || has("-qO-") || has("-q0-") || has("/dev/stdout");
+        if to_file || wget && !to_stdout() {
+            found.retain(|class| *class != "fetcher");
+        }
     }
-    if facts.has(Field::Tool, "wget") && !(has("-") || has("-O-") || has("-qO-") || has("-q0-") || has("/dev/stdout")) {
-        found.retain(|class| class != "fetcher");
-    }
-    if facts.has(Field::Arg, "s_client") {
-        found.push("dialer".to_owned());
+    if has("s_client") {
+        found.push("dialer");
     }
     if facts.has(Field::Class, "shell") {
-        found.push("shell".to_owned());
+        found.push("shell");
     }
     found
+}
+
+/// What an exec is that will run whatever comes through its pipe, which nobody was seen to fill yet.
+fn waiting(exec: &Exec<'_>, facts: &Facts<'_>) -> Option<&'static str> {
+    if exec.stdin_inode == 0 || !facts.get(Field::PipeFrom).is_empty() {
+        return None;
+    }
+    let shell = facts.has(Field::Class, "shell") && facts.has(Field::Script, "stdin");
+    let code = || facts.has(Field::Class, "interpreter") && exec.argv.iter().skip(1).all(|argument| *argument == "-");
+    if shell { Some("shell") } else { code().then_some("interpreter") }
 }
 
 /// A number for a text, the same in one run.
@@ -276,6 +295,24 @@ mod tests {
     }
 
     #[test]
+    fn the_reader_of_a_pipe_may_be_there_first() {
+        let (mut table, words) = (Table::default(), Words::parse(crate::pack::WORDS).unwrap());
+        let to = |table: &mut Table, exec: &Exec<'_>| {
+            let mut facts = analyse::exec(&words, exec);
+            table.exec(exec, &mut facts);
+            facts.get(Field::PipeTo).iter().map(|what| what.to_string()).collect::<Vec<_>>()
+        };
+        let sh = Exec { stdin_inode: 99, streams_known: true, ..exec(500, &["sh"], "sh") };
+        let curl = Exec { stdout_inode: 99, streams_known: true, ..exec(10, &["curl", "http://h"], "curl http://h") };
+        assert_eq!(to(&mut table, &sh), [""; 0]);
+        assert!(to(&mut table, &curl).contains(&"fetcher_to_shell".to_owned()));
+        assert_eq!(to(&mut table, &curl), [""; 0], "told once");
+        let script = Exec { stdin_inode: 98, streams_known: true, ..exec(501, &["sh", "x.sh"], "sh x.sh") };
+        assert_eq!(to(&mut table, &script), [""; 0]);
+        assert_eq!(to(&mut table, &Exec { stdout_inode: 98, ..curl }), [""; 0], "the pipe is data there");
+    }
+
+    #[test]
     fn neighbours_are_guessed_where_nothing_is_known_of_streams() {
         let (mut table, words) = (Table::default(), Words::parse(crate::pack::WORDS).unwrap());
         step(&mut table, &words, &exec(10, &["base64", "-d"], "base64 -d"));
@@ -294,9 +331,13 @@ mod tests {
             table.exec(&exec, &mut Facts::default());
         }
         let child = Exec { pid: 8, ppid: 7, parent: "/usr/bin/dash", ..Exec::default() };
-        assert_eq!(table.family(&child).ancestors, ["/usr/bin/dash", "/usr/bin/bash", "/usr/sbin/sshd"]);
+        let ancestors = table.family(&child).ancestors;
+        assert_eq!(
+            ancestors.iter().map(|path| &**path).collect::<Vec<_>>(),
+            ["/usr/bin/dash", "/usr/bin/bash", "/usr/sbin/sshd"]
+        );
         let stranger = Exec { parent: "/usr/bin/make", ..child };
-        assert_eq!(table.family(&stranger).ancestors, [""; 0]);
+        assert!(table.family(&stranger).ancestors.is_empty());
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Event for AuditView<'_, '_> {
             "success" => text("yes"),
             "argc" => i64::try_from(exec.argv.len()).ok().map(EventValue::Int),
             "proctitle" => text(exec.command_line),
-            _ => text(exec.argv.get(path.strip_prefix('a')?.parse::<usize>().ok()?)?),
+            _ => text(exec.argv.get(argument(path)?)?),
         }
     }
 
@@ -175,6 +175,11 @@ impl Event for AuditView<'_, '_> {
     fn to_json(&self) -> Value {
         Value::Null
     }
+}
+
+/// Which argument `a0` to `a255` are.
+pub(crate) fn argument(field: &str) -> Option<usize> {
+    field.strip_prefix('a')?.parse::<u8>().ok().map(usize::from)
 }
 
 /// The kernel's task name is fifteen bytes.

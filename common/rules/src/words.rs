@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -18,7 +18,7 @@ pub enum WordsError {
     #[error("the vocabulary does not read")]
     Parse(#[from] toml::de::Error),
     /// Too large for an automaton.
-    #[error("the vocabulary cannot be compiled")]
+    #[error("there are more words to look for than can be looked for at once")]
     Compile(#[from] aho_corasick::BuildError),
 }
 
@@ -39,8 +39,11 @@ pub struct Words {
     names: Vec<String>,
     programs: HashMap<String, Vec<u16>, foldhash::fast::RandomState>,
     trusted: HashMap<String, u16, foldhash::fast::RandomState>,
-    trusted_under: Vec<(String, u16)>,
-    named: HashMap<String, HashSet<String, foldhash::fast::RandomState>, foldhash::fast::RandomState>,
+    /// Folders, looked for where a path begins; the first in the list comes first.
+    trusted_under: AhoCorasick,
+    trusted_under_classes: Vec<u16>,
+    /// There are a handful of lists.
+    named: Vec<(String, HashSet<String, foldhash::fast::RandomState>)>,
     exact: HashMap<String, Vec<u16>, foldhash::fast::RandomState>,
     paths: AhoCorasick,
     patterns: Vec<(Pattern, u16)>,
@@ -64,7 +67,12 @@ impl Words {
             programs.entry(word).or_default().push(class);
         }
         let trusted = each(file.trusted, &mut names).map(|(class, word)| (word, class)).collect();
-        let trusted_under = each(file.trusted_under, &mut names).map(|(class, word)| (word, class)).collect();
+        let (trusted_under_classes, folders): (Vec<_>, Vec<_>) = each(file.trusted_under, &mut names).unzip();
+        let trusted_under = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::DFA))
+            .match_kind(MatchKind::LeftmostFirst)
+            .start_kind(StartKind::Anchored)
+            .build(folders)?;
         let mut exact: HashMap<String, Vec<u16>, _> = HashMap::default();
         let mut patterns = Vec::new();
         for (class, word) in each(file.paths, &mut names) {
@@ -74,15 +82,17 @@ impl Words {
             }
         }
         let triggers = patterns.iter().map(|(pattern, _)| pattern.trigger());
-        let paths = AhoCorasick::builder().match_kind(MatchKind::Standard).build(triggers)?;
+        let paths = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(triggers)?;
         let (text_classes, texts): (Vec<_>, Vec<_>) = each(file.texts, &mut names).unzip();
-        let texts = AhoCorasick::builder().ascii_case_insensitive(true).build(texts)?;
+        let texts =
+            AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).ascii_case_insensitive(true).build(texts)?;
         Ok(Self {
             names,
             programs,
             trusted,
             trusted_under,
-            named: file.names,
+            trusted_under_classes,
+            named: file.names.into_iter().collect(),
             exact,
             paths,
             patterns,
@@ -97,7 +107,9 @@ impl Words {
 
     /// Classes of a program, by its name or by its name without version.
     pub fn program<'a>(&'a self, name: &str, found: &mut Classes<'a>) {
-        for name in [name, plain_name(name)] {
+        let plain = plain_name(name);
+        let bare = (plain.len() < name.len()).then_some(plain);
+        for name in [name].into_iter().chain(bare) {
             for class in self.programs.get(name).into_iter().flatten() {
                 keep(found, self.name(*class));
             }
@@ -107,22 +119,24 @@ impl Words {
     /// Whether a program is of this class.
     pub fn is_program(&self, name: &str, class: &str) -> bool {
         let of = |name: &str| self.programs.get(name).is_some_and(|all| all.iter().any(|own| self.name(*own) == class));
-        of(name) || of(plain_name(name))
+        let plain = plain_name(name);
+        of(name) || plain.len() < name.len() && of(plain)
     }
 
     /// Whether a name is in this list of names.
     pub fn named(&self, list: &str, name: &str) -> bool {
-        self.named.get(list).is_some_and(|names| names.contains(name))
+        self.named.iter().any(|(own, names)| own == list && names.contains(name))
     }
 
     /// Why an ancestor with this path is trusted to do strange things, if it is.
     pub fn trusted(&self, path: &str) -> Option<&str> {
-        let under = self.trusted_under.iter().find(|(folder, _)| path.starts_with(folder.as_str()));
+        let under = self.trusted_under.find(Input::new(path).anchored(Anchored::Yes));
         let name = crate::names::base_name(path);
+        let plain = plain_name(name);
         let class = under
-            .map(|(_, class)| class)
+            .and_then(|folder| self.trusted_under_classes.get(folder.pattern().as_usize()))
             .or_else(|| self.trusted.get(name))
-            .or_else(|| self.trusted.get(plain_name(name)))?;
+            .or_else(|| self.trusted.get(plain).filter(|_| plain.len() < name.len()))?;
         Some(self.name(*class))
     }
 

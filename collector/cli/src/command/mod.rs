@@ -41,6 +41,8 @@ pub mod nodes;
 
 pub mod query;
 
+pub mod rules;
+
 pub mod span;
 
 pub mod tables;
@@ -127,6 +129,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Events(args) => events::run(args).await,
         Command::Nodes(args) => nodes::run(args).await,
         Command::Findings(args) => findings::run(args).await,
+        Command::Rules(args) => rules::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Actions(args) => actions::run(args).await,
         Command::Policy(args) => policy::run(args).await,

@@ -63,8 +63,13 @@ const WRAPPERS: &[Wrapper] = &[
 /// Names, classes, arguments and files of an exec.
 pub(super) fn program<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
     let own = exec.argv.first().copied().unwrap_or_default().trim_start_matches('-');
-    for path in [exec.exe, exec.filename, own] {
-        tool(words, path, facts);
+    tool(words, exec.exe, facts);
+    // Mostly all three are one.
+    if exec.filename != exec.exe {
+        tool(words, exec.filename, facts);
+    }
+    if base_name(own) != base_name(exec.filename) {
+        tool(words, own, facts);
     }
     let bounded = bounded(&exec.argv);
     let mut arguments = bounded.get(1..).unwrap_or_default();
@@ -74,7 +79,13 @@ pub(super) fn program<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'
     {
         arguments = rest;
     }
-    let mut wrapper = [exec.exe, exec.filename, own].into_iter().find_map(wrapper_named);
+    let mut wrapper = wrapper_named(exec.exe);
+    if wrapper.is_none() && exec.filename != exec.exe {
+        wrapper = wrapper_named(exec.filename);
+    }
+    if wrapper.is_none() && base_name(own) != base_name(exec.filename) {
+        wrapper = wrapper_named(own);
+    }
     for _ in 0..MAX_WRAPPERS {
         let Some((program, rest)) = wrapper.and_then(|wrapper| inner(wrapper, arguments)).and_then(<[_]>::split_first)
         else {
@@ -85,9 +96,8 @@ pub(super) fn program<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'
         wrapper = wrapper_named(program);
     }
     arguments.iter().for_each(|argument| split_argument(argument, facts));
-    let names: Vec<Cow<'a, str>> = facts.get(Field::Tool).to_vec();
-    let names: Vec<&str> = names.iter().map(Cow::as_ref).collect();
-    Effects { words, cwd: exec.cwd, facts }.of(&names, arguments);
+    let habit = Habit::of(facts.get(Field::Tool).iter().map(Cow::as_ref));
+    Effects { words, cwd: exec.cwd, facts }.of(&habit, arguments);
     run_by_option(words, arguments, facts);
 }
 
@@ -153,7 +163,7 @@ fn run_by_option<'a>(words: &'a Words, arguments: &[&'a str], facts: &mut Facts<
             runs(words, pair[1], facts);
         }
     }
-    for argument in arguments {
+    for argument in arguments.iter().filter(|argument| argument.starts_with(['-', 'P'])) {
         let command = [
             "--checkpoint-action=exec=",
             "--to-command=",
@@ -191,8 +201,20 @@ fn split_argument<'a>(argument: &'a str, facts: &mut Facts<'a>) {
         && (2..=8).contains(&short.len())
         && short.bytes().all(|byte| byte.is_ascii_alphabetic())
     {
-        short.chars().for_each(|letter| facts.add(Field::Arg, format!("-{letter}")));
+        short.bytes().for_each(|letter| facts.add(Field::Arg, option(letter)));
     }
+}
+
+/// A letter as an option.
+fn option(letter: u8) -> &'static str {
+    const ALL: &str = "-a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-q-r-s-t-u-v-w-x-y-z\
+        -A-B-C-D-E-F-G-H-I-J-K-L-M-N-O-P-Q-R-S-T-U-V-W-X-Y-Z";
+    let at = match letter {
+        b'a'..=b'z' => letter - b'a',
+        _ => letter.wrapping_sub(b'A').wrapping_add(26),
+    };
+    let at = usize::from(at) * 2;
+    ALL.get(at..at + 2).unwrap_or_default()
 }
 
 /// What becomes of a path.
@@ -222,50 +244,107 @@ pub(super) struct Effects<'f, 'a> {
     pub(super) facts: &'f mut Facts<'a>,
 }
 
+/// What a program by its name does with the files it is given.
+#[derive(Debug, Default)]
+pub(super) struct Habit {
+    /// Its arguments are no files.
+    talks: bool,
+    /// With `-i`, in place.
+    edits_in_place: bool,
+    /// Given `/dev/null`, it empties the other file.
+    discards: bool,
+    copies: bool,
+    moves: bool,
+    writes: bool,
+    /// It shows before it writes.
+    editor: bool,
+    removes: bool,
+    changes: bool,
+    wget: bool,
+    /// `-o` is an option of its own sort.
+    other_output: bool,
+}
+
+impl Habit {
+    /// Of a program that goes by these names.
+    pub(super) fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let mut habit = Self::default();
+        for name in names {
+            match name {
+                "echo" | "printf" | "test" | "[" | "expr" | "basename" | "dirname" | "pgrep" | "logger" => {
+                    habit.talks = true;
+                }
+                "sed" | "perl" | "ruby" => habit.edits_in_place = true,
+                "cp" | "ln" => (habit.copies, habit.discards) = (true, true),
+                "mv" => (habit.copies, habit.discards, habit.moves) = (true, true, true),
+                "dd" | "cat" => habit.discards = true,
+                "tee" => (habit.writes, habit.discards) = (true, true),
+                "install" | "rsync" | "scp" | "link" => habit.copies = true,
+                "sponge" => habit.writes = true,
+                "vi" | "vim" | "nvim" | "nano" | "pico" | "ed" | "ex" | "emacs" | "joe" | "mcedit" | "micro" => {
+                    (habit.writes, habit.editor) = (true, true);
+                }
+                "rm" | "shred" | "unlink" | "srm" | "wipe" | "scrub" | "rmdir" | "truncate" | "wipefs"
+                | "blkdiscard" => habit.removes = true,
+                "chmod" | "chown" | "chgrp" | "chattr" | "touch" | "setfacl" | "setfattr" | "setcap" | "chcon"
+                | "mkfs" | "mkdir" => habit.changes = true,
+                "wget" => habit.wget = true,
+                "grep" | "find" | "mount" | "ps" | "ssh" | "stdbuf" | "set" | "useradd" => habit.other_output = true,
+                _ => {}
+            }
+        }
+        habit
+    }
+
+    /// `curl -o FILE`, `wget -O FILE`, `gcc -o FILE`, `--output=FILE`.
+    fn is_output(&self, before: &str, argument: &str) -> bool {
+        let attached = argument.starts_with('-')
+            && ["-o/", "--output=", "--output-document=", "--outfile="]
+                .iter()
+                .any(|prefix| argument.starts_with(prefix));
+        attached
+            || before.starts_with('-')
+                && (!self.other_output
+                    && matches!(before, "-o" | "--output" | "--output-document" | "--outfile" | "-out" | "--out")
+                    || self.wget && matches!(before, "-O" | "-P"))
+    }
+}
+
 impl Effects<'_, '_> {
-    /// Looks at all arguments of the program that goes by `names`.
-    pub(super) fn of(&mut self, names: &[&str], arguments: &[&str]) {
-        let is = |own: &[&str]| names.iter().any(|name| own.contains(name));
-        if is(&["echo", "printf", "test", "[", "expr", "basename", "dirname", "pgrep", "logger"]) {
+    /// Looks at all arguments of a program with this habit.
+    pub(super) fn of(&mut self, habit: &Habit, arguments: &[&str]) {
+        if habit.talks {
             return;
         }
         let operands = arguments.iter().filter(|argument| !argument.starts_with('-')).count();
-        let in_place = is(&["sed", "perl", "ruby"]) && arguments.iter().any(|word| is_in_place(word));
-        let discards =
-            is(&["cp", "mv", "ln", "dd", "cat", "tee"]) && arguments.iter().any(|word| word.ends_with("/dev/null"));
-        let copies = is(&["cp", "mv", "install", "ln", "rsync", "scp", "link"]);
-        let target_first = arguments.iter().any(|word| *word == "-t" || word.starts_with("--target-directory"));
-        let writer = is(&["tee", "sponge"]) || is_editor(names);
-        let remover =
-            is(&["rm", "shred", "unlink", "srm", "wipe", "scrub", "rmdir", "truncate", "wipefs", "blkdiscard"]);
-        let changer = is(&[
-            "chmod", "chown", "chgrp", "chattr", "touch", "setfacl", "setfattr", "setcap", "chcon", "mkfs", "mkdir",
-        ]);
+        let in_place = habit.edits_in_place && arguments.iter().any(|word| is_in_place(word));
+        let discards = habit.discards && arguments.iter().any(|word| word.ends_with("/dev/null"));
+        let target_first =
+            habit.copies && arguments.iter().any(|word| *word == "-t" || word.starts_with("--target-directory"));
         let (mut seen, mut before) = (0, "");
         for argument in arguments {
             let option = argument.starts_with('-');
             seen += usize::from(!option);
             let last = seen == operands && !option && operands > 1 && !target_first;
-            let what = if writer || in_place && seen > 1 {
+            let what = if habit.writes || in_place && seen > 1 {
                 Use::Write
-            } else if remover {
+            } else if habit.removes {
                 Use::Remove
-            } else if changer {
+            } else if habit.changes {
                 Use::Change
             } else if argument.starts_with("of=")
-                || copies && (last || before == "-t")
-                || is_output(names, before, argument)
+                || habit.copies && (last || before == "-t")
+                || habit.is_output(before, argument)
             {
                 Use::Write
             } else {
                 Use::Read
             };
             self.argument(argument, what);
-            // An editor shows before it changes.
-            if what == Use::Write && is_editor(names) {
+            if what == Use::Write && habit.editor {
                 self.argument(argument, Use::Read);
             }
-            if what == Use::Write && discards || is(&["mv"]) && what == Use::Read {
+            if what == Use::Write && discards || habit.moves && what == Use::Read {
                 self.argument(argument, Use::Remove);
             }
             before = argument;
@@ -321,24 +400,6 @@ fn is_in_place(word: &str) -> bool {
     word == "--in-place"
         || word.starts_with("--in-place=")
         || word.starts_with('-') && !word.starts_with("--") && word.len() < 8 && word.contains('i')
-}
-
-fn is_editor(names: &[&str]) -> bool {
-    const EDITORS: &[&str] = &["vi", "vim", "nvim", "nano", "pico", "ed", "ex", "emacs", "joe", "mcedit", "micro"];
-    names.iter().any(|name| EDITORS.contains(name))
-}
-
-/// `curl -o FILE`, `wget -O FILE`, `gcc -o FILE`, `--output=FILE`.
-fn is_output(names: &[&str], before: &str, argument: &str) -> bool {
-    let attached =
-        ["-o/", "--output=", "--output-document=", "--outfile="].iter().any(|prefix| argument.starts_with(prefix));
-    // `-o` is an option of its own sort for these.
-    let other = names
-        .iter()
-        .any(|name| matches!(*name, "grep" | "find" | "mount" | "ps" | "ssh" | "stdbuf" | "set" | "useradd"));
-    attached
-        || !other && matches!(before, "-o" | "--output" | "--output-document" | "--outfile" | "-out" | "--out")
-        || matches!(before, "-O" | "-P") && names.contains(&"wget")
 }
 
 /// Where a path begins in an argument, if one does.
@@ -410,9 +471,10 @@ mod tests {
 
     #[test]
     fn arguments_in_every_form() {
+        assert_eq!([b'a', b'z', b'A', b'Z'].map(option), ["-a", "-z", "-A", "-Z"]);
         let words = Words::parse(crate::pack::WORDS).unwrap();
         let facts = facts_of(&words, &["x", "-xzf", "--out=y", "--long", "z"]);
-        for argument in ["-xzf", "-z", "--out", "y", "--long", "z"] {
+        for argument in ["-xzf", "-x", "-z", "-f", "--out", "y", "--long", "z"] {
             assert!(facts.has(Field::Arg, argument), "{argument}");
         }
     }

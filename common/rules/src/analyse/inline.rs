@@ -1,6 +1,6 @@
 //! Code on the command line: `sh -c SCRIPT`, `python -c CODE`, and a shell that is fed.
 
-use crate::analyse::command::{Effects, runs};
+use crate::analyse::command::{Effects, Habit, runs};
 use crate::event::Exec;
 use crate::facts::{Facts, Field};
 use crate::names::{base_name, plain_name};
@@ -93,7 +93,7 @@ fn shell_script<'a>(words: &'a Words, exec: &Exec<'a>, script: &str, facts: &mut
         runs(words, program, facts);
         let mut effects = Effects { words, cwd: exec.cwd, facts };
         let arguments: Vec<&str> = command.words.iter().skip(1).map(String::as_str).collect();
-        effects.of(&[base_name(program), plain_name(program)], &arguments);
+        effects.of(&Habit::of([base_name(program), plain_name(program)].into_iter()), &arguments);
         for path in &command.writes {
             effects.written(path, matches!(program, "" | ":" | "true" | "echo" | "cat") && arguments.is_empty());
         }

@@ -77,12 +77,49 @@ fn reach(address: IpAddr) -> &'static str {
 /// What the words of a command line say of places elsewhere.
 fn remote(exec: &Exec<'_>, facts: &mut Facts<'_>) {
     for argument in exec.argv.iter().skip(1).take(64).filter(|argument| argument.len() < 1_024) {
-        let host = argument.split_once("://").map(|(_, rest)| rest);
+        let host = behind_scheme(argument);
         facts.set_if(Field::Remote, "url", host.is_some());
-        let host = host.unwrap_or(argument).split(['/', ':', '@']).next().unwrap_or_default();
+        let host = host.unwrap_or(argument);
+        // What is cut off before its first colon can be four numbers only.
+        if !host.starts_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        let host = host.split(['/', ':', '@']).next().unwrap_or_default();
         if let Ok(address) = host.parse::<IpAddr>() {
             facts.set_if(Field::Remote, "address", reach(address) == "public");
             facts.set_if(Field::Remote, "private", reach(address) == "private");
+        }
+    }
+}
+
+/// What follows `://`.
+fn behind_scheme(argument: &str) -> Option<&str> {
+    let mut rest = argument;
+    while let Some(at) = rest.bytes().position(|byte| byte == b':') {
+        rest = &rest[at + 1..];
+        if let Some(behind) = rest.strip_prefix("//") {
+            return Some(behind);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_elsewhere() {
+        for (argument, kinds) in [
+            ("http://h/x", &["url"][..]),
+            ("a:b://10.0.0.1/x", &["url", "private"]),
+            ("203.0.113.7:80", &["address"]),
+            ("1.5", &[]),
+            ("a:b:c", &[]),
+        ] {
+            let mut facts = Facts::default();
+            remote(&Exec { argv: vec!["x", argument], ..Exec::default() }, &mut facts);
+            assert_eq!(facts.get(Field::Remote), kinds, "{argument}");
         }
     }
 }

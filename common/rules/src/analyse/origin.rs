@@ -1,5 +1,9 @@
 //! Who started it.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use crate::event::Exec;
 use crate::facts::{Facts, Field};
 use crate::names::{base_name, plain_name};
@@ -54,8 +58,9 @@ pub(super) fn family<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a
         words.program(name, &mut classes);
         facts.extend(Field::ParentClass, classes);
     }
-    let line = || exec.ancestors.iter().copied().chain([exec.parent]).filter(|ancestor| !ancestor.is_empty());
-    for ancestor in line() {
+    let parent = (exec.ancestors.first() != Some(&exec.parent)).then_some(exec.parent);
+    let line = exec.ancestors.iter().copied().chain(parent).filter(|ancestor| !ancestor.is_empty());
+    for ancestor in line {
         facts.add(Field::Ancestor, plain_name(ancestor));
         if let Some(kind) = words.trusted(ancestor) {
             facts.add(Field::Trusted, kind);
@@ -75,28 +80,40 @@ pub(super) fn family<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a
     if let Some(server) = server_above(words, exec) {
         facts.add(Field::DaemonAncestor, server);
     }
-    facts.set(Field::Login, exec.parent_command_line.starts_with('-'));
+    facts.set(Field::Login, is_typed(words, exec));
     for variable in &exec.env {
         environment(words, variable, facts);
     }
 }
 
+/// Whether somebody typed it: below a login shell, or below a shell at a terminal that has no script.
+fn is_typed(words: &Words, exec: &Exec<'_>) -> bool {
+    let mut parts = exec.parent_command_line.split_whitespace();
+    let Some(own) = parts.next() else { return false };
+    if own.starts_with('-') {
+        return true;
+    }
+    let shell = words.is_program(base_name(own), "shell");
+    shell && !exec.tty.is_empty() && parts.all(|part| part.starts_with('-') && !part.ends_with('c'))
+}
+
 /// What provisioning tools leave in the command lines of the processes they make.
+const PROVISIONED: [&str; 8] = [
+    "/.ansible/tmp/",
+    "/ansible-tmp-",
+    "AnsiballZ_",
+    "/.ansible_",
+    "ansible_collections",
+    "/var/lib/cloud/instance",
+    "/salt-call",
+    "/puppet",
+];
+
+/// Finds [`PROVISIONED`]; absent only if that list could not be compiled.
+static PROVISIONED_MARKS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(PROVISIONED).ok());
+
 fn provisioned(exec: &Exec<'_>) -> Option<&'static str> {
-    let marked = |line: &str| {
-        [
-            "/.ansible/tmp/",
-            "/ansible-tmp-",
-            "AnsiballZ_",
-            "/.ansible_",
-            "ansible_collections",
-            "/var/lib/cloud/instance",
-            "/salt-call",
-            "/puppet",
-        ]
-        .iter()
-        .any(|mark| line.contains(mark))
-    };
+    let marked = |line: &str| PROVISIONED_MARKS.as_ref().is_some_and(|marks| marks.is_match(line));
     (marked(exec.parent_command_line) || marked(&exec.command_line[..floor(exec.command_line, 4_096)]))
         .then_some("provision")
 }
@@ -111,7 +128,8 @@ fn floor(text: &str, most: usize) -> usize {
 
 /// The server above with nothing but shells between.
 fn server_above<'a>(words: &Words, exec: &Exec<'a>) -> Option<&'a str> {
-    let near = if exec.ancestors.is_empty() { vec![exec.parent] } else { exec.ancestors.clone() };
+    let parent = [exec.parent];
+    let near = if exec.ancestors.is_empty() { &parent[..] } else { &exec.ancestors[..] };
     let first = near.iter().position(|ancestor| !words.is_program(base_name(ancestor), "shell"))?;
     // Below a server's own scripts there may be an interpreter, or what a command of it started.
     near.iter().skip(first).take(3).map(|ancestor| base_name(ancestor)).find_map(|ancestor| {
@@ -163,6 +181,24 @@ mod tests {
         assert_eq!(facts.get(Field::Trusted), ["package"]);
         let facts = facts_of(&words, &below(&["/usr/bin/bash", "/usr/sbin/sshd"]));
         assert!(facts.get(Field::DaemonAncestor).is_empty() && facts.get(Field::Trusted).is_empty());
+    }
+
+    #[test]
+    fn what_people_type() {
+        let words = Words::parse(crate::pack::WORDS).unwrap();
+        for (parent_command_line, tty, typed) in [
+            ("-bash", "", true),
+            ("bash", "pts/0", true),
+            ("/bin/bash -i", "pts/0", true),
+            ("bash", "", false),
+            ("bash x.sh", "pts/0", false),
+            ("bash -c id", "pts/0", false),
+            ("make all", "pts/0", false),
+            ("", "pts/0", false),
+        ] {
+            let exec = Exec { parent_command_line, tty, ..Exec::default() };
+            assert_eq!(is_typed(&words, &exec), typed, "{parent_command_line} {tty}");
+        }
     }
 
     #[test]

@@ -29,6 +29,10 @@ const SYSTEM: &[&str] =
 
 /// Kinds of volatile folders a path is below.
 pub(super) fn volatile(path: &str) -> Option<&'static str> {
+    // None of them begins otherwise, and most paths do.
+    if !matches!(path.as_bytes(), [b'/', b't' | b'v' | b'd' | b'r', ..]) {
+        return None;
+    }
     VOLATILE.iter().find(|(folder, _)| path.starts_with(folder)).map(|(_, kind)| *kind)
 }
 
@@ -49,13 +53,13 @@ fn below_runtime(words: &Words, exec: &Exec<'_>) -> bool {
 
 /// Where the program lies.
 pub(super) fn program(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
-    let copied_runtime = below_runtime(words, exec);
     let by_descriptor = exec.filename.starts_with("/dev/fd/")
         || exec.filename.strip_prefix("/proc/").is_some_and(|rest| rest.contains("/fd/"))
         || exec.filename.starts_with("memfd:")
         || exec.exe.starts_with("memfd:")
         || exec.exe.starts_with("/memfd:");
     let fileless = exec.has("memfd") || by_descriptor;
+    let copied_runtime = (fileless || exec.has("deleted")) && below_runtime(words, exec);
     facts.set(Field::Fileless, fileless && !copied_runtime);
     facts.set(Field::ExeDeleted, exec.has("deleted") && !fileless && !copied_runtime);
     facts.set(Field::PrivGain, gains(words, exec));
@@ -63,7 +67,10 @@ pub(super) fn program(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
         return;
     }
     // A name without a slash is a task's, not a path.
-    for path in [exec.path(), exec.filename].into_iter().filter(|path| path.contains('/')) {
+    let both = [exec.path(), exec.filename];
+    // Mostly they are one.
+    let paths = if both[0] == both[1] { &both[..1] } else { &both[..] };
+    for path in paths.iter().filter(|path| path.contains('/')) {
         let path = absolute(path, exec.cwd);
         if let Some(kind) = volatile(&path) {
             facts.add(Field::VolDir, kind);
@@ -173,14 +180,14 @@ fn is_kernel_thread(words: &Words, name: &str) -> bool {
 }
 
 fn gains(words: &Words, exec: &Exec<'_>) -> bool {
+    // The kernel's flag also stands for a change of group; root itself has nothing to gain.
+    if !exec.has("privilege_gain") || exec.uid == Some(0) {
+        return false;
+    }
     let path = exec.path();
     let named = words.named("setuid_program", base_name(path)) || words.named("setuid_program", plain_name(path));
-    let known = named
-        && ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/", "/snap/", "/opt/google/"]
-            .iter()
-            .any(|folder| path.starts_with(folder));
-    // The kernel's flag also stands for a change of group; root itself has nothing to gain.
-    exec.has("privilege_gain") && exec.uid != Some(0) && !known
+    let installed = ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/", "/snap/", "/opt/google/"];
+    !(named && installed.iter().any(|folder| path.starts_with(folder)))
 }
 
 #[cfg(test)]

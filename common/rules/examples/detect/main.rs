@@ -1,4 +1,4 @@
-//! How well and how fast rules judge: `cargo xtask bench detection --json [--corpus DIR] [--out DIR] [--rules DIR] [--pack DIR]`.
+//! How well and how fast rules judge: `cargo xtask bench detect --json [--corpus DIR] [--out DIR] [--rules DIR] [--pack DIR]`.
 //!
 //! With `--corpus`, the folder of a labelled corpus (`attack_strict.jsonl`, `benign.jsonl.gz`), alerts are written to `--out`
 //! as its scorer wants them, and the figures of the scorer are made here too. Without, only speed is measured, on command
@@ -67,6 +67,7 @@ fn main() -> Result<(), Failure> {
     drop(detector);
     if let Some(corpus) = &arguments.corpus {
         quality::measure(&mut loaded, corpus, arguments.out.as_deref(), &mut figures)?;
+        speed::replayed(&mut loaded, quality::read(&corpus.join("benign.jsonl.gz"))?, &mut figures)?;
     }
     speed::measure(&mut loaded, &mut figures)?;
     if arguments.json {

@@ -39,6 +39,11 @@ fn lines(path: &Path) -> Result<impl Iterator<Item = std::io::Result<String>> + 
     Ok(BufReader::new(reader).lines())
 }
 
+/// The events of a file.
+pub(crate) fn read(path: &Path) -> Result<Vec<Line>, Failure> {
+    lines(path)?.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+}
+
 fn judge(loaded: &mut Loaded, path: &Path, out: Option<std::path::PathBuf>) -> Result<Vec<Judged>, Failure> {
     let mut detector = Detector::new(loaded)?;
     let mut replay = Replay::default();

@@ -1,0 +1,129 @@
+use super::*;
+use crate::detector::Detector;
+use crate::replay::{Replay, judge_case};
+
+/// An engine that asks every rule too, and wants the same answer.
+#[derive(Debug)]
+struct Thorough(Sigma);
+
+impl Engine for Thorough {
+    fn exec(&mut self, exec: &Exec<'_>, facts: &Facts<'_>) -> Vec<usize> {
+        let all = self.0.execs.iter().filter_map(|asked| match asked.about {
+            About::Audit => ask(asked, &AuditView(exec)),
+            About::Keyword => ask(asked, &LineView(exec.command_line)),
+            _ => ask(asked, &ProcessView { exec, facts }),
+        });
+        let all: Vec<usize> = all.map(|(number, _)| number).collect();
+        let found = self.0.exec(exec, facts);
+        assert_eq!(found, all, "{exec:?} {facts:?}");
+        found
+    }
+
+    fn connection(&mut self, connection: &Connection<'_>, facts: &Facts<'_>) -> Vec<usize> {
+        self.0.connection(connection, facts)
+    }
+
+    fn active(&self) -> usize {
+        self.0.active()
+    }
+}
+
+/// Rules with every way of saying what is needed, and of saying what is not.
+const EVERY_WAY: &str = r#"
+title: parts
+logsource: {product: linux, category: process_creation}
+detection:
+  a: {CommandLine|contains|all: [etc, PASS]}
+  b: {Image|endswith: [/cat, /LESS], ParentImage|startswith: /usr}
+  c: [{skep.tool: curl}, {skep.arg|contains: http, User: root}]
+  condition: (a and b) or 1 of c
+---
+title: but
+logsource: {product: linux, category: process_creation}
+detection:
+  a: {skep.tool: [sh, bash, dash]}
+  not_a: {CommandLine|contains: ['x', 'y', 'z', 'q', '/']}
+  condition: a and not not_a
+---
+title: none of it can be told
+logsource: {product: linux, category: process_creation}
+detection:
+  a: {CommandLine|re: '[aeiou]{2}'}
+  b: {skep.tool|exists: false}
+  c: {LogonId: 0}
+  condition: 1 of them
+---
+title: case matters
+logsource: {product: linux, category: process_creation}
+detection:
+  a: {skep.arg|cased: [-R, -X, É]}
+  b: {CommandLine|contains|cased: Ä}
+  condition: a or b
+---
+title: arguments
+logsource: {product: linux, service: auditd}
+detection:
+  a: {type: EXECVE, a0|endswith: sh, a1: '-C'}
+  b: {type: PATH, name: x}
+  c: {type|contains: SYS, comm: ls, exe|startswith: /usr}
+  condition: a or b or all of c*
+---
+title: words
+logsource: {product: linux}
+detection:
+  keywords: [passwd, 'crontab -', 'ÄRGER']
+  condition: keywords
+"#;
+
+#[test]
+fn asking_those_whose_needs_are_met_is_asking_all() {
+    let load = || {
+        let mut loaded = Loaded::pack();
+        loaded.text("every-way.yml", EVERY_WAY, false);
+        assert_eq!(loaded.refused, []);
+        loaded
+    };
+    let mut loaded = load();
+    let cases: Vec<_> = loaded
+        .cases()
+        .flat_map(|(rule, cases)| cases.iter().map(|case| (rule.name.to_string(), case.clone())))
+        .collect();
+    let mut detector = Detector::new(&mut loaded).unwrap();
+    detector.ask(Box::new(Thorough(Sigma::new(&mut load()).unwrap())));
+    let mut replay = Replay::default();
+    for (rule, case) in cases {
+        detector.forget();
+        judge_case(&mut detector, &mut replay, &case.event, &rule).unwrap();
+        // The same shouted, and with what is beyond ASCII.
+        let mut other = case.event.clone();
+        for name in ["image", "exe", "parent_image", "parent_command_line", "cwd", "user"] {
+            if let Some(text) = case.event[name].as_str() {
+                other[name] = text.to_uppercase().into();
+            }
+        }
+        if let Some(argv) = other["argv"].as_array_mut() {
+            argv.iter_mut().for_each(|word| *word = word.as_str().unwrap_or_default().to_uppercase().into());
+            argv.extend(["É".into(), "\u{212a}".into(), "Ärger".into()]);
+        }
+        judge_case(&mut detector, &mut replay, &other, &rule).unwrap();
+    }
+}
+
+#[test]
+fn few_rules_are_looked_at_for_an_everyday_event() {
+    let mut sigma = Sigma::new(&mut Loaded::pack()).unwrap();
+    let exec = Exec {
+        exe: "/usr/bin/ls",
+        filename: "/usr/bin/ls",
+        argv: vec!["ls", "-la"],
+        command_line: "ls -la",
+        parent: "/usr/bin/bash",
+        uid: Some(1_000),
+        ..Exec::default()
+    };
+    let words = crate::words::Words::parse(crate::pack::WORDS).unwrap();
+    let facts = crate::analyse::exec(&words, &exec);
+    sigma.demand.look(&exec, &facts);
+    let looked_at = sigma.demand.rules().len();
+    assert!(looked_at < sigma.execs.len() / 4, "{looked_at} of {}", sigma.execs.len());
+}
