@@ -117,7 +117,7 @@ impl Rows {
         self.findings
             .int("time", now_us)
             .text("finding", id)
-            .text("kind", "self")
+            .text("kind", "event")
             .text("rule", "action-escalated")
             .text("severity", "high")
             .text("title", &title)
