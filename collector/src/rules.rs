@@ -1,6 +1,6 @@
 //! The folder of rules beside the pack: read at the start, and again when something in it changes.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,7 +55,6 @@ pub async fn watch(folder: PathBuf, asks: mpsc::Sender<Ask>) {
 
 /// A number for names, sizes and times of everything in a folder.
 fn fingerprint(folder: &Path) -> u64 {
-    let mut hasher = foldhash::fast::FixedState::default().build_hasher();
     let (mut folders, mut entries) = (vec![folder.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
@@ -70,8 +69,7 @@ fn fingerprint(folder: &Path) -> u64 {
         }
     }
     entries.sort_unstable();
-    entries.hash(&mut hasher);
-    hasher.finish()
+    foldhash::fast::FixedState::default().hash_one(&entries)
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ const POLICY: &str = "[budget]\nmax_concurrent = 3\nmax_per_hour = 12\nnode_conc
                       attempts = 2\nverify_s = 20\n[[rule.rung]]\naction = \"restart_unit\"\nattempts = 3\nverify_s = 20\n\
                       [[rule.rung]]\naction = \"stop_unit\"\nlease_s = 60\nverify_s = 30\n";
 
+fn policy() -> Policy {
+    Policy::parse(POLICY).unwrap()
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Pass(i64),
@@ -131,7 +135,6 @@ proptest! {
 
     #[test]
     fn no_limit_is_ever_exceeded(events in prop::collection::vec(event(), 1..120)) {
-        let policy = || Policy::parse(POLICY).unwrap();
         let (mut engine, mut now, mut ids) = (Engine::new(policy()), 1_795_651_200 * SECOND, 0_u32);
         let mut outsider = Outsider::default();
         for (at, event) in events.into_iter().enumerate() {
@@ -191,7 +194,7 @@ proptest! {
             finding(at, node, workload, now)
         }).collect();
         let assume = if fails { Assume::Fails } else { Assume::Recovers };
-        let play = || replay::replay(Policy::parse(POLICY).unwrap(), findings.clone(), assume);
+        let play = || replay::replay(policy(), findings.clone(), assume);
         let first = play();
         prop_assert_eq!(&first, &play());
         let ends = first.iter().filter(|happened| matches!(happened.decision, Decision::Ended { .. })).count();
