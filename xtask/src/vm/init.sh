@@ -32,7 +32,8 @@ probes)
     section tests kernel_probes --test-threads=1 $(echo "$tests" | tr , " ") 2>&1
     ;;
 lockdown)
-    section agent timeout 20 skep-agent --config /etc/skep/agent.toml 2>&1
+    # Before it has loaded its probes it cannot be asked to stop, and this machine is slow.
+    section agent timeout 90 skep-agent --config /etc/skep/agent.toml 2>&1
     ;;
 esac
 echo "@@ end"

@@ -30,8 +30,8 @@ const TESTS: [&str; 12] = [
 /// What doctor says of a feature whose hook this kernel does not have. Such a kernel has the others.
 const NO_HOOK: &str = "this kernel has no tracepoint";
 
-/// What doctor may find wanting: the machine's disk is its memory.
-const EXPECTED: [&str; 1] = ["disk"];
+/// What doctor may find wanting: the machine's disk is its memory, and no collector is in it.
+const EXPECTED: [&str; 2] = ["disk", "collector"];
 
 /// A root that is no tmpfs: the probes tell programs on one from others.
 const ROOT: &str = "rootfstype=ramfs";
