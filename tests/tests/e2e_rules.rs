@@ -65,7 +65,8 @@ fn found(skep: &Skep, rule: &str, technique: &str, since: SystemTime) {
 #[test]
 fn what_intruders_do_is_found_at_once_with_its_technique() {
     let data = tempfile::tempdir().expect("a folder");
-    let folder = tempfile::tempdir().expect("a folder");
+    // Not below a hidden folder, which is a finding of its own.
+    let folder = tempfile::Builder::new().prefix("intruder").tempdir().expect("a folder");
     let skep = Skep::up(data.path(), &[]);
     let nginx = copy(folder.path(), "/bin/bash", "nginx");
     let program = copy(folder.path(), "/bin/true", "x");
