@@ -13,6 +13,7 @@
 //! * [`choice`]: which rung, and why not the others.
 //! * [`spent`]: budgets, cooldowns, limits.
 //! * [`case`]: one finding on its way up the ladder.
+//! * [`decision`]: what comes out, and what is told to it.
 //! * [`engine`]: all of them.
 //! * [`replay`]: the same over recorded findings.
 
@@ -38,11 +39,14 @@ pub mod spent;
 
 pub mod case;
 
+pub mod decision;
+
 pub mod engine;
 
 pub mod replay;
 
-pub use engine::{Begin, Decision, End, Engine, Heard};
+pub use decision::{Begin, Decision, End, Heard};
+pub use engine::Engine;
 pub use finding::{Finding, Severity};
 pub use policy::{Mode, Policy};
 pub use spent::Full;

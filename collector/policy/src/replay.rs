@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::SECOND_US;
-use crate::engine::{Decision, Engine, Heard};
+use crate::decision::{Decision, Heard};
+use crate::engine::Engine;
 use crate::finding::Finding;
 use crate::policy::{Mode, Policy};
 
