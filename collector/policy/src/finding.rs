@@ -37,6 +37,11 @@ impl Severity {
     pub fn as_str(self) -> &'static str {
         Self::CHOICES[self as usize].0
     }
+
+    /// One step less.
+    pub fn lowered(self) -> Self {
+        Self::CHOICES[(self as usize).saturating_sub(1)].1
+    }
 }
 
 /// A finding, as the policy sees it.

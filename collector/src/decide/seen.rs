@@ -1,7 +1,7 @@
 //! A finding as the policy sees it, and an action's state as it hears of it.
 
 use skep_policy::finding::is_over;
-use skep_policy::{Finding, Heard, Severity};
+use skep_policy::{Finding, Heard};
 
 use super::state::State;
 use crate::detect::finding;
@@ -12,7 +12,7 @@ pub fn finding(of: &finding::Finding) -> Finding {
         id: of.id.clone(),
         time_us: of.time_us,
         rule: of.rule.to_string(),
-        severity: Severity::parse(of.severity.as_str()).unwrap_or(Severity::Info),
+        severity: of.severity,
         coverage: of.coverage,
         title: of.title.clone(),
         node: of.node.clone(),

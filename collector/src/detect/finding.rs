@@ -2,43 +2,8 @@
 
 use std::sync::Arc;
 
+pub use skep_policy::Severity;
 use skep_wire::chunk::Builder;
-
-/// How bad it would be if it is what it looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// For the record.
-    Info,
-    /// Worth knowing in company of others.
-    Low,
-    /// Worth a look today.
-    Medium,
-    /// Worth a look now.
-    High,
-    /// Almost never benign.
-    Critical,
-}
-
-impl Severity {
-    /// Names, as in the table and in policies.
-    pub const CHOICES: [(&'static str, Self); 5] = [
-        ("info", Self::Info),
-        ("low", Self::Low),
-        ("medium", Self::Medium),
-        ("high", Self::High),
-        ("critical", Self::Critical),
-    ];
-
-    /// As in the table.
-    pub fn as_str(self) -> &'static str {
-        Self::CHOICES[self as usize].0
-    }
-
-    /// One step less.
-    pub fn lowered(self) -> Self {
-        Self::CHOICES[(self as usize).saturating_sub(1)].1
-    }
-}
 
 /// A row of `findings`.
 #[derive(Debug, Clone, PartialEq)]
