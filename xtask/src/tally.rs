@@ -16,6 +16,8 @@ pub(crate) struct Tally {
     pub(crate) broken: u64,
     /// What to look at: who failed, or passed only when run again, as the runner's summary says it.
     pub(crate) named: Vec<String>,
+    /// The runner counts: the results in what it shows of a test's own output are in its summary too.
+    by_nextest: bool,
     in_summary: bool,
 }
 
@@ -35,17 +37,16 @@ impl Tally {
 
     fn read(&mut self, line: &str) {
         let line = line.trim();
+        self.by_nextest |= line.starts_with("Nextest run ID");
         self.in_summary |= line.starts_with("Summary [");
         let ends = ["FAIL", "FLAKY", "TIMEOUT", "SIG", "LEAK-FAIL", "TRY"];
         if self.in_summary && ends.iter().any(|end| line.starts_with(end)) {
             self.named.push(line.to_owned());
         }
-        let counts = if let Some(rest) = line.strip_prefix("test result:") {
-            rest
-        } else if line.starts_with("Summary [") {
-            line.split_once("run:").map_or("", |(_, rest)| rest)
-        } else {
-            return;
+        let counts = match line.strip_prefix("test result:") {
+            Some(rest) if !self.by_nextest => rest,
+            None if line.starts_with("Summary [") => line.split_once("run:").map_or("", |(_, rest)| rest),
+            _ => return,
         };
         let words: Vec<&str> = counts.split([' ', ',', ';', '.']).filter(|word| !word.is_empty()).collect();
         for pair in words.windows(2) {
@@ -131,6 +132,20 @@ mod tests {
         ];
         assert_eq!(nextest.named, named);
         assert_eq!((nextest.passed, nextest.failed), (2, 1));
+    }
+
+    /// A test that passed when run again is no failure, although what it said the first time is shown.
+    #[test]
+    fn what_a_test_says_of_itself_is_not_counted_beside_the_runner() {
+        let nextest = read(&[
+            " Nextest run ID 0b0e2a52 with nextest profile: default",
+            "  TRY 1 FAIL [   0.151s] (334/933) skep-agent::uplink turned_away",
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.15s",
+            "     Summary [   1.482s] 2 tests run: 2 passed (1 flaky), 0 skipped",
+            "   FLAKY 2/2 [   0.151s] (334/933) skep-agent::uplink turned_away",
+        ]);
+        assert_eq!((nextest.passed, nextest.failed), (2, 0));
+        assert!(nextest.is_green());
     }
 
     #[test]

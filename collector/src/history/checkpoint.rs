@@ -58,7 +58,8 @@ pub fn parse_name(name: &str) -> Option<u64> {
     name.strip_suffix(".checkpoint.parquet")?.parse().ok()
 }
 
-/// Writes the checkpoint of `version` into the log's folder `dir`, whole and durable or not at all.
+/// Writes the checkpoint of `version` into the log's folder `dir`, whole and durable or not at all. One that another
+/// writer made first stays: it may differ in bytes, and readers may be about to read it by the size they know.
 ///
 /// # Errors
 /// [`CheckpointError`]; the log is as good without it.
@@ -70,7 +71,11 @@ pub fn write(
     actions: &[Action],
 ) -> Result<(), CheckpointError> {
     let checkpoint = encode(actions)?;
-    place.put(&path(dir, version), &checkpoint, writer)?;
+    match place.put_new(&path(dir, version), &checkpoint, writer) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    place.settle(dir)?;
     let adds = actions.iter().filter(|action| action.add.is_some()).count();
     let (size, bytes) = (actions.len(), checkpoint.len());
     let pointer = json!({ "version": version, "size": size, "sizeInBytes": bytes, "numOfAddFiles": adds }).to_string();
