@@ -41,12 +41,13 @@ struct Rejected {
 ///
 /// Errors: [`ProbeError::Load`], [`ProbeError::Nothing`].
 pub(super) fn load(options: &ProbeOptions, mut kernel: Kernel, report: &mut ProbeReport) -> Result<Loaded, ProbeError> {
-    let btf = Btf::from_sys_fs().map_err(|source| ProbeError::LoaderBtf { source: Box::new(source) })?;
     loop {
         if kernel.able == 0 {
             return Err(ProbeError::Nothing { report: report.clone() });
         }
-        let mut ebpf = create(options, &kernel, &btf)?;
+        let mut ebpf = create(options, &kernel)?;
+        // After the object is there: the loader has a copy of its own until then, and one is 13 MB.
+        let btf = Btf::from_sys_fs().map_err(|source| ProbeError::LoaderBtf { source: Box::new(source) })?;
         match load_programs(&mut ebpf, &kernel, &btf) {
             Ok(programs) => return Ok(Loaded { ebpf, kernel, programs }),
             Err(rejected) => kernel = leave_out(kernel, &rejected, report),
@@ -105,12 +106,13 @@ pub(super) fn report_groups(able: u32, report: &mut ProbeReport) {
     }
 }
 
-fn create(options: &ProbeOptions, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, ProbeError> {
+fn create(options: &ProbeOptions, kernel: &Kernel) -> Result<Ebpf, ProbeError> {
     let log_level = log::level(options.log);
     let watched = kernel.watched();
     let object = Object::of(&kernel.offsets, &kernel.facts);
     EbpfLoader::new()
-        .btf(Some(btf))
+        // It reads the kernel's types by itself, to relocate what our object does not have.
+        .btf(None)
         .override_global("WATCHED", plain::bytes(&watched), true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .map_max_entries("EVENTS", options.ring_bytes)
