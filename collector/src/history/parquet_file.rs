@@ -35,8 +35,8 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 /// Rows in one page: what a lookup by key has to decode at least.
 const PAGE_ROWS: usize = 20_000;
 
-/// Rows of a column that are handed to the encoder at a time.
-const PIECE_ROWS: usize = 1 << 16;
+/// Rows of a column that are handed to the encoder at a time: of distributions that is megabytes.
+const PIECE_ROWS: usize = 1 << 13;
 
 /// Columns by whose statistics nothing is left out: nearly every page holds all there is.
 const UNPRUNED: [&str; 3] = ["boot", "stream", "attribution"];

@@ -3,7 +3,8 @@
 //! Two signals, never fused: novelty (nothing like it was ever seen) and level (far from the last hour, or beyond a
 //! limit). A workload that is not there has rates of zero for an hour, then it is let be until it comes back.
 //!
-//! A series takes some 7 KiB, one that can be full 10; there are at most [`MAX_SERIES`], and the ones seen longest ago go, counted.
+//! A series takes some 7 KiB, one that can be full 10; there are at most [`MAX_SERIES`], and the ones seen longest ago go,
+//! counted.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use skep_wire::v1;
 use super::minute::{Minute, Minutes, Value};
 
 /// Series over all nodes.
-pub const MAX_SERIES: usize = 8_192;
+pub const MAX_SERIES: usize = 16_384;
 
 /// Minutes a rate is zero after its workload was seen last.
 const ZERO_MINUTES: i64 = 60;
@@ -112,7 +113,8 @@ pub(super) type Name = (String, String);
 #[derive(Debug, Default)]
 struct Node {
     minutes: Minutes,
-    known: HashMap<Name, Known>,
+    /// Each apart: a table keeps free places for as many as it has, and a series takes KiB.
+    known: HashMap<Name, Box<Known>>,
 }
 
 /// All series of all nodes.
@@ -176,12 +178,14 @@ impl Gallery {
 
     /// Every series with its node, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Name, &Known)> {
-        self.nodes.iter().flat_map(|(node, state)| state.known.iter().map(|(name, known)| (node.as_str(), name, known)))
+        self.nodes
+            .iter()
+            .flat_map(|(node, state)| state.known.iter().map(|(name, known)| (node.as_str(), name, known.as_ref())))
     }
 
     /// Puts a series back.
     pub(super) fn put(&mut self, node: &str, name: Name, known: Known) {
-        self.nodes.entry(node.to_owned()).or_default().known.insert(name, known);
+        self.nodes.entry(node.to_owned()).or_default().known.insert(name, Box::new(known));
         self.make_room();
     }
 
@@ -212,7 +216,7 @@ impl Node {
         let mut judged = Vec::with_capacity(minute.values.len());
         for value in minute.values {
             let name = (value.workload.clone(), value.signal.clone());
-            let known = self.known.entry(name).or_insert_with(|| Known::new(&value.signal));
+            let known = self.known.entry(name).or_insert_with(|| Box::new(Known::new(&value.signal)));
             known.seen_us = minute.time_us;
             known.rate = value.rate;
             judged.extend(known.judge(minute.time_us, value));
