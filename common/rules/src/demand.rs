@@ -202,11 +202,16 @@ fn automaton(texts: &[&str]) -> Result<AhoCorasick, BuildError> {
 
 /// As the engine compares: what is beyond ASCII by the rules of Unicode.
 fn lowered<'t>(text: &'t str, room: &'t mut String) -> &'t str {
-    if !text.is_ascii() {
+    let (mut all, mut upper) = (0, false);
+    for byte in text.bytes() {
+        all |= byte;
+        upper |= byte.is_ascii_uppercase();
+    }
+    if !all.is_ascii() {
         *room = text.to_lowercase();
         return room;
     }
-    if !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    if !upper {
         return text;
     }
     room.clear();

@@ -122,7 +122,9 @@ fn few_rules_are_looked_at_for_an_everyday_event() {
         ..Exec::default()
     };
     let words = crate::words::Words::parse(crate::pack::WORDS).unwrap();
-    let facts = crate::analyse::exec(&words, &exec);
+    let shared = crate::analyse::Sharing::default().of(&words, &exec);
+    let mut facts = Facts::default();
+    crate::analyse::exec(&words, &exec, &shared, &mut facts);
     sigma.demand.look(&exec, &facts);
     let looked_at = sigma.demand.rules().len();
     assert!(looked_at < sigma.execs.len() / 4, "{looked_at} of {}", sigma.execs.len());

@@ -155,6 +155,25 @@ impl<'a> Facts<'a> {
         values.into_iter().for_each(|value| self.add(field, value));
     }
 
+    /// The fields that have values, by number.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (usize, &[Cow<'a, str>])> {
+        self.values.iter().map(Vec::as_slice).enumerate().filter(|(_, values)| !values.is_empty())
+    }
+
+    /// Adds values that differ from each other, by the field's number.
+    pub(crate) fn tell(&mut self, field: usize, told: &'a [Box<str>]) {
+        let Some(values) = self.values.get_mut(field) else { return };
+        if values.is_empty() {
+            values.extend(told.iter().map(|value| Cow::Borrowed(&**value)));
+            return;
+        }
+        for value in told {
+            if values.len() < MAX_VALUES && !values.iter().any(|own| **own == **value) {
+                values.push(Cow::Borrowed(value));
+            }
+        }
+    }
+
     /// Sets a field that is true or absent.
     pub fn set(&mut self, field: Field, whether: bool) {
         if whether {
