@@ -207,7 +207,7 @@ impl Replay {
         let flags = Flags::read(&line.flags);
         let variables = line.variables();
         let joined = line.command_line();
-        detector.exec(line.exec(time_us, &flags, &variables, &joined))
+        detector.exec(line.exec(time_us, flags, &variables, &joined))
     }
 }
 
@@ -232,7 +232,7 @@ impl Line {
         }
     }
 
-    fn exec<'a>(&'a self, time_us: i64, flags: &Flags, variables: &'a [String], command_line: &'a str) -> Exec<'a> {
+    fn exec<'a>(&'a self, time_us: i64, flags: Flags, variables: &'a [String], command_line: &'a str) -> Exec<'a> {
         let first = |texts: [&'a Option<String>; 3]| {
             texts.into_iter().map(known).find(|text| !text.is_empty()).unwrap_or_default()
         };
@@ -248,7 +248,7 @@ impl Line {
             parent: first([&self.parent_exe, &self.parent_image, &None]),
             parent_command_line: known(&self.parent_command_line),
             ancestors: known_list(&self.ancestors).iter().map(String::as_str).collect(),
-            flags: flags.names.clone(),
+            flags: flags.names,
             streams_known: self.streams_known == Some(true) || flags.streams_known,
             env: variables.iter().map(String::as_str).collect(),
             uid: self.uid,

@@ -142,6 +142,9 @@ impl Words {
         for class in self.exact.get(path).into_iter().flatten() {
             found(self.name(*class));
         }
+        if !self.paths.is_match(path) {
+            return;
+        }
         for hit in self.paths.find_overlapping_iter(path) {
             let Some((pattern, class)) = self.patterns.get(hit.pattern().as_usize()) else { continue };
             if pattern.matches(path) {
@@ -152,6 +155,10 @@ impl Words {
 
     /// Classes of what a text says; one may come twice.
     pub fn text<'a>(&'a self, text: &str, mut found: impl FnMut(&'a str)) {
+        // Most say nothing, which is told in half the time.
+        if !self.texts.is_match(text) {
+            return;
+        }
         // Overlapping matches need a standard automaton, which this is; leftmost ones would hide the shorter words.
         for hit in self.texts.find_overlapping_iter(text) {
             if let Some(class) = self.text_classes.get(hit.pattern().as_usize()) {

@@ -22,7 +22,7 @@ mod own;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::origin::Above;
+use self::origin::{Above, ParentLine};
 use self::own::Own;
 use crate::event::{Connection, Exec};
 use crate::facts::{Facts, Field};
@@ -36,6 +36,7 @@ const MAX_SHARED: usize = 1_024;
 #[derive(Debug)]
 pub struct Shared {
     above: Arc<Above>,
+    line: Arc<ParentLine>,
     own: Arc<Own>,
 }
 
@@ -43,12 +44,13 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Sharing {
     above: Memo<Above>,
+    line: Memo<ParentLine>,
     own: Memo<Own>,
 }
 
 impl Default for Sharing {
     fn default() -> Self {
-        Self { above: Memo::new(MAX_SHARED), own: Memo::new(MAX_SHARED) }
+        Self { above: Memo::new(MAX_SHARED), line: Memo::new(MAX_SHARED), own: Memo::new(MAX_SHARED) }
     }
 }
 
@@ -57,6 +59,7 @@ impl Sharing {
     pub fn of(&mut self, words: &Words, exec: &Exec<'_>) -> Shared {
         Shared {
             above: self.above.of(Above::texts(exec), || Above::of(words, exec)),
+            line: self.line.of([exec.parent_command_line].into_iter(), || ParentLine::of(words, exec)),
             own: self.own.of(Own::texts(exec), || Own::of(words, exec)),
         }
     }
@@ -73,7 +76,7 @@ pub fn exec<'a>(words: &'a Words, exec: &Exec<'a>, shared: &'a Shared, facts: &m
     }
     place::script(words, exec, own, facts);
     own.disguise.tell(facts);
-    origin::family(words, exec, &shared.above, facts);
+    origin::family(words, exec, (&shared.above, &shared.line), facts);
     remote(exec, facts);
     words.text(exec.command_line, |class| facts.add(Field::Says, class));
     facts.set(Field::Root, exec.uid == Some(0) || exec.euid == Some(0));

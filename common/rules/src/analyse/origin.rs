@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::packed::Searcher;
 
 use super::known::Known;
 use crate::event::Exec;
@@ -51,8 +51,13 @@ const FORGETTING: &[(&str, &[&str])] = &[
 
 /// What is known of those above an exec, whatever it is itself.
 #[derive(Debug)]
-pub(super) struct Above {
-    known: Known,
+pub(super) struct Above(Known);
+
+/// What the parent's command line tells.
+#[derive(Debug)]
+pub(super) struct ParentLine {
+    /// Scripts of those that are trusted.
+    scripts: Known,
     typed: Typed,
     provisioned: bool,
 }
@@ -60,13 +65,19 @@ pub(super) struct Above {
 impl Above {
     /// The texts it is made of.
     pub(super) fn texts<'t>(exec: &'t Exec<'_>) -> impl Iterator<Item = &'t str> {
-        [exec.parent, exec.parent_command_line].into_iter().chain(exec.ancestors.iter().copied())
+        [exec.parent].into_iter().chain(exec.ancestors.iter().copied())
     }
 
     /// Looks at the parent and the ancestors.
     pub(super) fn of(words: &Words, exec: &Exec<'_>) -> Self {
+        Self(Known::told(words, exec, line))
+    }
+}
+
+impl ParentLine {
+    pub(super) fn of(words: &Words, exec: &Exec<'_>) -> Self {
         Self {
-            known: Known::told(words, exec, line),
+            scripts: Known::told(words, exec, scripts),
             typed: Typed::below(words, exec.parent_command_line),
             provisioned: provisioned(exec.parent_command_line),
         }
@@ -87,18 +98,27 @@ fn line<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
         facts.add(Field::Ancestor, plain_name(ancestor));
         facts.extend(Field::Trusted, words.trusted(ancestor));
     }
-    // A script's own path stands in its command line only; so do the modules of provisioning tools.
-    let scripts = exec.parent_command_line.split_whitespace().take(3).filter(|word| word.starts_with('/'));
-    facts.extend(Field::Trusted, scripts.filter_map(|script| words.trusted(script)));
     facts.extend(Field::DaemonAncestor, server_above(words, exec));
 }
 
+/// A script's own path stands in its command line only; so do the modules of provisioning tools.
+fn scripts<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
+    let scripts = exec.parent_command_line.split_whitespace().take(3).filter(|word| word.starts_with('/'));
+    facts.extend(Field::Trusted, scripts.filter_map(|script| words.trusted(script)));
+}
+
 /// The parent, the ancestors, trust and environment.
-pub(super) fn family<'a>(words: &'a Words, exec: &Exec<'a>, above: &'a Above, facts: &mut Facts<'a>) {
-    above.known.tell(facts);
-    let provisioned = above.provisioned || provisioned(&exec.command_line[..floor(exec.command_line, 4_096)]);
+pub(super) fn family<'a>(
+    words: &'a Words,
+    exec: &Exec<'a>,
+    (above, line): (&'a Above, &'a ParentLine),
+    facts: &mut Facts<'a>,
+) {
+    above.0.tell(facts);
+    line.scripts.tell(facts);
+    let provisioned = line.provisioned || provisioned(&exec.command_line[..floor(exec.command_line, 4_096)]);
     facts.set_if(Field::Trusted, "provision", provisioned);
-    let typed = match above.typed {
+    let typed = match line.typed {
         Typed::Always => true,
         Typed::AtTerminal => !exec.tty.is_empty(),
         Typed::Never => false,
@@ -142,11 +162,11 @@ const PROVISIONED: [&str; 8] = [
     "/puppet",
 ];
 
-/// Finds [`PROVISIONED`]; absent only if that list could not be compiled.
-static PROVISIONED_MARKS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(PROVISIONED).ok());
+/// Finds [`PROVISIONED`], many bytes at once; absent only if that list could not be compiled.
+static PROVISIONED_MARKS: LazyLock<Option<Searcher>> = LazyLock::new(|| Searcher::new(PROVISIONED));
 
 fn provisioned(line: &str) -> bool {
-    PROVISIONED_MARKS.as_ref().is_some_and(|marks| marks.is_match(line))
+    PROVISIONED_MARKS.as_ref().is_some_and(|marks| marks.find(line).is_some())
 }
 
 fn floor(text: &str, most: usize) -> usize {
@@ -194,9 +214,9 @@ mod tests {
 
     /// A field of what is told of an exec.
     fn told(words: &Words, exec: &Exec<'_>, field: Field) -> Vec<String> {
-        let above = Above::of(words, exec);
+        let (above, line) = (Above::of(words, exec), ParentLine::of(words, exec));
         let mut facts = Facts::default();
-        family(words, exec, &above, &mut facts);
+        family(words, exec, (&above, &line), &mut facts);
         facts.get(field).iter().map(|value| value.to_string()).collect()
     }
 

@@ -196,8 +196,8 @@ mod tests {
 
     fn facts_of(exec: &Exec<'_>) -> Vec<(Field, Vec<String>)> {
         let words = Words::parse(crate::pack::WORDS).unwrap();
-        let mut facts = Facts::default();
         let own = Own::of(&words, exec);
+        let mut facts = Facts::default();
         if !in_memory(&words, exec, &mut facts) {
             own.place.tell(&mut facts);
         }
