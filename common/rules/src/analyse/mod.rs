@@ -5,7 +5,8 @@
 //! * [`place`]: where the program or its script lies, and what it calls itself.
 //! * [`origin`]: who started it.
 //!
-//! Nothing here remembers anything; that is for [`crate::table`] and [`crate::baseline`].
+//! Nothing here remembers events; that is for [`crate::table`] and [`crate::baseline`]. What [`Sharing`] keeps saves time and
+//! changes nothing.
 
 pub mod command;
 
