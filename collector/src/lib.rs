@@ -47,6 +47,8 @@ pub mod decide;
 
 pub mod dispatch;
 
+pub mod incident;
+
 pub mod response;
 
 pub mod respond;

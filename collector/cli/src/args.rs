@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::command::{
     actions::ActionsArgs, audit::AuditArgs, checks::ChecksArgs, completions::CompletionsArgs, doctor::DoctorArgs,
     events::EventsArgs, explain::ExplainArgs, export::ExportArgs, findings::FindingsArgs, flush::FlushArgs,
-    forecast::ForecastArgs, health::HealthArgs, man::ManArgs, nodes::NodesArgs, policy::PolicyArgs, query::QueryArgs,
-    rules::RulesArgs, tables::TablesArgs,
+    forecast::ForecastArgs, health::HealthArgs, incidents::IncidentsArgs, man::ManArgs, nodes::NodesArgs,
+    policy::PolicyArgs, query::QueryArgs, rules::RulesArgs, tables::TablesArgs,
 };
 use crate::top::TopArgs;
 use crate::up::UpArgs;
@@ -66,6 +66,9 @@ pub enum Command {
     /// What deserves a look
     #[command(long_about = crate::command::findings::ABOUT)]
     Findings(FindingsArgs),
+    /// Findings that belong together, and who sees to them
+    #[command(long_about = crate::command::incidents::ABOUT)]
+    Incidents(IncidentsArgs),
     /// One finding: its evidence, what was done about it, how much was seen
     #[command(long_about = crate::command::explain::ABOUT)]
     Explain(ExplainArgs),

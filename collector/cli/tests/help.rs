@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const PAGES: [&str; 36] = [
+const PAGES: [&str; 41] = [
     "",
     "up",
     "top",
@@ -14,6 +14,11 @@ const PAGES: [&str; 36] = [
     "events",
     "nodes",
     "findings",
+    "incidents",
+    "incidents list",
+    "incidents show",
+    "incidents ack",
+    "incidents close",
     "explain",
     "rules",
     "rules list",

@@ -7,7 +7,7 @@ use std::ops::Range;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use skep_wire::envelope::Origin;
-use skep_wire::tables::{ACTIONS, CANARIES, CPU, FINDINGS, PROCESSES, Table};
+use skep_wire::tables::{ACTIONS, CANARIES, CPU, FINDINGS, INCIDENTS, PROCESSES, Table};
 use skep_wire::v1;
 
 use crate::buffer::{Snapshot, restore};
@@ -16,8 +16,14 @@ use crate::response::{OWN_NODE, Responder};
 
 /// What is told, and how far back: decisions while they may stand, usage and execs while they are a baseline, canaries
 /// while their node is still expected to be heard of.
-const TOLD: [(&Table, &str); 5] =
-    [(&FINDINGS, "30 days"), (&ACTIONS, "30 days"), (&CANARIES, "1 day"), (&CPU, "15 minutes"), (&PROCESSES, "2 days")];
+const TOLD: [(&Table, &str); 6] = [
+    (&FINDINGS, "30 days"),
+    (&INCIDENTS, "30 days"),
+    (&ACTIONS, "30 days"),
+    (&CANARIES, "1 day"),
+    (&CPU, "15 minutes"),
+    (&PROCESSES, "2 days"),
+];
 
 /// Most rows of one table; the newest ones.
 const MAX_ROWS: usize = 100_000;

@@ -16,7 +16,7 @@ const TIERS: [(u32, u64); 2] = [(60, 48), (300, 720)];
 const DAYS: u32 = 365;
 
 /// but for the tables that say who did what and why.
-const TABLE_DAYS: [(&str, u32); 3] = [("findings", 1825), ("actions", 1825), ("audit", 1825)];
+const TABLE_DAYS: [(&str, u32); 4] = [("findings", 1825), ("incidents", 1825), ("actions", 1825), ("audit", 1825)];
 
 const MOST_DAYS: i64 = 36_500;
 

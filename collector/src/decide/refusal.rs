@@ -32,6 +32,22 @@ pub enum Refusal {
         /// Where it stands.
         state: State,
     },
+    /// No incident that is not long over has this id.
+    #[error("no incident {incident} that is not long over; `skep incidents list` shows them")]
+    UnknownIncident {
+        /// What was asked for.
+        incident: String,
+    },
+    /// The incident is past that.
+    #[error("cannot {verb} incident {incident}: it is {state}")]
+    PastIncident {
+        /// Its id.
+        incident: String,
+        /// What was asked for.
+        verb: &'static str,
+        /// Where it stands.
+        state: &'static str,
+    },
     /// No session with the node.
     #[error("node {node} is not connected; action {action} stays as it is")]
     NotConnected {

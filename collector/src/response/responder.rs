@@ -26,6 +26,7 @@ use crate::decide::{Ledger, Policy, Refusal, seen};
 use crate::detect::finding::{Aim, Finding, Severity};
 use crate::detect::series::keep::KeepError;
 use crate::dispatch::{Draw, Signer};
+use crate::incident::{self, Book, Change, Incident};
 
 /// Node name of the collector's own stream.
 pub const OWN_NODE: &str = "collector";
@@ -68,7 +69,7 @@ pub struct Outgoing {
 /// What came of one call.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Rows of `scores`, `findings`, `actions` and `audit`, for the collector's own stream.
+    /// Rows of `scores`, `findings`, `incidents`, `actions` and `audit`, for the collector's own stream.
     pub chunks: Vec<v1::Chunk>,
     /// For the audit chain.
     pub records: Vec<Record>,
@@ -91,12 +92,15 @@ pub struct Responder {
     watch: Watch,
     pub(super) ledger: Ledger,
     engine: Engine,
+    incidents: Book,
     /// Decisions that fell before this start had a way to carry them out.
     owed: Vec<Decision>,
     draw: Draw,
     signer: Signer,
     /// Boot of every connected node.
     connected: HashMap<String, String>,
+    /// Boot of every node that ever was: another one tells that it restarted.
+    booted: HashMap<String, String>,
     /// Rows of `scores` that are to be stored with what comes next, by the next tick at the latest.
     scores: Builder,
 }
@@ -108,10 +112,12 @@ impl Responder {
             watch: Watch::new(setup.rules),
             ledger: Ledger::default(),
             engine: Engine::new(setup.policy),
+            incidents: Book::default(),
             owed: Vec::new(),
             draw: Draw::new(setup.seed),
             signer: Signer::new(setup.key),
             connected: HashMap::new(),
+            booted: HashMap::new(),
             scores: Builder::new(&SCORES),
         }
     }
@@ -136,6 +142,9 @@ impl Responder {
                         }
                     }
                 }
+                "incidents" if origin.node == OWN_NODE => chunk::rows(chunk)
+                    .filter_map(|row| Incident::read(&row))
+                    .for_each(|incident| self.incidents.restore(incident)),
                 "findings" if origin.node == OWN_NODE => self.watch.restore_findings(chunk, now_us),
                 "processes" if origin.node != OWN_NODE => self.watch.restore_processes(origin, chunk),
                 "canaries" if origin.node != OWN_NODE => self.watch.restore_canaries(origin, chunk, now_us),
@@ -265,6 +274,12 @@ impl Responder {
     pub fn connected(&mut self, node: &str, boot: &str, now_us: i64) -> Output {
         let mut out = Pending::default();
         self.connected.insert(node.to_owned(), boot.to_owned());
+        let before = self.booted.insert(node.to_owned(), boot.to_owned());
+        if before.is_some_and(|before| before != boot) {
+            self.incidents.changed(node, "the node has restarted", now_us, &mut |incident, cause| {
+                out.rows.incident(incident, cause);
+            });
+        }
         for id in self.ledger.of_another_boot(node, boot) {
             let detail = match self.ledger.get(&id).and_then(|action| action.boot.as_ref()) {
                 Some(_) => RESTARTED,
@@ -307,7 +322,7 @@ impl Responder {
         out.finish()
     }
 
-    /// An operator's word on an action. `operator` is the name in its certificate.
+    /// An operator's word on an action or an incident. `operator` is the name in its certificate.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was changed; the text is for the operator.
@@ -319,6 +334,13 @@ impl Responder {
     ) -> Result<(v1::ActReply, Output), Refusal> {
         let mut out = Pending::default();
         let reason = if request.reason.is_empty() { "no reason given" } else { &request.reason };
+        match request.verb() {
+            v1::Verb::Acknowledge => {
+                return self.word_on_incident(request, Change::Acknowledged, (operator, reason), now_us);
+            }
+            v1::Verb::Close => return self.word_on_incident(request, Change::Closed, (operator, reason), now_us),
+            _ => {}
+        }
         let ordered = match (request.verb(), &request.order) {
             (v1::Verb::Order, Some(order)) => Some(self.order(order, operator, reason, now_us, &mut out)?),
             _ => None,
@@ -358,7 +380,9 @@ impl Responder {
                 self.send_extension(&action, request.lease_s, operator, now_us, &mut out);
                 format!("{} more seconds asked of {}", request.lease_s, action.node)
             }
-            v1::Verb::Order | v1::Verb::Unspecified => return Err(Refusal::UnknownVerb { verb: request.verb }),
+            v1::Verb::Order | v1::Verb::Unspecified | v1::Verb::Acknowledge | v1::Verb::Close => {
+                return Err(Refusal::UnknownVerb { verb: request.verb });
+            }
         };
         let state = self.ledger.get(&action.id).map_or(action.state, |action| action.state);
         let reply = v1::ActReply { state: state.as_str().to_owned(), detail, action_id: action.id };
@@ -431,6 +455,7 @@ impl Responder {
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
         }
+        self.incidents.tick(now_us, &mut |incident, cause| out.rows.incident(incident, cause));
         self.decide(now_us, &mut out);
         out.finish()
     }
@@ -454,12 +479,35 @@ impl Responder {
     /// What the policy makes of a finding comes with the next [`Responder::decide`].
     fn consider(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
         out.findings.push(finding.clone());
+        self.file(finding, now_us, out);
         let decisions = if is_over(&finding.evidence) == Some(true) {
             self.engine.symptom(&finding.rule, &finding.node, &finding.workload, false, now_us)
         } else {
             self.engine.consider(seen::finding(finding), now_us)
         };
         self.carry_out(decisions, now_us, out);
+    }
+
+    /// Puts a finding to the incident it belongs to.
+    fn file(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
+        let Self { incidents, draw, .. } = self;
+        incidents.take(finding, now_us, || draw.hex(), &mut |incident, cause| out.rows.incident(incident, cause));
+    }
+
+    /// An operator's word on an incident.
+    fn word_on_incident(
+        &mut self,
+        request: &v1::ActRequest,
+        change: Change,
+        word: (&str, &str),
+        now_us: i64,
+    ) -> Result<(v1::ActReply, Output), Refusal> {
+        let mut out = Pending::default();
+        let tell = &mut |incident: &Incident, cause: incident::Cause<'_>| out.rows.incident(incident, cause);
+        let incident = self.incidents.operator(&request.action_id, change, word, now_us, tell)?;
+        let (state, detail) = (incident.state.as_str().to_owned(), incident.title.clone());
+        let reply = v1::ActReply { state, detail, action_id: incident.id.clone() };
+        Ok((reply, out.finish()))
     }
 
     /// Tells the policy what was read, and carries out what it decides now.
@@ -500,6 +548,7 @@ impl Responder {
                         );
                         let escalated = escalated(self.draw.hex(), now_us, &finding, &why);
                         out.rows.finding(&escalated);
+                        self.file(&escalated, now_us, out);
                         out.findings.push(escalated);
                     }
                 }

@@ -11,6 +11,7 @@ use crate::decide::state::State;
 use crate::detect::finding::Finding;
 use crate::detect::series::Scored;
 use crate::detect::series::gallery::Judged;
+use crate::incident::{self, Incident};
 
 /// Longest fact in the audit chain, in characters.
 const MAX_FACT: usize = 4_000;
@@ -21,6 +22,7 @@ pub(super) struct Rows {
     records: Vec<Record>,
     pub(super) scores: Builder,
     findings: Builder,
+    incidents: Builder,
     actions: Builder,
     audit: Builder,
 }
@@ -31,6 +33,7 @@ impl Default for Rows {
             records: Vec::new(),
             scores: Builder::new(&tables::SCORES),
             findings: Builder::new(&tables::FINDINGS),
+            incidents: Builder::new(&tables::INCIDENTS),
             actions: Builder::new(&tables::ACTIONS),
             audit: Builder::new(&tables::AUDIT),
         }
@@ -98,6 +101,16 @@ impl Rows {
         self.fact("coverage", &finding.coverage.to_string());
         self.fact("evidence", &finding.evidence.join("; "));
         self.fact("evidence_sql", &finding.evidence_sql);
+    }
+
+    /// What became of an incident. An operator's word on it is audited too.
+    pub(super) fn incident(&mut self, incident: &Incident, cause: incident::Cause<'_>) {
+        incident.write(&mut self.incidents, cause);
+        end(&mut self.incidents);
+        if cause.actor != incident::COLLECTOR {
+            let step = format!("incident {}", incident.state.as_str());
+            self.audit(incident.changed_us, cause.actor, &step, &incident.id, &incident.node, cause.detail);
+        }
     }
 
     /// An action's new state, in `actions` and in `audit`.
@@ -170,13 +183,13 @@ impl Rows {
 
     /// Whether nothing but scores was said.
     pub(super) fn only_scores(&self) -> bool {
-        let tables = [&self.findings, &self.actions, &self.audit];
+        let tables = [&self.findings, &self.incidents, &self.actions, &self.audit];
         self.records.is_empty() && tables.iter().all(|rows| rows.rows() == 0)
     }
 
     /// The chunks that have rows, and what goes into the chain.
     pub(super) fn finish(self) -> (Vec<v1::Chunk>, Vec<Record>) {
-        let tables = [self.scores, self.findings, self.actions, self.audit];
+        let tables = [self.scores, self.findings, self.incidents, self.actions, self.audit];
         (tables.into_iter().filter_map(Builder::finish).collect(), self.records)
     }
 }

@@ -632,3 +632,34 @@ fn what_is_well_again_by_its_readings_is_left_alone() {
     assert_eq!(column(&well, "audit", "step"), ["recovered"]);
     assert_eq!(column(&well, "audit", "detail"), ["it is well again"]);
 }
+
+/// What comes of an operator's word on an incident.
+fn say_of(responder: &mut Responder, incident: &str, verb: v1::Verb, now_us: i64) -> Result<Output, Refusal> {
+    let request = v1::ActRequest { action_id: incident.to_owned(), verb: verb.into(), ..Default::default() };
+    responder.operator(&request, "ann", now_us).map(|(_, output)| checked(output))
+}
+
+#[test]
+fn findings_become_an_incident_that_operators_see_to() {
+    let mut before = responder();
+    let found = until_found(&mut before, 1.0);
+    assert_eq!(column(&found, "incidents", "change"), ["opened"]);
+    assert_eq!(column(&found, "incidents", "finding"), column(&found, "findings", "finding"));
+    let incident = column(&found, "incidents", "incident").remove(0);
+    let restarted = checked(before.connected(NODE, "boot-2", 101 * SECOND));
+    assert_eq!(column(&restarted, "incidents", "detail"), ["the node has restarted"]);
+
+    let mut after = responder();
+    after.restore(&origin(OWN_NODE), &batch(found.chunks), 110 * SECOND);
+    let seen_to = say_of(&mut after, &incident, v1::Verb::Acknowledge, 110 * SECOND).unwrap();
+    assert_eq!(column(&seen_to, "incidents", "state"), ["acknowledged"]);
+    assert_eq!(column(&seen_to, "audit", "step"), ["incident acknowledged"]);
+    assert!(matches!(
+        say_of(&mut after, &incident, v1::Verb::Acknowledge, 111 * SECOND),
+        Err(Refusal::PastIncident { state: "acknowledged", .. })
+    ));
+    let closed = checked(after.tick(3_600 * SECOND));
+    assert_eq!(column(&closed, "incidents", "change"), ["closed"]);
+    let unknown = say_of(&mut after, "x", v1::Verb::Close, 3_601 * SECOND);
+    assert_eq!(unknown.err(), Some(Refusal::UnknownIncident { incident: "x".to_owned() }));
+}

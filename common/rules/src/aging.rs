@@ -3,6 +3,7 @@
 //! What was used lately stays, what was not goes without a walk over anything, and there are never more entries than
 //! twice the bound.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -23,20 +24,23 @@ impl<K: Eq + Hash, V> Aging<K, V> {
     }
 
     /// Looks without using.
-    pub fn peek(&self, key: &K) -> Option<&V> {
+    pub fn peek<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
     /// Looks, and keeps it young.
-    pub fn get(&mut self, key: K) -> Option<&mut V>
+    pub fn get<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
-        K: Clone,
+        K: Borrow<Q>,
     {
-        if !self.young.contains_key(&key) {
-            let value = self.old.remove(&key)?;
-            self.put(key.clone(), value);
+        if !self.young.contains_key(key) {
+            let (key, value) = self.old.remove_entry(key)?;
+            self.put(key, value);
         }
-        self.young.get_mut(&key)
+        self.young.get_mut(key)
     }
 
     /// Looks, puts in an empty one where there is none, and keeps it young.
@@ -97,7 +101,7 @@ mod tests {
         let mut map = Aging::new(10);
         for i in 0..1_000 {
             map.put(i, i);
-            assert_eq!(map.get(0), Some(&mut 0), "used all the time");
+            assert_eq!(map.get(&0), Some(&mut 0), "used all the time");
             assert!(map.len() <= 20);
         }
         assert_eq!(map.peek(&1), None);

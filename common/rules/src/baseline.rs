@@ -89,7 +89,7 @@ impl Baseline {
 
     /// Whether a workload or a node was watched long enough; begins to watch it.
     fn learned(&mut self, place: u64, now_us: i64) -> bool {
-        match self.since_us.get(place) {
+        match self.since_us.get(&place) {
             Some(since_us) => now_us - *since_us >= LEARN_US,
             None => {
                 self.since_us.put(place, now_us);
@@ -100,7 +100,7 @@ impl Baseline {
 
     fn is_new(&mut self, place: u64, kind: Kind, what: u64) -> bool {
         let key = joined(&[place, kind as u64, what]);
-        if self.seen.get(key).is_some() {
+        if self.seen.get(&key).is_some() {
             return false;
         }
         self.seen.put(key, ());
@@ -108,10 +108,10 @@ impl Baseline {
     }
 
     fn common(&mut self, node: u64, program: u64) -> bool {
-        if self.nodes.get(program).is_none() {
+        if self.nodes.get(&program).is_none() {
             self.nodes.put(program, Vec::new());
         }
-        let Some(nodes) = self.nodes.get(program) else { return false };
+        let Some(nodes) = self.nodes.get(&program) else { return false };
         if nodes.len() < COMMON_NODES && !nodes.contains(&node) {
             nodes.push(node);
         }

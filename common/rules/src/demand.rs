@@ -10,6 +10,7 @@ use rsigma_eval::Event;
 
 use crate::event::Exec;
 use crate::facts::{Facts, Field};
+use crate::memo::Memo;
 use crate::outline::{Outline, Place, Text, Texts};
 
 /// Arguments that the view of auditd has.
@@ -18,12 +19,17 @@ const MAX_ARGUMENTS: usize = 256;
 /// Most needs of a rule that are kept: they are bits of a word. With fewer it is looked at more often.
 const MAX_NEEDS: usize = 32;
 
+/// Programs, folders and the like whose texts are remembered.
+const MAX_SHARED: usize = 1_024;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Demand {
     index: Index,
     outlines: Vec<Outline>,
     met: Met,
+    /// Which texts are where many execs have the same.
+    shared: Memo<Vec<usize>>,
     /// Room for a text in lower case.
     lower: String,
 }
@@ -129,37 +135,37 @@ impl Demand {
         let (patterns, of_part): (Vec<&str>, Vec<_>) = parts.into_iter().unzip();
         let index = Index { wholes, parts: automaton(&patterns)?, of_part, places };
         let met = Met::new(&outlines, texts.all.len());
-        Ok(Self { index, outlines, met, lower: String::new() })
+        Ok(Self { index, outlines, met, shared: Memo::new(MAX_SHARED), lower: String::new() })
     }
 
     /// Looks at an exec.
     pub(crate) fn look(&mut self, exec: &Exec<'_>, facts: &Facts<'_>) {
         self.met.begin();
         self.wholes(facts);
-        for at in 0..self.index.places.len() {
-            match self.index.places[at] {
-                place @ Place::Image => {
-                    self.parts(place, exec.exe);
-                    if exec.filename != exec.exe {
-                        self.parts(place, exec.filename);
-                    }
+        let Self { index, met, lower, .. } = self;
+        for place in &index.places {
+            match *place {
+                Place::CommandLine => index.parts(*place, exec.command_line, lower, |text| met.meet(text)),
+                Place::Argument => {
+                    let arguments = exec.argv.iter().take(MAX_ARGUMENTS);
+                    arguments.for_each(|argument| index.parts(*place, argument, lower, |text| met.meet(text)));
                 }
-                place @ Place::CommandLine => self.parts(place, exec.command_line),
-                place @ Place::Argument => {
-                    exec.argv.iter().take(MAX_ARGUMENTS).for_each(|argument| self.parts(place, argument));
+                Place::Fact(field) => {
+                    let values = facts.at(usize::from(field)).iter();
+                    values.for_each(|value| index.parts(*place, value, lower, |text| met.meet(text)));
                 }
-                place @ Place::CurrentDirectory => self.parts(place, exec.cwd),
-                place @ Place::User if exec.user.is_empty() => {
-                    self.parts(place, &exec.uid.map_or_else(String::new, |uid| uid.to_string()));
-                }
-                place @ Place::User => self.parts(place, exec.user),
-                place @ Place::ParentImage => self.parts(place, exec.parent),
-                place @ Place::ParentCommandLine => self.parts(place, exec.parent_command_line),
-                place @ Place::Fact(field) => {
-                    facts.at(usize::from(field)).iter().for_each(|value| self.parts(place, value));
-                }
+                _ => {}
             }
         }
+        let asked = exec.user.is_empty() && index.places.contains(&Place::User);
+        let uid = exec.uid.filter(|_| asked).map_or_else(String::new, |uid| uid.to_string());
+        let shared = || index.places.iter().flat_map(|place| shared(*place, exec, &uid));
+        let there = self.shared.of(shared().map(|(_, text)| text), || {
+            let mut there = Vec::new();
+            shared().for_each(|(place, text)| index.parts(place, text, lower, |text| there.push(text)));
+            there
+        });
+        there.iter().for_each(|text| met.meet(*text));
         self.met.rules.sort_unstable();
     }
 
@@ -182,16 +188,34 @@ impl Demand {
             }
         }
     }
+}
 
-    fn parts(&mut self, place: Place, text: &str) {
+impl Index {
+    /// Tells the texts that are at this place.
+    fn parts(&self, place: Place, text: &str, lower: &mut String, mut found: impl FnMut(usize)) {
         if text.is_empty() {
             return;
         }
-        for hit in self.index.parts.find_overlapping_iter(lowered(text, &mut self.lower)) {
-            let texts = self.index.of_part.get(hit.pattern().as_usize()).into_iter().flatten();
-            texts.filter(|(own, _)| *own == place).for_each(|(_, text)| self.met.meet(*text));
+        for hit in self.parts.find_overlapping_iter(lowered(text, lower)) {
+            let texts = self.of_part.get(hit.pattern().as_usize()).into_iter().flatten();
+            texts.filter(|(own, _)| *own == place).for_each(|(_, text)| found(*text));
         }
     }
+}
+
+/// What an exec has at a place, if that is what many others have there too.
+fn shared<'e>(place: Place, exec: &'e Exec<'_>, uid: &'e str) -> impl Iterator<Item = (Place, &'e str)> {
+    let text = match place {
+        Place::Image => exec.exe,
+        Place::CurrentDirectory => exec.cwd,
+        Place::User if exec.user.is_empty() => uid,
+        Place::User => exec.user,
+        Place::ParentImage => exec.parent,
+        Place::ParentCommandLine => exec.parent_command_line,
+        Place::CommandLine | Place::Argument | Place::Fact(_) => "",
+    };
+    let other = (place == Place::Image && exec.filename != exec.exe).then_some((place, exec.filename));
+    [(place, text)].into_iter().chain(other)
 }
 
 /// One that looks at each byte once where that is affordable.
@@ -202,11 +226,16 @@ fn automaton(texts: &[&str]) -> Result<AhoCorasick, BuildError> {
 
 /// As the engine compares: what is beyond ASCII by the rules of Unicode.
 fn lowered<'t>(text: &'t str, room: &'t mut String) -> &'t str {
-    if !text.is_ascii() {
+    let (mut all, mut upper) = (0, false);
+    for byte in text.bytes() {
+        all |= byte;
+        upper |= byte.is_ascii_uppercase();
+    }
+    if !all.is_ascii() {
         *room = text.to_lowercase();
         return room;
     }
-    if !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    if !upper {
         return text;
     }
     room.clear();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::analyse;
+use crate::analyse::{self, Sharing};
 use crate::baseline::Baseline;
 use crate::engine::{Engine, Sigma};
 use crate::event::{Connection, Exec};
@@ -62,6 +62,7 @@ struct Said<'a> {
 #[derive(Debug)]
 pub struct Detector {
     words: Words,
+    sharing: Sharing,
     engine: Box<dyn Engine>,
     rules: Vec<Arc<Rule>>,
     table: Table,
@@ -77,7 +78,14 @@ impl Detector {
         let engine = Box::new(Sigma::new(loaded)?);
         let rules = loaded.rules.iter().cloned().map(Arc::new).collect();
         let words = Words::parse(crate::pack::WORDS)?;
-        Ok(Self { words, engine, rules, table: Table::default(), baseline: Baseline::default() })
+        Ok(Self {
+            words,
+            sharing: Sharing::default(),
+            engine,
+            rules,
+            table: Table::default(),
+            baseline: Baseline::default(),
+        })
     }
 
     /// Takes other rules and keeps what is remembered. Should they be more than can be asked, the old ones stay.
@@ -141,7 +149,9 @@ impl Detector {
         if known.ancestors.is_empty() {
             known.ancestors = family.ancestors.iter().map(|path| &**path).collect();
         }
-        let mut facts = analyse::exec(&self.words, &known);
+        let shared = self.sharing.of(&self.words, &known);
+        let mut facts = Facts::default();
+        analyse::exec(&self.words, &known, &shared, &mut facts);
         self.table.exec(&known, &mut facts);
         self.baseline.exec(&known, &mut facts);
         let matched = self.engine.exec(&known, &facts);
@@ -150,7 +160,9 @@ impl Detector {
 
     /// Remembers a process that is not judged: one that ran before, or whose judgement others have made.
     pub fn remember(&mut self, exec: &Exec<'_>) {
-        let mut facts = analyse::exec(&self.words, exec);
+        let shared = self.sharing.of(&self.words, exec);
+        let mut facts = Facts::default();
+        analyse::exec(&self.words, exec, &shared, &mut facts);
         self.table.exec(exec, &mut facts);
         self.baseline.exec(exec, &mut facts);
     }

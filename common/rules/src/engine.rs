@@ -176,6 +176,9 @@ fn ask(asked: &Asked, event: &impl Event) -> Option<Match> {
 impl Sigma {
     /// Which of the rules about this match the exec last looked at.
     fn matching(&self, about: About, event: &impl Event) -> Vec<Match> {
+        if self.demand.rules().is_empty() {
+            return Vec::new();
+        }
         let rules = self.demand.rules().iter().filter_map(|place| Some((*place, self.execs.get(*place)?)));
         let rules = rules.filter(|(_, asked)| asked.about == about);
         let judge = |(place, asked): (usize, &Asked)| match self.demand.told(place, event) {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use smallvec::SmallVec;
+
 /// The fields. [`Field::NAMES`] has what each is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "NAMES says what each is")]
@@ -126,12 +128,13 @@ static NUMBERS: LazyLock<HashMap<&str, usize, foldhash::fast::RandomState>> =
 /// The facts about one event.
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
-    values: [Vec<Cow<'a, str>>; Field::NAMES.len()],
+    /// Most have one or two, which need no memory of their own.
+    values: [SmallVec<[Cow<'a, str>; 2]>; Field::NAMES.len()],
 }
 
 impl Default for Facts<'_> {
     fn default() -> Self {
-        Self { values: std::array::from_fn(|_| Vec::new()) }
+        Self { values: std::array::from_fn(|_| SmallVec::new()) }
     }
 }
 
@@ -153,6 +156,25 @@ impl<'a> Facts<'a> {
     /// Adds values.
     pub fn extend(&mut self, field: Field, values: impl IntoIterator<Item = &'a str>) {
         values.into_iter().for_each(|value| self.add(field, value));
+    }
+
+    /// The fields that have values, by number.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (usize, &[Cow<'a, str>])> {
+        self.values.iter().map(SmallVec::as_slice).enumerate().filter(|(_, values)| !values.is_empty())
+    }
+
+    /// Adds values that differ from each other, by the field's number.
+    pub(crate) fn tell(&mut self, field: usize, told: &'a [Box<str>]) {
+        let Some(values) = self.values.get_mut(field) else { return };
+        if values.is_empty() {
+            values.extend(told.iter().map(|value| Cow::Borrowed(&**value)));
+            return;
+        }
+        for value in told {
+            if values.len() < MAX_VALUES && !values.iter().any(|own| **own == **value) {
+                values.push(Cow::Borrowed(value));
+            }
+        }
     }
 
     /// Sets a field that is true or absent.
@@ -181,7 +203,7 @@ impl<'a> Facts<'a> {
 
     /// Values by the number [`Field::named`] gives.
     pub fn at(&self, index: usize) -> &[Cow<'a, str>] {
-        self.values.get(index).map_or(&[], Vec::as_slice)
+        self.values.get(index).map_or(&[], SmallVec::as_slice)
     }
 }
 

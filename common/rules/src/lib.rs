@@ -21,6 +21,8 @@ pub mod analyse;
 
 pub mod aging;
 
+mod memo;
+
 pub mod table;
 
 pub mod baseline;
@@ -36,6 +38,8 @@ pub mod date;
 pub mod pack;
 
 pub mod load;
+
+mod literal;
 
 mod outline;
 

@@ -10,6 +10,7 @@ use rsigma_eval::{CompiledDetection, CompiledDetectionItem, CompiledMatcher, Com
 use rsigma_parser::{ConditionExpr, Quantifier};
 
 use crate::facts::Field;
+use crate::literal::needed;
 use crate::rule::About;
 use crate::view::{AUDIT_FIELDS, PROCESS_FIELDS, argument};
 
@@ -282,6 +283,14 @@ impl Reader<'_> {
                 };
                 Outline::Any(needles.iter().map(part).collect())
             }
+            M::Regex(pattern) => self.pattern(pattern.as_str(), known),
+            M::RegexSetMatch { set, mode } => {
+                let parts = set.patterns().iter().map(|pattern| self.pattern(pattern, known)).collect();
+                match mode {
+                    GroupMode::Any => Outline::Any(parts),
+                    GroupMode::All => Outline::All(parts),
+                }
+            }
             M::AnyOf(parts) => Outline::Any(parts.iter().map(|part| self.matcher(part, known)).collect()),
             M::AllOf(parts) => Outline::All(parts.iter().map(|part| self.matcher(part, known)).collect()),
             // Of several values it must be one and the same that has all parts.
@@ -296,6 +305,13 @@ impl Reader<'_> {
             }
             _ => Outline::Open,
         }
+    }
+
+    /// What a pattern needs is not enough to know that it matches.
+    fn pattern(&mut self, pattern: &str, known: Known) -> Outline {
+        let Some(texts) = needed(pattern) else { return Outline::Open };
+        let part = |text: &String| self.text(text, false, How::Part, known, |_| false);
+        Outline::Any(texts.iter().map(part).collect())
     }
 
     fn text(&mut self, value: &str, folded: bool, how: How, known: Known, fits: impl Fn(&str) -> bool) -> Outline {

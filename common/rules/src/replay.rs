@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::detector::{Alert, Detector};
 use crate::event::{Connection, Exec};
@@ -81,42 +81,60 @@ impl Flags {
                 let known = skep_flags().filter(|flag| names.iter().any(|name| name == flag));
                 found.names.extend(known);
             }
-            Value::Object(_) => found.object(flags),
+            Value::Object(flags) => found.object(flags),
             _ => {}
         }
         found
     }
 
-    fn object(&mut self, flags: &Value) {
-        let is = |name: &str| flags.get(name).and_then(Value::as_bool).unwrap_or(false);
-        for (name, flag) in [
-            ("exe_memfd", "memfd"),
-            ("exe_deleted", "deleted"),
-            ("exe_nlink0", "deleted"),
-            ("exe_tmpfs", "tmpfs"),
-            ("euid_gained_root", "privilege_gain"),
-            ("suid_exe", "setuid"),
-            ("stdin_pipe", "stdin_pipe"),
-        ] {
-            if is(name) {
+    fn object(&mut self, flags: &Map<String, Value>) {
+        for (name, value) in flags {
+            let flag = match name.as_str() {
+                "exe_memfd" => "memfd",
+                "exe_deleted" | "exe_nlink0" => "deleted",
+                "exe_tmpfs" => "tmpfs",
+                "euid_gained_root" => "privilege_gain",
+                "suid_exe" => "setuid",
+                "stdin_pipe" => {
+                    self.streams_known = true;
+                    "stdin_pipe"
+                }
+                "tty" => {
+                    self.tty = value == &Value::Bool(true);
+                    continue;
+                }
+                "stdio_socket" => {
+                    self.sockets(value);
+                    continue;
+                }
+                "euid" => {
+                    self.euid = value.as_i64();
+                    continue;
+                }
+                "auid" => {
+                    self.login_uid = value.as_i64().filter(|uid| *uid >= 0);
+                    continue;
+                }
+                _ => continue,
+            };
+            if value == &Value::Bool(true) {
                 self.names.push(flag);
             }
         }
-        // True stands for an internet socket; a list for descriptors that are any socket.
-        if is("stdio_socket") {
+    }
+
+    /// True stands for an internet socket; a list for descriptors that are any socket.
+    fn sockets(&mut self, value: &Value) {
+        if value == &Value::Bool(true) {
             self.names.extend(["stdin_socket", "stdin_inet", "stdout_socket", "stdout_inet"]);
         }
-        for descriptor in flags.get("stdio_socket").and_then(Value::as_array).into_iter().flatten() {
+        for descriptor in value.as_array().into_iter().flatten() {
             match descriptor.as_i64() {
                 Some(0) => self.names.push("stdin_socket"),
                 Some(1) => self.names.push("stdout_socket"),
                 _ => self.names.push("stderr_socket"),
             }
         }
-        self.streams_known = flags.get("stdin_pipe").is_some();
-        self.tty = is("tty");
-        self.euid = flags.get("euid").and_then(Value::as_i64);
-        self.login_uid = flags.get("auid").and_then(Value::as_i64).filter(|uid| *uid >= 0);
     }
 }
 
@@ -189,7 +207,7 @@ impl Replay {
         let flags = Flags::read(&line.flags);
         let variables = line.variables();
         let joined = line.command_line();
-        detector.exec(line.exec(time_us, &flags, &variables, &joined))
+        detector.exec(line.exec(time_us, flags, &variables, &joined))
     }
 }
 
@@ -214,7 +232,7 @@ impl Line {
         }
     }
 
-    fn exec<'a>(&'a self, time_us: i64, flags: &Flags, variables: &'a [String], command_line: &'a str) -> Exec<'a> {
+    fn exec<'a>(&'a self, time_us: i64, flags: Flags, variables: &'a [String], command_line: &'a str) -> Exec<'a> {
         let first = |texts: [&'a Option<String>; 3]| {
             texts.into_iter().map(known).find(|text| !text.is_empty()).unwrap_or_default()
         };
@@ -230,7 +248,7 @@ impl Line {
             parent: first([&self.parent_exe, &self.parent_image, &None]),
             parent_command_line: known(&self.parent_command_line),
             ancestors: known_list(&self.ancestors).iter().map(String::as_str).collect(),
-            flags: flags.names.clone(),
+            flags: flags.names,
             streams_known: self.streams_known == Some(true) || flags.streams_known,
             env: variables.iter().map(String::as_str).collect(),
             uid: self.uid,

@@ -61,10 +61,10 @@ impl Scores {
         if alerts.is_empty() {
             return None;
         }
-        if self.sessions.get(key).is_none() {
+        if self.sessions.get(&key).is_none() {
             self.sessions.put(key, Session { at_us: now_us, ..Session::default() });
         }
-        let session = self.sessions.get(key)?;
+        let session = self.sessions.get(&key)?;
         session.fade(now_us);
         alerts.iter().for_each(|alert| session.take(alert));
         let due = session.points >= RAISE_AT && session.rules.len() > 1 && !session.raised;

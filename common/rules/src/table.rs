@@ -174,10 +174,10 @@ impl Table {
         }
         let key = (hash(connection.node), connection.pid);
         let other_end = hash(&format!("{} {}", connection.remote_address, connection.remote_port));
-        if self.dialers.get(key).is_none() {
+        if self.dialers.get(&key).is_none() {
             self.dialers.put(key, Distinct::default());
         }
-        if let Some(dialed) = self.dialers.get(key)
+        if let Some(dialed) = self.dialers.get(&key)
             && dialed.reaches(other_end, connection.time_us, SCAN)
         {
             facts.add(Field::Repeat, "scan");
@@ -199,10 +199,10 @@ impl Table {
             return;
         }
         let key = (node, exec.ppid);
-        if self.children.get(key).is_none() {
+        if self.children.get(&key).is_none() {
             self.children.put(key, Children::default());
         }
-        let Some(children) = self.children.get(key) else { return };
+        let Some(children) = self.children.get(&key) else { return };
         let guess = exec.stdin_inode == 0 && (!exec.streams_known || exec.has("stdin_pipe"));
         if guess {
             // The nearest sibling that writes somewhere; with process ids in order, else somebody else's.
@@ -274,7 +274,9 @@ mod tests {
     use crate::words::Words;
 
     fn step(table: &mut Table, words: &Words, exec: &Exec<'_>) -> Vec<String> {
-        let mut facts = analyse::exec(words, exec);
+        let shared = analyse::Sharing::default().of(words, exec);
+        let mut facts = Facts::default();
+        analyse::exec(words, exec, &shared, &mut facts);
         table.exec(exec, &mut facts);
         facts.get(Field::PipeFrom).iter().map(|class| class.to_string()).collect()
     }
@@ -298,7 +300,9 @@ mod tests {
     fn the_reader_of_a_pipe_may_be_there_first() {
         let (mut table, words) = (Table::default(), Words::parse(crate::pack::WORDS).unwrap());
         let to = |table: &mut Table, exec: &Exec<'_>| {
-            let mut facts = analyse::exec(&words, exec);
+            let shared = analyse::Sharing::default().of(&words, exec);
+            let mut facts = Facts::default();
+            analyse::exec(&words, exec, &shared, &mut facts);
             table.exec(exec, &mut facts);
             facts.get(Field::PipeTo).iter().map(|what| what.to_string()).collect::<Vec<_>>()
         };
@@ -348,7 +352,9 @@ mod tests {
         {
             let argv: Vec<&str> = line.split(' ').collect();
             let exec = Exec { time_us: second as i64 * 1_000_000, ..exec(10, &argv, line) };
-            let mut facts = analyse::exec(&words, &exec);
+            let shared = analyse::Sharing::default().of(&words, &exec);
+            let mut facts = Facts::default();
+            analyse::exec(&words, &exec, &shared, &mut facts);
             table.exec(&exec, &mut facts);
             burst.extend(facts.has(Field::BurstDiscovery, "true").then_some(line));
         }

@@ -94,12 +94,12 @@ fn fact<'a>(facts: &'a Facts<'_>, path: &str) -> Option<EventValue<'a>> {
 
 /// An exec as a process creation.
 #[derive(Debug)]
-pub struct ProcessView<'v, 'a> {
-    pub(crate) exec: &'v Exec<'a>,
-    pub(crate) facts: &'v Facts<'a>,
+pub struct ProcessView<'v, 'e, 'f> {
+    pub(crate) exec: &'v Exec<'e>,
+    pub(crate) facts: &'v Facts<'f>,
 }
 
-impl Event for ProcessView<'_, '_> {
+impl Event for ProcessView<'_, '_, '_> {
     fn get_field(&self, path: &str) -> Option<EventValue<'_>> {
         let exec = self.exec;
         match path {
@@ -215,12 +215,12 @@ impl Event for LineView<'_> {
 
 /// A connection.
 #[derive(Debug)]
-pub struct ConnectionView<'v, 'a> {
-    pub(crate) connection: &'v Connection<'a>,
-    pub(crate) facts: &'v Facts<'a>,
+pub struct ConnectionView<'v, 'c, 'f> {
+    pub(crate) connection: &'v Connection<'c>,
+    pub(crate) facts: &'v Facts<'f>,
 }
 
-impl Event for ConnectionView<'_, '_> {
+impl Event for ConnectionView<'_, '_, '_> {
     fn get_field(&self, path: &str) -> Option<EventValue<'_>> {
         let connection = self.connection;
         let (source, destination) = {

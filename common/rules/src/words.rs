@@ -51,9 +51,6 @@ pub struct Words {
     text_classes: Vec<u16>,
 }
 
-/// A set of classes; there are few, so a list without repeats serves.
-pub type Classes<'a> = Vec<&'a str>;
-
 impl Words {
     /// Reads a vocabulary.
     ///
@@ -105,13 +102,13 @@ impl Words {
         self.names.get(usize::from(class)).map_or("", String::as_str)
     }
 
-    /// Classes of a program, by its name or by its name without version.
-    pub fn program<'a>(&'a self, name: &str, found: &mut Classes<'a>) {
+    /// Classes of a program, by its name or by its name without version; one may come twice.
+    pub fn program<'a>(&'a self, name: &str, mut found: impl FnMut(&'a str)) {
         let plain = plain_name(name);
         let bare = (plain.len() < name.len()).then_some(plain);
         for name in [name].into_iter().chain(bare) {
             for class in self.programs.get(name).into_iter().flatten() {
-                keep(found, self.name(*class));
+                found(self.name(*class));
             }
         }
     }
@@ -140,34 +137,34 @@ impl Words {
         Some(self.name(*class))
     }
 
-    /// Classes of an absolute, normalised path.
-    pub fn path<'a>(&'a self, path: &str, found: &mut Classes<'a>) {
+    /// Classes of an absolute, normalised path; one may come twice.
+    pub fn path<'a>(&'a self, path: &str, mut found: impl FnMut(&'a str)) {
         for class in self.exact.get(path).into_iter().flatten() {
-            keep(found, self.name(*class));
+            found(self.name(*class));
+        }
+        if !self.paths.is_match(path) {
+            return;
         }
         for hit in self.paths.find_overlapping_iter(path) {
             let Some((pattern, class)) = self.patterns.get(hit.pattern().as_usize()) else { continue };
             if pattern.matches(path) {
-                keep(found, self.name(*class));
+                found(self.name(*class));
             }
         }
     }
 
-    /// Classes of what a text says.
-    pub fn text<'a>(&'a self, text: &str, found: &mut Classes<'a>) {
+    /// Classes of what a text says; one may come twice.
+    pub fn text<'a>(&'a self, text: &str, mut found: impl FnMut(&'a str)) {
+        // Most say nothing, which is told in half the time.
+        if !self.texts.is_match(text) {
+            return;
+        }
         // Overlapping matches need a standard automaton, which this is; leftmost ones would hide the shorter words.
         for hit in self.texts.find_overlapping_iter(text) {
             if let Some(class) = self.text_classes.get(hit.pattern().as_usize()) {
-                keep(found, self.name(*class));
+                found(self.name(*class));
             }
         }
-    }
-}
-
-/// Adds without repeating.
-pub(crate) fn keep<'a>(found: &mut Classes<'a>, class: &'a str) {
-    if !found.contains(&class) {
-        found.push(class);
     }
 }
 
@@ -263,8 +260,9 @@ dev_tcp = ["/dev/tcp/"]
 
     fn path(words: &Words, path: &str) -> Vec<String> {
         let mut found = Vec::new();
-        words.path(path, &mut found);
-        found.into_iter().map(str::to_owned).collect()
+        words.path(path, |class| found.push(class.to_owned()));
+        found.dedup();
+        found
     }
 
     #[test]
@@ -291,7 +289,7 @@ dev_tcp = ["/dev/tcp/"]
         assert!(words.is_program("bash", "shell") && words.is_program("bash5.2", "shell"));
         assert!(!words.is_program("cat", "shell"));
         let mut found = Vec::new();
-        words.text("exec 3<>/DEV/TCP/h/1", &mut found);
+        words.text("exec 3<>/DEV/TCP/h/1", |class| found.push(class));
         assert_eq!(found, ["dev_tcp"]);
         assert_eq!(words.trusted("/usr/bin/make"), Some("build"));
         assert_eq!(words.trusted("/var/lib/dpkg/info/x.postinst"), Some("package"));

@@ -579,6 +579,35 @@ pub const FINDINGS: Table = Table {
     sort: &["target_node", "time"],
 };
 
+/// Incidents, one row for each change.
+pub const INCIDENTS: Table = Table {
+    name: "incidents",
+    doc: "findings that belong together, a row for each change; the newest row of an id is its state",
+    groups: &[&[
+        column("time", Time, "when it changed; no two rows of an incident have the same"),
+        column("incident", Text, "its id"),
+        column("state", Text, "open, acknowledged or closed"),
+        column(
+            "change",
+            Text,
+            "opened, joined (by a finding), over (a trouble of it), changed (something else on its node), acknowledged, closed or reopened",
+        ),
+        column("began", Time, "when its first finding was raised"),
+        column("last", Time, "when its last one of medium severity or worse was, or a trouble of it was over"),
+        column("severity", Text, "of the worst of its findings"),
+        column("title", Text, "one line for people, of the worst"),
+        column("target_node", Text, "node of the first"),
+        column("workload", Text, "whom the first was about"),
+        column("findings", Int, "how many belong to it so far"),
+        maybe("finding", Text, "the finding that changed it"),
+        column("rules", TextList, "rules and signals of its findings"),
+        column("standing", TextList, "its troubles that have an end and are not over"),
+        column("actor", Text, "collector or operator name"),
+        column("detail", Text, "one line for people"),
+    ]],
+    sort: &["incident", "time"],
+};
+
 /// Actions, one row for each change of state.
 pub const ACTIONS: Table = Table {
     name: "actions",
@@ -641,6 +670,7 @@ pub const TABLES: &[&Table] = &[
     &CANARIES,
     &SCORES,
     &FINDINGS,
+    &INCIDENTS,
     &ACTIONS,
     &AUDIT,
 ];

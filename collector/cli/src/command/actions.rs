@@ -240,6 +240,7 @@ pub(super) async fn full_id(
         0 => {
             let hint = match table {
                 "findings" => ": see `skep findings`",
+                "incidents" => ": see `skep incidents list`",
                 _ => ": see `skep actions list`",
             };
             Err(CommandError::NotFound { what: column, name: start.to_owned(), hint: hint.to_owned() }.into())

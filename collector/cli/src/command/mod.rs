@@ -35,6 +35,8 @@ pub mod forecast;
 
 pub mod health;
 
+pub mod incidents;
+
 pub mod man;
 
 pub mod nodes;
@@ -131,6 +133,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Findings(args) => findings::run(args).await,
         Command::Rules(args) => rules::run(args).await,
         Command::Explain(args) => explain::run(args).await,
+        Command::Incidents(args) => incidents::run(args).await,
         Command::Actions(args) => actions::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Audit(args) => audit::run(args).await,

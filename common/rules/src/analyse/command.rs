@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::own::Own;
 use crate::event::Exec;
 use crate::facts::{Facts, Field};
 use crate::names::{absolute, base_name, plain_name};
@@ -60,17 +61,27 @@ const WRAPPERS: &[Wrapper] = &[
     ("ld-musl-x86_64.so.1", &[]),
 ];
 
-/// Names, classes, arguments and files of an exec.
-pub(super) fn program<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
+/// What an exec calls itself: as resolved, as given, and as its first argument says.
+fn calls<'a>(exec: &Exec<'a>) -> impl Iterator<Item = &'a str> {
     let own = exec.argv.first().copied().unwrap_or_default().trim_start_matches('-');
-    tool(words, exec.exe, facts);
     // Mostly all three are one.
-    if exec.filename != exec.exe {
-        tool(words, exec.filename, facts);
-    }
-    if base_name(own) != base_name(exec.filename) {
-        tool(words, own, facts);
-    }
+    let given = (exec.filename != exec.exe).then_some(exec.filename);
+    let called = (base_name(own) != base_name(exec.filename)).then_some(own);
+    [exec.exe].into_iter().chain(given).chain(called)
+}
+
+/// Its names, and their classes.
+pub(super) fn names<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
+    calls(exec).for_each(|path| tool(words, path, facts));
+}
+
+/// What it is if it runs another program.
+pub(super) fn wrapper(exec: &Exec<'_>) -> Option<&'static Wrapper> {
+    calls(exec).find_map(wrapper_named)
+}
+
+/// Arguments and files of an exec.
+pub(super) fn arguments<'a>(words: &'a Words, exec: &Exec<'a>, own: &Own, facts: &mut Facts<'a>) {
     let bounded = bounded(&exec.argv);
     let mut arguments = bounded.get(1..).unwrap_or_default();
     // Of a script, the arguments begin behind its own path.
@@ -79,13 +90,7 @@ pub(super) fn program<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'
     {
         arguments = rest;
     }
-    let mut wrapper = wrapper_named(exec.exe);
-    if wrapper.is_none() && exec.filename != exec.exe {
-        wrapper = wrapper_named(exec.filename);
-    }
-    if wrapper.is_none() && base_name(own) != base_name(exec.filename) {
-        wrapper = wrapper_named(own);
-    }
+    let mut wrapper = own.wrapper;
     for _ in 0..MAX_WRAPPERS {
         let Some((program, rest)) = wrapper.and_then(|wrapper| inner(wrapper, arguments)).and_then(<[_]>::split_first)
         else {
@@ -108,9 +113,7 @@ fn tool<'a>(words: &'a Words, path: &'a str, facts: &mut Facts<'a>) {
     }
     facts.add(Field::Tool, name);
     facts.add(Field::Tool, plain_name(name));
-    let mut classes = Vec::new();
-    words.program(name, &mut classes);
-    facts.extend(Field::Class, classes);
+    words.program(name, |class| facts.add(Field::Class, class));
 }
 
 /// Both ends of an argument vector that is longer than what is looked at.
@@ -122,7 +125,8 @@ fn bounded<'s, 'a>(argv: &'s [&'a str]) -> Cow<'s, [&'a str]> {
     Cow::Owned(head.iter().chain(tail).copied().collect())
 }
 
-type Wrapper = (&'static str, &'static [&'static str]);
+/// A program's name, and its options that take a value.
+pub(super) type Wrapper = (&'static str, &'static [&'static str]);
 
 fn wrapper_named(path: &str) -> Option<&'static Wrapper> {
     let name = base_name(path);
@@ -185,9 +189,7 @@ pub(super) fn runs<'a>(words: &'a Words, program: &str, facts: &mut Facts<'a>) {
     let plain = plain_name(name).to_owned();
     facts.add(Field::Runs, name.to_owned());
     facts.add(Field::Runs, plain);
-    let mut classes = Vec::new();
-    words.program(name, &mut classes);
-    facts.extend(Field::RunsClass, classes);
+    words.program(name, |class| facts.add(Field::RunsClass, class));
 }
 
 fn split_argument<'a>(argument: &'a str, facts: &mut Facts<'a>) {
@@ -374,12 +376,10 @@ impl Effects<'_, '_> {
     /// A path that is read, written and so on.
     fn path(&mut self, path: &str, what: Use) {
         let path = absolute(path, self.cwd);
-        let mut classes = Vec::new();
-        self.words.path(&path, &mut classes);
-        for class in classes {
+        self.words.path(&path, |class| {
             self.facts.add(Field::Path, class);
             self.facts.add(what.field(), class);
-        }
+        });
     }
 
     /// A file the shell opens for writing.
@@ -427,7 +427,8 @@ mod tests {
     fn facts_of<'a>(words: &'a Words, argv: &[&'a str]) -> Facts<'a> {
         let exec = Exec { exe: argv[0], filename: argv[0], argv: argv.to_vec(), cwd: "/home/ann", ..Exec::default() };
         let mut facts = Facts::default();
-        program(words, &exec, &mut facts);
+        names(words, &exec, &mut facts);
+        arguments(words, &exec, &Own::of(words, &exec), &mut facts);
         facts
     }
 

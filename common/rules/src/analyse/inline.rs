@@ -187,7 +187,9 @@ mod tests {
         let line = argv.join(" ");
         let exec =
             Exec { exe: argv[0], filename: argv[0], argv: argv.to_vec(), command_line: &line, ..Exec::default() };
-        let facts = analyse::exec(&words, &exec);
+        let shared = analyse::Sharing::default().of(&words, &exec);
+        let mut facts = Facts::default();
+        analyse::exec(&words, &exec, &shared, &mut facts);
         facts.get(Field::Script).iter().map(|label| label.to_string()).collect()
     }
 

@@ -5,7 +5,8 @@
 //! * [`place`]: where the program or its script lies, and what it calls itself.
 //! * [`origin`]: who started it.
 //!
-//! Nothing here remembers anything; that is for [`crate::table`] and [`crate::baseline`].
+//! Nothing here remembers events; that is for [`crate::table`] and [`crate::baseline`]. What [`Sharing`] keeps saves time and
+//! changes nothing.
 
 pub mod command;
 
@@ -15,30 +16,74 @@ pub mod origin;
 
 pub mod place;
 
-use std::net::IpAddr;
+mod known;
 
+mod own;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use self::origin::{Above, ParentLine};
+use self::own::Own;
 use crate::event::{Connection, Exec};
 use crate::facts::{Facts, Field};
+use crate::memo::Memo;
 use crate::words::Words;
 
-/// The facts that one exec tells by itself.
-pub fn exec<'a>(words: &'a Words, exec: &Exec<'a>) -> Facts<'a> {
-    let mut facts = Facts::default();
-    command::program(words, exec, &mut facts);
-    inline::code(words, exec, &mut facts);
-    place::program(words, exec, &mut facts);
-    place::script(words, exec, &mut facts);
-    place::disguise(words, exec, &mut facts);
-    origin::family(words, exec, &mut facts);
-    remote(exec, &mut facts);
-    let mut says = Vec::new();
-    words.text(exec.command_line, &mut says);
-    facts.extend(Field::Says, says);
+/// Programs, and lines of ancestors, that are remembered.
+const MAX_SHARED: usize = 1_024;
+
+/// What is told of an exec by texts that it shares with many others.
+#[derive(Debug)]
+pub struct Shared {
+    above: Arc<Above>,
+    line: Arc<ParentLine>,
+    own: Arc<Own>,
+}
+
+/// What was told of such texts before.
+#[derive(Debug)]
+pub struct Sharing {
+    above: Memo<Above>,
+    line: Memo<ParentLine>,
+    own: Memo<Own>,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { above: Memo::new(MAX_SHARED), line: Memo::new(MAX_SHARED), own: Memo::new(MAX_SHARED) }
+    }
+}
+
+impl Sharing {
+    /// What is told of this exec; it is the same whatever was asked before.
+    pub fn of(&mut self, words: &Words, exec: &Exec<'_>) -> Shared {
+        Shared {
+            above: self.above.of(Above::texts(exec), || Above::of(words, exec)),
+            line: self.line.of([exec.parent_command_line].into_iter(), || ParentLine::of(words, exec)),
+            own: self.own.of(Own::texts(exec), || Own::of(words, exec)),
+        }
+    }
+}
+
+/// Adds the facts that one exec tells by itself.
+pub fn exec<'a>(words: &'a Words, exec: &Exec<'a>, shared: &'a Shared, facts: &mut Facts<'a>) {
+    let own = &*shared.own;
+    own.names.tell(facts);
+    command::arguments(words, exec, own, facts);
+    inline::code(words, exec, facts);
+    if !place::in_memory(words, exec, facts) {
+        own.place.tell(facts);
+    }
+    place::script(words, exec, own, facts);
+    own.disguise.tell(facts);
+    origin::family(words, exec, (&shared.above, &shared.line), facts);
+    remote(exec, facts);
+    words.text(exec.command_line, |class| facts.add(Field::Says, class));
     facts.set(Field::Root, exec.uid == Some(0) || exec.euid == Some(0));
     facts.set(Field::Tty, !exec.tty.is_empty());
     facts.set(Field::Setuid, exec.has("setuid"));
     facts.set(Field::StdioInet, exec.has("stdin_inet") || exec.has("stdout_inet"));
-    facts
 }
 
 /// The facts that one connection tells by itself.
@@ -47,16 +92,16 @@ pub fn connection<'a>(words: &'a Words, connection: &Connection<'a>) -> Facts<'a
     let name = crate::names::base_name(connection.exe);
     facts.add(Field::Tool, name);
     facts.add(Field::Tool, crate::names::plain_name(name));
-    let mut classes = Vec::new();
-    words.program(name, &mut classes);
-    facts.extend(Field::Class, classes);
+    words.program(name, |class| facts.add(Field::Class, class));
     facts.set(Field::Root, connection.uid == Some(0));
     if let Ok(address) = connection.remote_address.parse::<IpAddr>() {
         facts.add(Field::Destination, reach(address));
     }
     if !connection.exe.is_empty() && connection.exe.starts_with('/') {
         let exec = Exec { exe: connection.exe, filename: connection.exe, ..Exec::default() };
-        place::program(words, &exec, &mut facts);
+        if !place::in_memory(words, &exec, &mut facts) {
+            place::lies(words, &exec, &mut facts);
+        }
     }
     facts
 }

@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::packed::Searcher;
 
+use super::known::Known;
 use crate::event::Exec;
 use crate::facts::{Facts, Field};
 use crate::names::{base_name, plain_name};
@@ -48,53 +49,105 @@ const FORGETTING: &[(&str, &[&str])] = &[
     ("HISTCONTROL", &["ignoreboth", "ignorespace"]),
 ];
 
-/// The parent, the ancestors, trust and environment.
-pub(super) fn family<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
+/// What is known of those above an exec, whatever it is itself.
+#[derive(Debug)]
+pub(super) struct Above(Known);
+
+/// What the parent's command line tells.
+#[derive(Debug)]
+pub(super) struct ParentLine {
+    /// Scripts of those that are trusted.
+    scripts: Known,
+    typed: Typed,
+    provisioned: bool,
+}
+
+impl Above {
+    /// The texts it is made of.
+    pub(super) fn texts<'t>(exec: &'t Exec<'_>) -> impl Iterator<Item = &'t str> {
+        [exec.parent].into_iter().chain(exec.ancestors.iter().copied())
+    }
+
+    /// Looks at the parent and the ancestors.
+    pub(super) fn of(words: &Words, exec: &Exec<'_>) -> Self {
+        Self(Known::told(words, exec, line))
+    }
+}
+
+impl ParentLine {
+    pub(super) fn of(words: &Words, exec: &Exec<'_>) -> Self {
+        Self {
+            scripts: Known::told(words, exec, scripts),
+            typed: Typed::below(words, exec.parent_command_line),
+            provisioned: provisioned(exec.parent_command_line),
+        }
+    }
+}
+
+/// Who they are, and whom of them is trusted.
+fn line<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
     if !exec.parent.is_empty() {
         let name = base_name(exec.parent);
         facts.add(Field::Parent, name);
         facts.add(Field::Parent, plain_name(name));
-        let mut classes = Vec::new();
-        words.program(name, &mut classes);
-        facts.extend(Field::ParentClass, classes);
+        words.program(name, |class| facts.add(Field::ParentClass, class));
     }
     let parent = (exec.ancestors.first() != Some(&exec.parent)).then_some(exec.parent);
     let line = exec.ancestors.iter().copied().chain(parent).filter(|ancestor| !ancestor.is_empty());
     for ancestor in line {
         facts.add(Field::Ancestor, plain_name(ancestor));
-        if let Some(kind) = words.trusted(ancestor) {
-            facts.add(Field::Trusted, kind);
-        }
+        facts.extend(Field::Trusted, words.trusted(ancestor));
     }
-    // A script's own path stands in its command line only; so do the modules of provisioning tools.
-    for argument in exec.parent_command_line.split_whitespace().take(3) {
-        if argument.starts_with('/')
-            && let Some(kind) = words.trusted(argument)
-        {
-            facts.add(Field::Trusted, kind);
-        }
-    }
-    if let Some(kind) = provisioned(exec) {
-        facts.add(Field::Trusted, kind);
-    }
-    if let Some(server) = server_above(words, exec) {
-        facts.add(Field::DaemonAncestor, server);
-    }
-    facts.set(Field::Login, is_typed(words, exec));
+    facts.extend(Field::DaemonAncestor, server_above(words, exec));
+}
+
+/// A script's own path stands in its command line only; so do the modules of provisioning tools.
+fn scripts<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
+    let scripts = exec.parent_command_line.split_whitespace().take(3).filter(|word| word.starts_with('/'));
+    facts.extend(Field::Trusted, scripts.filter_map(|script| words.trusted(script)));
+}
+
+/// The parent, the ancestors, trust and environment.
+pub(super) fn family<'a>(
+    words: &'a Words,
+    exec: &Exec<'a>,
+    (above, line): (&'a Above, &'a ParentLine),
+    facts: &mut Facts<'a>,
+) {
+    above.0.tell(facts);
+    line.scripts.tell(facts);
+    let provisioned = line.provisioned || provisioned(&exec.command_line[..floor(exec.command_line, 4_096)]);
+    facts.set_if(Field::Trusted, "provision", provisioned);
+    let typed = match line.typed {
+        Typed::Always => true,
+        Typed::AtTerminal => !exec.tty.is_empty(),
+        Typed::Never => false,
+    };
+    facts.set(Field::Login, typed);
     for variable in &exec.env {
         environment(words, variable, facts);
     }
 }
 
 /// Whether somebody typed it: below a login shell, or below a shell at a terminal that has no script.
-fn is_typed(words: &Words, exec: &Exec<'_>) -> bool {
-    let mut parts = exec.parent_command_line.split_whitespace();
-    let Some(own) = parts.next() else { return false };
-    if own.starts_with('-') {
-        return true;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Typed {
+    Always,
+    AtTerminal,
+    Never,
+}
+
+impl Typed {
+    fn below(words: &Words, parent_command_line: &str) -> Self {
+        let mut parts = parent_command_line.split_whitespace();
+        let Some(own) = parts.next() else { return Self::Never };
+        if own.starts_with('-') {
+            return Self::Always;
+        }
+        let bare = words.is_program(base_name(own), "shell")
+            && parts.all(|part| part.starts_with('-') && !part.ends_with('c'));
+        if bare { Self::AtTerminal } else { Self::Never }
     }
-    let shell = words.is_program(base_name(own), "shell");
-    shell && !exec.tty.is_empty() && parts.all(|part| part.starts_with('-') && !part.ends_with('c'))
 }
 
 /// What provisioning tools leave in the command lines of the processes they make.
@@ -109,13 +162,11 @@ const PROVISIONED: [&str; 8] = [
     "/puppet",
 ];
 
-/// Finds [`PROVISIONED`]; absent only if that list could not be compiled.
-static PROVISIONED_MARKS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(PROVISIONED).ok());
+/// Finds [`PROVISIONED`], many bytes at once; absent only if that list could not be compiled.
+static PROVISIONED_MARKS: LazyLock<Option<Searcher>> = LazyLock::new(|| Searcher::new(PROVISIONED));
 
-fn provisioned(exec: &Exec<'_>) -> Option<&'static str> {
-    let marked = |line: &str| PROVISIONED_MARKS.as_ref().is_some_and(|marks| marks.is_match(line));
-    (marked(exec.parent_command_line) || marked(&exec.command_line[..floor(exec.command_line, 4_096)]))
-        .then_some("provision")
+fn provisioned(line: &str) -> bool {
+    PROVISIONED_MARKS.as_ref().is_some_and(|marks| marks.find(line).is_some())
 }
 
 fn floor(text: &str, most: usize) -> usize {
@@ -161,10 +212,12 @@ fn environment<'a>(words: &Words, variable: &'a str, facts: &mut Facts<'a>) {
 mod tests {
     use super::*;
 
-    fn facts_of<'a>(words: &'a Words, exec: &Exec<'a>) -> Facts<'a> {
+    /// A field of what is told of an exec.
+    fn told(words: &Words, exec: &Exec<'_>, field: Field) -> Vec<String> {
+        let (above, line) = (Above::of(words, exec), ParentLine::of(words, exec));
         let mut facts = Facts::default();
-        family(words, exec, &mut facts);
-        facts
+        family(words, exec, (&above, &line), &mut facts);
+        facts.get(field).iter().map(|value| value.to_string()).collect()
     }
 
     #[test]
@@ -175,12 +228,12 @@ mod tests {
             ancestors: ancestors.to_vec(),
             ..Exec::default()
         };
-        let facts = facts_of(&words, &below(&["/usr/bin/dash", "/usr/sbin/php-fpm8.2"]));
-        assert_eq!(facts.get(Field::DaemonAncestor), ["php-fpm"]);
-        let facts = facts_of(&words, &below(&["/usr/bin/dash", "/usr/bin/dpkg", "/usr/bin/apt-get"]));
-        assert_eq!(facts.get(Field::Trusted), ["package"]);
-        let facts = facts_of(&words, &below(&["/usr/bin/bash", "/usr/sbin/sshd"]));
-        assert!(facts.get(Field::DaemonAncestor).is_empty() && facts.get(Field::Trusted).is_empty());
+        let told = |ancestors, field| told(&words, &below(ancestors), field);
+        assert_eq!(told(&["/usr/bin/dash", "/usr/sbin/php-fpm8.2"], Field::DaemonAncestor), ["php-fpm"]);
+        assert_eq!(told(&["/usr/bin/dash", "/usr/bin/dpkg", "/usr/bin/apt-get"], Field::Trusted), ["package"]);
+        for field in [Field::DaemonAncestor, Field::Trusted] {
+            assert_eq!(told(&["/usr/bin/bash", "/usr/sbin/sshd"], field), [""; 0]);
+        }
     }
 
     #[test]
@@ -197,7 +250,7 @@ mod tests {
             ("", "pts/0", false),
         ] {
             let exec = Exec { parent_command_line, tty, ..Exec::default() };
-            assert_eq!(is_typed(&words, &exec), typed, "{parent_command_line} {tty}");
+            assert_eq!(told(&words, &exec, Field::Login) == ["true"], typed, "{parent_command_line} {tty}");
         }
     }
 
@@ -211,8 +264,8 @@ mod tests {
             ("HISTFILE=/dev/null", Some("HISTFILE")),
             ("HISTSIZE=1000", None),
         ] {
-            let facts = facts_of(&words, &Exec { env: vec![variable], ..Exec::default() });
-            assert_eq!(facts.get(Field::EnvHijack).first().map(|value| &**value), name, "{variable}");
+            let exec = Exec { env: vec![variable], ..Exec::default() };
+            assert_eq!(told(&words, &exec, Field::EnvHijack), Vec::from_iter(name), "{variable}");
         }
     }
 }

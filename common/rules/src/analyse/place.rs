@@ -1,6 +1,7 @@
 //! Where a program or its script lies, and what it calls itself.
 
 use super::inline::{Given, given};
+use super::own::Own;
 use crate::event::Exec;
 use crate::facts::{Facts, Field};
 use crate::names::{absolute, base_name, plain_name};
@@ -51,8 +52,8 @@ fn below_runtime(words: &Words, exec: &Exec<'_>) -> bool {
     line.any(|path| installed(path) && (words.named("container_runtime", base_name(path))))
 }
 
-/// Where the program lies.
-pub(super) fn program(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
+/// Whether it lies in no folder; that it does where none should, and what it gains, are facts.
+pub(super) fn in_memory(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) -> bool {
     let by_descriptor = exec.filename.starts_with("/dev/fd/")
         || exec.filename.strip_prefix("/proc/").is_some_and(|rest| rest.contains("/fd/"))
         || exec.filename.starts_with("memfd:")
@@ -63,9 +64,11 @@ pub(super) fn program(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
     facts.set(Field::Fileless, fileless && !copied_runtime);
     facts.set(Field::ExeDeleted, exec.has("deleted") && !fileless && !copied_runtime);
     facts.set(Field::PrivGain, gains(words, exec));
-    if fileless {
-        return;
-    }
+    fileless
+}
+
+/// Whether anybody may write there, and whether it is hidden.
+pub(super) fn lies<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
     // A name without a slash is a task's, not a path.
     let both = [exec.path(), exec.filename];
     // Mostly they are one.
@@ -80,12 +83,11 @@ pub(super) fn program(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
 }
 
 /// The script an interpreter was given, or that was run by its own name.
-pub(super) fn script(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
-    let name = base_name(exec.path());
-    if !words.is_program(name, "shell") && !words.is_program(name, "interpreter") {
+pub(super) fn script(words: &Words, exec: &Exec<'_>, own: &Own, facts: &mut Facts<'_>) {
+    if !own.shell && !own.interpreter {
         return;
     }
-    let Given::File(script) = given(exec, words.is_program(name, "shell")) else { return };
+    let Given::File(script) = given(exec, own.shell) else { return };
     // `awk PROGRAM`, `sh` with a text for a name.
     if script.len() > 512 || script.contains(['{', '\n']) {
         return;
@@ -100,13 +102,11 @@ pub(super) fn script(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
     if is_odd_script(&path) {
         facts.add(Field::ScriptPlace, "odd");
     }
-    let mut classes = Vec::new();
-    words.program(base_name(&path), &mut classes);
-    for class in
-        classes.into_iter().filter(|class| matches!(*class, "enumerator" | "dumper" | "exploit" | "miner" | "cracker"))
-    {
-        facts.add(Field::Class, class.to_owned());
-    }
+    words.program(base_name(&path), |class| {
+        if matches!(class, "enumerator" | "dumper" | "exploit" | "miner" | "cracker") {
+            facts.add(Field::Class, class.to_owned());
+        }
+    });
     facts.add(Field::Tool, base_name(&path).to_owned());
 }
 
@@ -145,7 +145,7 @@ fn double_extension(name: &str) -> bool {
 }
 
 /// A program that calls itself what it is not.
-pub(super) fn disguise(words: &Words, exec: &Exec<'_>, facts: &mut Facts<'_>) {
+pub(super) fn disguise<'a>(words: &'a Words, exec: &Exec<'a>, facts: &mut Facts<'a>) {
     let (path, name) = (exec.path(), base_name(exec.path()));
     let own = exec.argv.first().copied().unwrap_or_default();
     let system = SYSTEM.iter().any(|folder| path.starts_with(folder));
@@ -196,9 +196,12 @@ mod tests {
 
     fn facts_of(exec: &Exec<'_>) -> Vec<(Field, Vec<String>)> {
         let words = Words::parse(crate::pack::WORDS).unwrap();
+        let own = Own::of(&words, exec);
         let mut facts = Facts::default();
-        program(&words, exec, &mut facts);
-        script(&words, exec, &mut facts);
+        if !in_memory(&words, exec, &mut facts) {
+            own.place.tell(&mut facts);
+        }
+        script(&words, exec, &own, &mut facts);
         disguise(&words, exec, &mut facts);
         [
             Field::Fileless,

@@ -606,7 +606,7 @@ pub struct EventsReply {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ActRequest {
-    /// Empty for ORDER.
+    /// Empty for ORDER. Of an incident for ACKNOWLEDGE and CLOSE.
     #[prost(string, tag = "1")]
     pub action_id: ::prost::alloc::string::String,
     #[prost(enumeration = "Verb", tag = "2")]
@@ -641,7 +641,7 @@ pub struct Order {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ActReply {
-    /// State of the action after this call.
+    /// State of the action or the incident after this call.
     #[prost(string, tag = "1")]
     pub state: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -712,6 +712,10 @@ pub enum Verb {
     Order = 4,
     /// Let an action stand for longer.
     Extend = 5,
+    /// Somebody sees to an incident.
+    Acknowledge = 6,
+    /// An incident is over.
+    Close = 7,
 }
 impl Verb {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -726,6 +730,8 @@ impl Verb {
             Self::Undo => "VERB_UNDO",
             Self::Order => "VERB_ORDER",
             Self::Extend => "VERB_EXTEND",
+            Self::Acknowledge => "VERB_ACKNOWLEDGE",
+            Self::Close => "VERB_CLOSE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -737,6 +743,8 @@ impl Verb {
             "VERB_UNDO" => Some(Self::Undo),
             "VERB_ORDER" => Some(Self::Order),
             "VERB_EXTEND" => Some(Self::Extend),
+            "VERB_ACKNOWLEDGE" => Some(Self::Acknowledge),
+            "VERB_CLOSE" => Some(Self::Close),
             _ => None,
         }
     }

@@ -1,0 +1,14 @@
+//! Findings that belong together, and what people do about them. Pure.
+//!
+//! * [`state`]: an incident, and its row.
+//! * [`book`]: which finding belongs to which, and when one begins and ends.
+
+pub mod state;
+
+pub mod book;
+
+pub use book::Book;
+pub use state::{COLLECTOR, Cause, Change, Incident, State};
+
+#[cfg(test)]
+mod tests;
