@@ -421,3 +421,22 @@ fn what_has_an_end_is_there_until_that_is_said() {
     host.heard("a2", Heard::Done);
     assert_eq!(ended(host.pass(30)), (End::Recovered, "restart_unit helped".to_owned()));
 }
+
+#[test]
+fn what_breaks_again_while_it_is_watched_goes_on_up_the_same_ladder() {
+    let mut host = Host::new(RULE);
+    let down = |id: &str| Finding { until_over: true, ..finding(id) };
+    host.consider(down("f"));
+    assert_eq!(verb(&begun(host.tick())), "reload_unit");
+    host.now += SECOND;
+    host.heard("a1", Heard::Done);
+    assert!(host.symptom(false).is_empty());
+    host.now += 5 * SECOND;
+    assert!(host.consider(down("g")).is_empty());
+    let next = begun(host.pass(30));
+    assert_eq!((verb(&next), next.finding.id.as_str()), ("restart_unit", "f"));
+    assert_eq!(host.engine.outcomes().of("check-failed", "reload_unit", "unit").failed, 1);
+    // Another's trouble is another case.
+    host.consider(Finding { workload: "unit:db.service".to_owned(), ..down("h") });
+    assert_eq!(begun(host.tick()).finding.id, "h");
+}

@@ -83,8 +83,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes up a finding.
+    /// Takes up a finding. One that has an end and begins again while its case is open is no second case: it says that
+    /// what was done did not last.
     pub fn consider(&mut self, finding: Finding, now_us: i64) -> Vec<Decision> {
+        if finding.until_over && self.is_there_again(&finding) {
+            return Vec::new();
+        }
         let Some(rule) = self.policy.rule_for(&finding) else { return Vec::new() };
         // Where nothing of the ladder fits the finding there is nothing to withhold.
         if rule.ladder.iter().all(|rung| rung.recipe.command(&finding, rung.lease_s).is_none()) {
@@ -115,6 +119,14 @@ impl Engine {
         self.state.past.remove(&key(&case.finding));
         self.state.cases.insert(case.finding.id.clone(), case);
         self.storm(now_us).into_iter().collect()
+    }
+
+    fn is_there_again(&mut self, finding: &Finding) -> bool {
+        let open = self.state.cases.values_mut().find(|case| key(&case.finding) == key(finding));
+        let Some(case) = open.filter(|case| case.finding.until_over) else { return false };
+        case.symptom = Some(Symptom::Present);
+        self.changed = true;
+        true
     }
 
     fn storm(&mut self, now_us: i64) -> Option<Decision> {
