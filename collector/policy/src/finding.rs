@@ -92,6 +92,11 @@ impl Finding {
     pub fn class(&self) -> &str {
         class(&self.workload)
     }
+
+    /// Whether the cgroup it is about holds everything else too.
+    pub fn is_in_root(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(|(path, _)| path.trim_matches('/').is_empty())
+    }
 }
 
 /// unit, pod, container, cgroup, session or host.

@@ -440,3 +440,22 @@ fn what_breaks_again_while_it_is_watched_goes_on_up_the_same_ladder() {
     host.consider(Finding { workload: "unit:db.service".to_owned(), ..down("h") });
     assert_eq!(begun(host.tick()).finding.id, "h");
 }
+
+#[test]
+fn a_process_in_the_root_cgroup_can_be_ended_and_the_root_not_be_frozen() {
+    let rung = |action: &str| format!("[[rule.rung]]\naction = \"{action}\"\n");
+    let rule = "[[rule]]\nname = \"r\"\nfinding = \"shell\"\nmode = \"auto\"\n";
+    let in_root =
+        Finding { rule: "shell".to_owned(), cgroup: Some(("/".to_owned(), 1)), process: Some((77, 1)), ..finding("f") };
+    let mut host = Host::new(&format!("{rule}{}{}", rung("freeze"), rung("kill")));
+    assert!(host.consider(in_root.clone()).is_empty());
+    let begin = begun(host.tick());
+    assert_eq!((verb(&begin), begin.rung), ("kill", 2));
+    assert!(
+        begin.choice.to_string().contains("1 freeze (would hit everything, it is in the root)"),
+        "{}",
+        begin.choice
+    );
+    let mut host = Host::new(&format!("{rule}{}", rung("freeze")));
+    assert!(withheld(host.consider(in_root)).ends_with("is protected by cgroup:/"));
+}

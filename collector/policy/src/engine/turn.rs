@@ -127,6 +127,9 @@ impl Engine {
             let Some(wanted) = rung.recipe.command(&case.finding, rung.lease_s) else {
                 return Some("needs what the finding does not say".to_owned());
             };
+            if case.finding.is_in_root() && rung.recipe.aims_at_cgroup() {
+                return Some("would hit everything, it is in the root".to_owned());
+            }
             let target = recipe::target(&wanted, &case.finding.workload);
             let target = Target { node: &case.finding.node, workload: &target };
             let restarts = rung.recipe.verb() == "restart_unit";
