@@ -138,10 +138,11 @@ pub(crate) fn answer(subject: &Subject, path: &str) -> Option<u16> {
     let to = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, subject.port()));
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\n\r\n").ok()?;
-    let mut text = [0; 64];
-    let length = stream.read(&mut text).ok()?;
-    String::from_utf8_lossy(&text[..length]).split(' ').nth(1)?.parse().ok()
+    // In one piece: that is how it is read.
+    stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.split(' ').nth(1)?.parse().ok()
 }
 
 /// Whether somebody runs that an intruder started through this service.

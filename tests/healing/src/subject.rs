@@ -67,8 +67,12 @@ pub(crate) fn run(port: u16, folder: &Path) -> Result<()> {
                 if let Some(how) = path.strip_prefix("/break/") {
                     begin(how, port, folder, &hangs)?;
                 }
+                // What it serves is in a file, for which it needs a descriptor.
+                let page = File::open(folder.join(files::CURRENT).join(files::ANSWER));
+                let answer = if page.is_ok() { answer.trim() } else { "503" };
                 // Who hung up does not want to know.
-                let _gone = write!(stream, "HTTP/1.1 {} x\r\nContent-Length: 0\r\n\r\n", answer.trim()).is_err();
+                let text = format!("HTTP/1.1 {answer} x\r\nContent-Length: 0\r\n\r\n");
+                let _gone = stream.write_all(text.as_bytes()).is_err();
             }
             Err(_) => thread::sleep(Duration::from_millis(50)),
         }
