@@ -459,3 +459,16 @@ fn a_process_in_the_root_cgroup_can_be_ended_and_the_root_not_be_frozen() {
     let mut host = Host::new(&format!("{rule}{}", rung("freeze")));
     assert!(withheld(host.consider(in_root)).ends_with("is protected by cgroup:/"));
 }
+
+#[test]
+fn a_second_intruder_does_not_wait_for_the_first_ones_sake() {
+    let rule = "[[rule]]\nname = \"r\"\nfinding = \"shell\"\nmode = \"auto\"\naction = \"kill\"\n";
+    let mut host = Host::new(rule);
+    let shell = |id: &str, pid: i64| Finding { rule: "shell".to_owned(), process: Some((pid, 1)), ..finding(id) };
+    host.consider(shell("f", 77));
+    begun(host.tick());
+    host.heard("a1", Heard::Done);
+    host.consider(shell("g", 78));
+    let begin = begun(host.tick());
+    assert_eq!(skep_wire::order::parameters(&begin.wanted), "scope=process grace_s=10 pid=78 start_ns=1");
+}
