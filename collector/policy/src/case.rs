@@ -8,7 +8,7 @@
 //!    '--well again--> over
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,9 @@ pub struct Case {
     pub told: Option<String>,
     /// Since when the finding is gone, or `None` while it is there; unset where nobody said.
     pub symptom: Option<Symptom>,
+    /// Parts of the workload that are not well, where findings have an end; it is well again when none is left.
+    #[serde(default)]
+    pub parts: BTreeSet<String>,
 }
 
 /// The last reading of what the finding is about.

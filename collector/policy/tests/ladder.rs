@@ -27,6 +27,7 @@ fn finding(id: &str) -> Finding {
         process: None,
         used_cores: Some(1.0),
         until_over: false,
+        part: String::new(),
     }
 }
 
@@ -471,4 +472,22 @@ fn a_second_intruder_does_not_wait_for_the_first_ones_sake() {
     host.consider(shell("g", 78));
     let begin = begun(host.tick());
     assert_eq!(skep_wire::order::parameters(&begin.wanted), "scope=process grace_s=10 pid=78 start_ns=1");
+}
+
+#[test]
+fn a_workload_is_well_when_the_last_of_its_checks_is() {
+    let mut host = Host::new(RULE);
+    let down = |id: &str| Finding { until_over: true, part: id.to_owned(), ..finding(id) };
+    let over =
+        |host: &mut Host, part: &str| host.engine.over("check-failed", ("web-1", "unit:web.service"), part, host.now);
+    host.consider(down("http"));
+    begun(host.tick());
+    assert!(host.consider(down("unit")).is_empty() && host.tick().is_empty(), "one repair for both");
+    host.heard("a1", Heard::Done);
+    assert!(over(&mut host, "unit").is_empty());
+    assert_eq!(verb(&begun(host.pass(30))), "restart_unit", "the other is down yet");
+    host.heard("a2", Heard::Done);
+    host.now += SECOND;
+    assert!(over(&mut host, "http").is_empty());
+    assert_eq!(ended(host.pass(40)), (End::Recovered, "restart_unit helped".to_owned()));
 }

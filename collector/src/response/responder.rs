@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
 use skep_audit::Record;
-use skep_policy::finding::is_over;
+use skep_policy::finding::{is_over, part};
 use skep_policy::{Begin, Decision, End, Engine, Full, Heard, Mode, pattern};
 use skep_rules::detector::Detector;
 use skep_rules::load::Loaded;
@@ -455,7 +455,8 @@ impl Responder {
     fn consider(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
         out.findings.push(finding.clone());
         let decisions = if is_over(&finding.evidence) == Some(true) {
-            self.engine.symptom(&finding.rule, &finding.node, &finding.workload, false, now_us)
+            let whom = (finding.node.as_str(), finding.workload.as_str());
+            self.engine.over(&finding.rule, whom, &part(&finding.evidence), now_us)
         } else {
             self.engine.consider(seen::finding(finding), now_us)
         };
