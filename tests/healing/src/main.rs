@@ -30,9 +30,12 @@ mod skep;
 
 mod subject;
 
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -42,6 +45,8 @@ use kind::Kind;
 
 /// Set for the life of this program that has a network and mounts of its own.
 const INSIDE: &str = "SKEP_HEALING_INSIDE";
+
+static STOPS: AtomicBool = AtomicBool::new(false);
 
 #[derive(Parser)]
 #[command(about = "Breaks things on purpose and measures how they are repaired; needs root")]
@@ -110,6 +115,7 @@ fn main() -> Result<()> {
         Some(Part::Neighbour) => neighbour::run(),
         None if std::env::var_os(INSIDE).is_none() => move_in(),
         None => {
+            listen();
             let figures = round::run_all(&arguments)?;
             if arguments.json {
                 println!("{}", Value::Object(figures));
@@ -121,16 +127,36 @@ fn main() -> Result<()> {
     }
 }
 
-/// Starts over in a network and a set of mounts of its own: whatever happens, they end with the last process in them.
+/// Starts over in a network and a set of mounts of its own: whatever happens, they end with the last process in them. When
+/// this process is ended, its end of the pipe is closed and the other takes down what it has put up.
 fn move_in() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("it boots a box, loads eBPF programs and makes cgroups: run it as root");
     }
-    let error = Command::new("unshare")
+    let mut inside = Command::new("unshare")
         .args(["--net", "--mount", "--"])
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")
-        .exec();
-    Err(error).context("cannot run unshare")
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .context("cannot run unshare")?;
+    // Waiting would close it.
+    let _kept_open = inside.stdin.take();
+    let status = inside.wait()?;
+    std::process::exit(status.code().unwrap_or(1));
+}
+
+/// Waits for the end of the process outside.
+fn listen() {
+    thread::spawn(|| {
+        let _ended = io::copy(&mut io::stdin(), &mut io::sink()).is_err();
+        STOPS.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Whether to take everything down.
+pub(crate) fn is_told_to_stop() -> bool {
+    STOPS.load(Ordering::Relaxed)
 }

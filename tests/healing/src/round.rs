@@ -65,7 +65,7 @@ pub(crate) fn run_all(arguments: &Arguments) -> Result<Map<String, Value>> {
             scope.spawn(|| {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    let Some(subject) = next else { return };
+                    let Some(subject) = next.filter(|_| !crate::is_told_to_stop()) else { return };
                     match take(&ground, &subject, arguments) {
                         Ok(one) => {
                             tell(&one);
@@ -77,6 +77,7 @@ pub(crate) fn run_all(arguments: &Arguments) -> Result<Map<String, Value>> {
             });
         }
     });
+    ensure!(!crate::is_told_to_stop(), "told to stop");
     // What was still on its way is in the rows by then.
     thread::sleep(Duration::from_secs(3));
     let after = ground.invocations(&untouched)?;
@@ -130,6 +131,7 @@ fn take(ground: &Ground, subject: &Subject, arguments: &Arguments) -> Result<Tak
     };
     loop {
         thread::sleep(LOOK);
+        ensure!(!crate::is_told_to_stop(), "told to stop");
         taken.ended_us = now_us();
         match is_well(subject, &mut hog) {
             Some(true) if taken.broke => taken.well_us = taken.well_us.or(Some(taken.ended_us)),
