@@ -12,7 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::SECOND_US;
 use crate::finding::Finding;
+
+/// How long the last events of a process that was ended are on their way.
+const LAST_EVENTS_US: i64 = 5 * SECOND_US;
 
 /// One finding on its way up the ladder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,6 +102,12 @@ impl Case {
             Stage::Waiting { .. } => None,
             Stage::Asked(of) | Stage::Open(of) | Stage::Verifying { of, .. } => Some(of),
         }
+    }
+
+    /// Whether what is read of a process now may be of before its end: its last events come after it.
+    pub fn is_of_before(&self, now_us: i64) -> bool {
+        let Stage::Verifying { of, .. } = &self.stage else { return false };
+        self.finding.process.is_some() && of.verb == "kill" && now_us - of.at_us < LAST_EVENTS_US
     }
 
     /// This case, told from another about the same finding.

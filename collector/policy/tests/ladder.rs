@@ -491,3 +491,18 @@ fn a_workload_is_well_when_the_last_of_its_checks_is() {
     assert!(over(&mut host, "http").is_empty());
     assert_eq!(ended(host.pass(40)), (End::Recovered, "restart_unit helped".to_owned()));
 }
+
+#[test]
+fn the_last_events_of_what_was_ended_are_not_its_return() {
+    let rule =
+        "[[rule]]\nname = \"r\"\nfinding = \"check-failed\"\nmode = \"auto\"\naction = \"kill\"\nverify_s = 10\n";
+    for (after_s, expected) in [(1, End::Recovered), (7, End::Escalated)] {
+        let mut host = Host::new(rule);
+        host.consider(Finding { process: Some((77, 1)), ..finding("f") });
+        begun(host.tick());
+        host.heard("a1", Heard::Done);
+        host.now += after_s * SECOND;
+        host.symptom(true);
+        assert_eq!(ended(host.pass(20)).0, expected, "{after_s} s");
+    }
+}

@@ -166,6 +166,9 @@ impl Engine {
         for (id, case) in self.state.cases.iter_mut().filter(|(_, case)| about(&case.finding)) {
             known = true;
             self.changed = true;
+            if present && case.is_of_before(now_us) {
+                continue;
+            }
             case.symptom = Some(match (present, case.symptom) {
                 (true, _) => Symptom::Present,
                 (false, Some(since @ Symptom::AbsentSince(_))) => since,
