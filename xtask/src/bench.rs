@@ -30,6 +30,11 @@ pub(crate) fn run(name: &str, json: bool, arguments: &[String]) -> Result<()> {
             bench.arg(name);
             bench
         }
+        "healing" => {
+            setup::ensure_box()?;
+            checked(cargo().args(["build", "--quiet", "--profile", PROFILE, "--workspace", "--bins"]))?;
+            Command::new(setup::target_folder()?.join(PROFILE).join("skep-healing"))
+        }
         // Quality first: it stands beside the arithmetic it measures, not among the costs.
         "series" => {
             let mut cargo = cargo();

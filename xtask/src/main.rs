@@ -58,7 +58,7 @@ enum Task {
     },
     /// Cost of a hot path against its floor: cargo xtask bench overhead --json
     Bench {
-        /// Which: overhead, agent, syscall, batch, ingest, query, fleet, series
+        /// Which: overhead, agent, syscall, batch, ingest, query, fleet, series, healing
         name: String,
         /// One JSON object
         #[arg(long)]

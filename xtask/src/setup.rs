@@ -49,6 +49,15 @@ const INTEROP_TOOLS: [(&str, &str); 1] = [("python3-venv", "interop tests read t
 /// What a benchmark compares with.
 const PEERS: [(&str, &str); 1] = [("bpftrace", "bench overhead compares with it")];
 
+/// What `cargo xtask bench healing` breaks things in.
+const BOX_TOOLS: [(&str, &str); 5] = [
+    ("systemd-container", "the host that is broken is a box"),
+    ("systemd", "which runs in it"),
+    ("dbus", "by which it is spoken to"),
+    ("iproute2", "it has a network of its own"),
+    ("util-linux", "likewise"),
+];
+
 /// What `cargo xtask vm` wants on top.
 const VM_TOOLS: [(&str, &str); 8] = [
     ("qemu-system-x86", "machines for other kernels"),
@@ -133,6 +142,11 @@ pub(crate) fn ensure_java() -> Result<()> {
 /// Installs what the benchmarks compare with, if it lacks; `run` leaves it out, nothing else needs it.
 pub(crate) fn ensure_peers() -> Result<()> {
     install(&missing(&PEERS))
+}
+
+/// Installs what a box for `cargo xtask bench healing` lacks, if anything.
+pub(crate) fn ensure_box() -> Result<()> {
+    install(&missing(&BOX_TOOLS))
 }
 
 /// Installs what a Python environment is made with, if it lacks.

@@ -8,11 +8,15 @@
 //!    '--well again--> over
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::SECOND_US;
 use crate::finding::Finding;
+
+/// How long the last events of a process that was ended are on their way.
+const LAST_EVENTS_US: i64 = 5 * SECOND_US;
 
 /// One finding on its way up the ladder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,9 @@ pub struct Case {
     pub told: Option<String>,
     /// Since when the finding is gone, or `None` while it is there; unset where nobody said.
     pub symptom: Option<Symptom>,
+    /// Parts of the workload that are not well, where findings have an end; it is well again when none is left.
+    #[serde(default)]
+    pub parts: BTreeSet<String>,
 }
 
 /// The last reading of what the finding is about.
@@ -95,6 +102,12 @@ impl Case {
             Stage::Waiting { .. } => None,
             Stage::Asked(of) | Stage::Open(of) | Stage::Verifying { of, .. } => Some(of),
         }
+    }
+
+    /// Whether what is read of a process now may be of before its end: its last events come after it.
+    pub fn is_of_before(&self, now_us: i64) -> bool {
+        let Stage::Verifying { of, .. } = &self.stage else { return false };
+        self.finding.process.is_some() && of.verb == "kill" && now_us - of.at_us < LAST_EVENTS_US
     }
 
     /// This case, told from another about the same finding.

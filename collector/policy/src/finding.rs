@@ -73,6 +73,9 @@ pub struct Finding {
     pub used_cores: Option<f64>,
     /// Its end is said: until then it is there.
     pub until_over: bool,
+    /// Which of several things about the workload it is, where there are several: a check's name.
+    #[serde(default)]
+    pub part: String,
 }
 
 /// In front of what a finding that has an end says of it, among its evidence.
@@ -87,10 +90,23 @@ pub fn is_over<T: AsRef<str>>(evidence: &[T]) -> Option<bool> {
     evidence.iter().find_map(|line| line.as_ref().strip_prefix(STATE)).map(|state| state == OVER)
 }
 
+/// In front of the check's name among its evidence.
+const CHECK: &str = "check=";
+
+/// Which of several things about a workload a finding's evidence is about; empty where there is one.
+pub fn part<T: AsRef<str>>(evidence: &[T]) -> String {
+    evidence.iter().find_map(|line| line.as_ref().strip_prefix(CHECK)).unwrap_or_default().to_owned()
+}
+
 impl Finding {
     /// What kind of workload it is about: the word in front of the colon.
     pub fn class(&self) -> &str {
         class(&self.workload)
+    }
+
+    /// Whether the cgroup it is about holds everything else too.
+    pub fn is_in_root(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(|(path, _)| path.trim_matches('/').is_empty())
     }
 }
 

@@ -240,7 +240,10 @@ impl Policy {
 
     /// Why a finding must not be acted on at all.
     pub fn forbids(&self, rule: &Rule, finding: &Finding) -> Option<String> {
-        let cgroup = finding.cgroup.as_ref().map_or("/-", |(cgroup, _)| cgroup.as_str());
+        // Where nothing else accounts for cpu all are in the root; what is aimed at one of them is not aimed at that.
+        let aims = rule.ladder.iter().all(|rung| rung.recipe.aims_at_cgroup());
+        let cgroup = finding.cgroup.as_ref().filter(|_| aims || !finding.is_in_root());
+        let cgroup = cgroup.map_or("/-", |(cgroup, _)| cgroup.as_str());
         // What is about the host as a whole is aimed at something else by its recipe.
         let by = pattern::pattern_for(&self.protected, &finding.workload, cgroup);
         let about_all = finding.workload == "host" && finding.cgroup.is_none() && rule.ladder.iter().all(is_about_host);

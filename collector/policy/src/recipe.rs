@@ -55,6 +55,16 @@ impl Recipe {
         }
     }
 
+    /// Whether it acts on a whole cgroup.
+    pub fn aims_at_cgroup(&self) -> bool {
+        match self {
+            Self::Throttle(_) => true,
+            Self::Other { verb, parameters } => {
+                matches!(verb.as_str(), "limit_memory" | "limit_io" | "freeze") || parameters.contains("scope=workload")
+            }
+        }
+    }
+
     /// Whether a finding with everything in it could be acted on.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ fn finding(id: &str) -> Finding {
         process: None,
         used_cores: Some(1.0),
         until_over: false,
+        part: String::new(),
     }
 }
 
@@ -420,4 +421,88 @@ fn what_has_an_end_is_there_until_that_is_said() {
     host.symptom(false);
     host.heard("a2", Heard::Done);
     assert_eq!(ended(host.pass(30)), (End::Recovered, "restart_unit helped".to_owned()));
+}
+
+#[test]
+fn what_breaks_again_while_it_is_watched_goes_on_up_the_same_ladder() {
+    let mut host = Host::new(RULE);
+    let down = |id: &str| Finding { until_over: true, ..finding(id) };
+    host.consider(down("f"));
+    assert_eq!(verb(&begun(host.tick())), "reload_unit");
+    host.now += SECOND;
+    host.heard("a1", Heard::Done);
+    assert!(host.symptom(false).is_empty());
+    host.now += 5 * SECOND;
+    assert!(host.consider(down("g")).is_empty());
+    let next = begun(host.pass(30));
+    assert_eq!((verb(&next), next.finding.id.as_str()), ("restart_unit", "f"));
+    assert_eq!(host.engine.outcomes().of("check-failed", "reload_unit", "unit").failed, 1);
+    // Another's trouble is another case.
+    host.consider(Finding { workload: "unit:db.service".to_owned(), ..down("h") });
+    assert_eq!(begun(host.tick()).finding.id, "h");
+}
+
+#[test]
+fn a_process_in_the_root_cgroup_can_be_ended_and_the_root_not_be_frozen() {
+    let rung = |action: &str| format!("[[rule.rung]]\naction = \"{action}\"\n");
+    let rule = "[[rule]]\nname = \"r\"\nfinding = \"shell\"\nmode = \"auto\"\n";
+    let in_root =
+        Finding { rule: "shell".to_owned(), cgroup: Some(("/".to_owned(), 1)), process: Some((77, 1)), ..finding("f") };
+    let mut host = Host::new(&format!("{rule}{}{}", rung("freeze"), rung("kill")));
+    assert!(host.consider(in_root.clone()).is_empty());
+    let begin = begun(host.tick());
+    assert_eq!((verb(&begin), begin.rung), ("kill", 2));
+    assert!(
+        begin.choice.to_string().contains("1 freeze (would hit everything, it is in the root)"),
+        "{}",
+        begin.choice
+    );
+    let mut host = Host::new(&format!("{rule}{}", rung("freeze")));
+    assert!(withheld(host.consider(in_root)).ends_with("is protected by cgroup:/"));
+}
+
+#[test]
+fn a_second_intruder_does_not_wait_for_the_first_ones_sake() {
+    let rule = "[[rule]]\nname = \"r\"\nfinding = \"shell\"\nmode = \"auto\"\naction = \"kill\"\n";
+    let mut host = Host::new(rule);
+    let shell = |id: &str, pid: i64| Finding { rule: "shell".to_owned(), process: Some((pid, 1)), ..finding(id) };
+    host.consider(shell("f", 77));
+    begun(host.tick());
+    host.heard("a1", Heard::Done);
+    host.consider(shell("g", 78));
+    let begin = begun(host.tick());
+    assert_eq!(skep_wire::order::parameters(&begin.wanted), "scope=process grace_s=10 pid=78 start_ns=1");
+}
+
+#[test]
+fn a_workload_is_well_when_the_last_of_its_checks_is() {
+    let mut host = Host::new(RULE);
+    let down = |id: &str| Finding { until_over: true, part: id.to_owned(), ..finding(id) };
+    let over =
+        |host: &mut Host, part: &str| host.engine.over("check-failed", ("web-1", "unit:web.service"), part, host.now);
+    host.consider(down("http"));
+    begun(host.tick());
+    assert!(host.consider(down("unit")).is_empty() && host.tick().is_empty(), "one repair for both");
+    host.heard("a1", Heard::Done);
+    assert!(over(&mut host, "unit").is_empty());
+    assert_eq!(verb(&begun(host.pass(30))), "restart_unit", "the other is down yet");
+    host.heard("a2", Heard::Done);
+    host.now += SECOND;
+    assert!(over(&mut host, "http").is_empty());
+    assert_eq!(ended(host.pass(40)), (End::Recovered, "restart_unit helped".to_owned()));
+}
+
+#[test]
+fn the_last_events_of_what_was_ended_are_not_its_return() {
+    let rule =
+        "[[rule]]\nname = \"r\"\nfinding = \"check-failed\"\nmode = \"auto\"\naction = \"kill\"\nverify_s = 10\n";
+    for (after_s, expected) in [(1, End::Recovered), (7, End::Escalated)] {
+        let mut host = Host::new(rule);
+        host.consider(Finding { process: Some((77, 1)), ..finding("f") });
+        begun(host.tick());
+        host.heard("a1", Heard::Done);
+        host.now += after_s * SECOND;
+        host.symptom(true);
+        assert_eq!(ended(host.pass(20)).0, expected, "{after_s} s");
+    }
 }

@@ -1,6 +1,6 @@
 //! A finding as the policy sees it, and an action's state as it hears of it.
 
-use skep_policy::finding::is_over;
+use skep_policy::finding::{is_over, part};
 use skep_policy::{Finding, Heard};
 
 use super::state::State;
@@ -22,6 +22,7 @@ pub fn finding(of: &finding::Finding) -> Finding {
         process: of.process,
         used_cores: of.used_cores,
         until_over: is_over(&of.evidence) == Some(false),
+        part: part(&of.evidence),
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
 use skep_audit::Record;
-use skep_policy::finding::is_over;
+use skep_policy::finding::{is_over, part};
 use skep_policy::{Begin, Decision, End, Engine, Full, Heard, Mode, pattern};
 use skep_rules::detector::Detector;
 use skep_rules::load::Loaded;
@@ -481,7 +481,8 @@ impl Responder {
         out.findings.push(finding.clone());
         self.file(finding, now_us, out);
         let decisions = if is_over(&finding.evidence) == Some(true) {
-            self.engine.symptom(&finding.rule, &finding.node, &finding.workload, false, now_us)
+            let whom = (finding.node.as_str(), finding.workload.as_str());
+            self.engine.over(&finding.rule, whom, &part(&finding.evidence), now_us)
         } else {
             self.engine.consider(seen::finding(finding), now_us)
         };

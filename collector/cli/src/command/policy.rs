@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use skep_policy::finding::is_over;
+use skep_policy::finding::{is_over, part};
 use skep_policy::replay::{self, Assume, Happened};
 use skep_policy::{Decision, End, Finding, Policy, Severity};
 use skep_wire::order;
@@ -296,6 +296,7 @@ fn finding(row: &Row<'_>) -> Option<Finding> {
         process: row.int("pid").zip(row.int("start_ns")),
         used_cores: value("cpu_cores=").and_then(|cores| cores.parse().ok()).filter(|_| rule == "cpu_cores"),
         until_over: over == Some(false),
+        part: part(&evidence),
         rule,
     })
 }

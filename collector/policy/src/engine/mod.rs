@@ -83,8 +83,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes up a finding.
+    /// Takes up a finding. One that has an end and begins again while its case is open is no second case: it says that
+    /// what was done did not last, or that another check of the same fails too.
     pub fn consider(&mut self, finding: Finding, now_us: i64) -> Vec<Decision> {
+        if finding.until_over && self.is_there_again(&finding) {
+            return Vec::new();
+        }
         let Some(rule) = self.policy.rule_for(&finding) else { return Vec::new() };
         // Where nothing of the ladder fits the finding there is nothing to withhold.
         if rule.ladder.iter().all(|rung| rung.recipe.command(&finding, rung.lease_s).is_none()) {
@@ -110,11 +114,34 @@ impl Engine {
             stage: Stage::Waiting { since_us: now_us, from_us: now_us },
             told: None,
             symptom: None,
+            parts: finding.until_over.then(|| finding.part.clone()).into_iter().collect(),
             finding,
         };
         self.state.past.remove(&key(&case.finding));
         self.state.cases.insert(case.finding.id.clone(), case);
         self.storm(now_us).into_iter().collect()
+    }
+
+    fn is_there_again(&mut self, finding: &Finding) -> bool {
+        let open = self.state.cases.values_mut().find(|case| key(&case.finding) == key(finding));
+        let Some(case) = open.filter(|case| case.finding.until_over) else { return false };
+        case.symptom = Some(Symptom::Present);
+        case.parts.insert(finding.part.clone());
+        self.changed = true;
+        true
+    }
+
+    /// A finding that has an end is over, for this part of what it is about.
+    pub fn over(&mut self, rule: &str, (node, workload): (&str, &str), part: &str, now_us: i64) -> Vec<Decision> {
+        let about = key_of(rule, node, workload);
+        if let Some(case) = self.state.cases.values_mut().find(|case| key(&case.finding) == about) {
+            self.changed = true;
+            case.parts.remove(part);
+            if !case.parts.is_empty() {
+                return Vec::new();
+            }
+        }
+        self.symptom(rule, node, workload, false, now_us)
     }
 
     fn storm(&mut self, now_us: i64) -> Option<Decision> {
@@ -139,6 +166,9 @@ impl Engine {
         for (id, case) in self.state.cases.iter_mut().filter(|(_, case)| about(&case.finding)) {
             known = true;
             self.changed = true;
+            if present && case.is_of_before(now_us) {
+                continue;
+            }
             case.symptom = Some(match (present, case.symptom) {
                 (true, _) => Symptom::Present,
                 (false, Some(since @ Symptom::AbsentSince(_))) => since,

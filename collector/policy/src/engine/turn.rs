@@ -127,6 +127,9 @@ impl Engine {
             let Some(wanted) = rung.recipe.command(&case.finding, rung.lease_s) else {
                 return Some("needs what the finding does not say".to_owned());
             };
+            if case.finding.is_in_root() && rung.recipe.aims_at_cgroup() {
+                return Some("would hit everything, it is in the root".to_owned());
+            }
             let target = recipe::target(&wanted, &case.finding.workload);
             let target = Target { node: &case.finding.node, workload: &target };
             let restarts = rung.recipe.verb() == "restart_unit";
@@ -155,8 +158,9 @@ impl Engine {
             return Some(first);
         }
         let left_s = |from_us: i64| (from_us - now_us + SECOND_US - 1) / SECOND_US;
-        // Between the rungs of one ladder their verification is pause enough.
-        if let Some(from_us) = spent.cool_from_us(&self.policy.budget, at, &case.key(), now_us) {
+        // Between the rungs of one ladder their verification is pause enough; and a process is never another's second try.
+        let cools = verb != "kill" || rung.recipe.aims_at_cgroup();
+        if cools && let Some(from_us) = spent.cool_from_us(&self.policy.budget, at, &case.key(), now_us) {
             return Some(("cooldown", format!("{target} was acted on; the next may be in {} s", left_s(from_us))));
         }
         if verb == "restart_unit"
