@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
+use crate::quorum::Poll;
 
 /// One finding on its way up the ladder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,12 @@ pub struct Case {
     pub told: Option<String>,
     /// Since when the finding is gone, or `None` while it is there; unset where nobody said.
     pub symptom: Option<Symptom>,
+    /// Peers that are asked about the next action.
+    #[serde(default)]
+    pub poll: Option<Poll>,
+    /// How often they did not agree.
+    #[serde(default)]
+    pub refusals: u32,
 }
 
 /// The last reading of what the finding is about.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::quorum::Checked;
+
 /// How bad it would be if it is what it looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,6 +75,9 @@ pub struct Finding {
     pub used_cores: Option<f64>,
     /// Its end is said: until then it is there.
     pub until_over: bool,
+    /// The check it is about, where it is about one.
+    #[serde(default)]
+    pub check: Option<Checked>,
 }
 
 /// In front of what a finding that has an end says of it, among its evidence.

@@ -27,6 +27,7 @@ fn finding(id: &str) -> Finding {
         process: None,
         used_cores: Some(1.0),
         until_over: false,
+        check: None,
     }
 }
 

@@ -68,6 +68,7 @@ fn finding(id: usize, node: u8, workload: u8, now: i64) -> Finding {
         process: None,
         used_cores: Some(1.0),
         until_over: false,
+        check: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A finding as the policy sees it, and an action's state as it hears of it.
 
 use skep_policy::finding::is_over;
+use skep_policy::quorum::Checked;
 use skep_policy::{Finding, Heard};
 
 use super::state::State;
@@ -22,6 +23,7 @@ pub fn finding(of: &finding::Finding) -> Finding {
         process: of.process,
         used_cores: of.used_cores,
         until_over: is_over(&of.evidence) == Some(false),
+        check: Checked::of(&of.evidence),
     }
 }
 
