@@ -294,12 +294,11 @@ fn what_is_cut_off_from_one_is_not_restarted_and_what_hangs_for_all_is() {
     let sql = format!("SELECT detail FROM audit WHERE subject = '{cut_off}' AND step = 'no quorum'");
     let why = eventually("the quorum to say no", PATIENCE, || fleet.rows(&sql).first().cloned());
     let why = why["detail"].as_str().expect("a reason");
-    assert!(
-        why.starts_with("not done: 0 of 2 peers see it down, 2 must: n2 says it is well; n3 says it is well"),
-        "{why}"
-    );
+    // The first of them who sees it well decides; what the other says may come later.
+    let says = |peer: &str| why.contains(&format!("{peer} says it is well"));
+    assert!(why.starts_with("not done: 0 of 2 peers see it down, 2 must: n2 ") && (says("n2") || says("n3")), "{why}");
     let explained = fleet.explained(&cut_off);
-    assert!(explained.contains("n2 says it is well") && explained.contains("nothing"), "{explained}");
+    assert!(explained.contains("no quorum: not done: 0 of 2 peers") && explained.contains("nothing"), "{explained}");
     fleet.net.nft(1, "delete table inet cut");
     fleet.finding("shop is well again", "info");
     assert_eq!((fleet.starts(), fleet.rows("SELECT action FROM actions").len()), (1, 0), "nothing was done to it");
