@@ -218,8 +218,10 @@ impl Fleet {
             let status = eventually("it to stop", PATIENCE, || process.0.try_wait().expect("wait"));
             assert!(status.success(), "it ended with {status}");
         }
-        let verified = self.skep(&["audit", "verify", self.path("data").to_str().expect("a plain path")]);
-        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+        let (data, key) = (self.path("data"), self.path("data/tls/command.pub"));
+        let [data, key] = [&data, &key].map(|path| path.to_str().expect("a plain path"));
+        let verified = self.skep(&["audit", "verify", data, "--key", key]);
+        assert!(verified.status.success(), "{verified:?}");
     }
 }
 
