@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use skep_checks::peer::Looker;
 use skep_checks::schedule::Runner;
 use skep_runtime::clock::Clock;
 use skep_runtime::shutdown::{Component, DrainTimeout, Shutdown, SignalError};
@@ -236,8 +237,10 @@ impl Running {
             clock: clock.clone(),
         };
         let canary_task = task(intake.component("canary"), canary.run());
+        let looker = Arc::new(Looker::new(config.peers.clone(), config.checks.clone()));
+        let stop = ending.token();
         let context =
-            SessionContext { spool: spool.clone(), spool_state, commands, stop: ending.token(), clock, linger: LINGER };
+            SessionContext { spool: spool.clone(), spool_state, commands, stop, clock, linger: LINGER, looker };
         let shipper = Shipper {
             collectors: config.collectors.clone(),
             return_after: config.return_after,

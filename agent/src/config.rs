@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skep_checks::check::Check;
+use skep_checks::peer::Allowed;
 use skep_runtime::settings::{self, Faults, Section};
 use skep_runtime::telemetry::Format;
 use tonic::transport::Uri;
@@ -142,6 +143,8 @@ pub struct Config {
     pub processes: usize,
     /// Services to look after.
     pub checks: Vec<Check>,
+    /// What is looked at for other nodes.
+    pub peers: Allowed,
     /// How the probes are loaded.
     pub probes: ProbeOptions,
     /// Log filter.
@@ -177,6 +180,7 @@ struct FileOnly {
     processes: usize,
     memory_bytes: u64,
     checks: Vec<Check>,
+    peers: Allowed,
     probes: ProbeOptions,
 }
 
@@ -186,6 +190,7 @@ impl Default for FileOnly {
             processes: 65_536,
             memory_bytes: DEFAULT_MEMORY_BYTES,
             checks: Vec::new(),
+            peers: Allowed::default(),
             probes: ProbeOptions::default(),
         }
     }
@@ -231,6 +236,7 @@ fn read_file(text: &str) -> (Overrides, FileOnly, Vec<String>) {
         }
     }
     only.checks = skep_checks::settings::read(&mut top);
+    only.peers = Allowed::read(top.section("peers"));
     let mut probes = top.section("probes");
     read_probes(&mut probes, &mut only.probes);
     for section in [spool, canary, budget, cri, log, probes, top] {
@@ -339,6 +345,7 @@ fn validate(given: Overrides, rest: FileOnly, faults: &mut Vec<String>) -> Optio
         cri_socket: given.cri_socket.filter(|path| !path.is_empty()).map(PathBuf::from),
         processes: rest.processes,
         checks: rest.checks,
+        peers: rest.peers,
         probes: rest.probes,
         log: given.log.unwrap_or_else(|| skep_runtime::telemetry::DEFAULT_FILTER.to_owned()),
         log_format: log_format?,
@@ -591,6 +598,7 @@ mod tests {
         assert_eq!(from_file.canary_interval, built_in.canary_interval);
         assert_eq!(from_file.processes, built_in.processes);
         assert_eq!(from_file.checks, built_in.checks);
+        assert_eq!(from_file.peers, built_in.peers);
         assert_eq!(from_file.probes, built_in.probes);
         assert_eq!((from_file.log, from_file.log_format), (built_in.log, built_in.log_format));
     }

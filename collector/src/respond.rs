@@ -64,6 +64,13 @@ pub enum Ask {
         /// The answer.
         reply: oneshot::Sender<Result<v1::ActReply, Refusal>>,
     },
+    /// A node says what it sees of another's service.
+    Answer {
+        /// Which node.
+        node: String,
+        /// What it says.
+        answer: v1::ProbeAnswer,
+    },
     /// Rows the collector itself has to say.
     Record(Vec<v1::Chunk>),
     /// Other rules to judge by.
@@ -193,6 +200,10 @@ impl Respond {
                 self.responder.disconnected(&node, left);
                 Ok(())
             }
+            Ask::Answer { node, answer } => {
+                let output = self.responder.answered(&node, &answer, now_us);
+                self.carry_out(output).await
+            }
             Ask::Record(chunks) => self.own.store_all(chunks).await,
             Ask::Rules(mut loaded) => {
                 let output = self.responder.reload(&mut loaded, now_us);
@@ -216,11 +227,20 @@ impl Respond {
     /// Rows and steps first, commands when those are durable.
     async fn carry_out(&mut self, output: Output) -> Result<(), Stopping> {
         let mut todo = vec![output];
-        while let Some(Output { chunks, records, commands, findings }) = todo.pop() {
+        while let Some(Output { chunks, records, commands, probes, findings }) = todo.pop() {
             self.own.store_all(chunks).await?;
             self.chain(records).await?;
             self.keep();
             self.report(&findings).await;
+            for (node, probe) in probes {
+                let id = probe.id.clone();
+                let message = v1::Down { message: Some(down::Message::Probe(probe)) };
+                if let Err(error) = self.registry.send(&node, message) {
+                    let detail = format!("it was not asked: {error}");
+                    let answer = v1::ProbeAnswer { id, sight: v1::Sight::Unknown.into(), detail };
+                    todo.push(self.responder.answered(&node, &answer, self.now()));
+                }
+            }
             for Outgoing { node, action, undo, command } in commands {
                 let message = v1::Down { message: Some(down::Message::Command(command)) };
                 if let Err(error) = self.registry.send(&node, message) {

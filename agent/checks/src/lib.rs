@@ -8,6 +8,8 @@
 //! * Secrets are read from a file or the environment at each run, and are in no outcome, error or log.
 //! * At most [`schedule::AT_ONCE`] run side by side; a check that has to wait for its turn is late, not left out.
 //!
+//! * What a collector asks about other nodes' services is looked at by [`peer`], within what the settings allow.
+//!
 //! Entry points: [`settings::read`], [`schedule::Runner`].
 
 pub mod settings;
@@ -21,3 +23,5 @@ pub mod kind;
 pub mod figure;
 
 pub mod outcome;
+
+pub mod peer;

@@ -5,6 +5,7 @@
 //! * [`acknowledged`]: which collector has what.
 //! * `memory`: over restarts of the agent.
 //! * `greet`: from a connection to a session.
+//! * `look`: what the collector asks about services of other nodes.
 //! * [`session`]: one connection, from hello to its end.
 //! * [`choice`]: which collector is next.
 //! * [`shipper`]: sessions for ever, with pauses in between.
@@ -14,6 +15,7 @@ pub mod choice;
 pub mod connect;
 pub mod credentials;
 mod greet;
+mod look;
 mod memory;
 pub mod session;
 pub mod shipper;

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
+use skep_checks::peer::Looker;
 use skep_runtime::clock::Clock;
 use skep_runtime::shutdown::Token;
 use skep_wire::v1::{self, down, up};
@@ -16,6 +18,7 @@ use tonic::{Status, Streaming};
 
 use super::acknowledged::Acknowledged;
 use super::greet::{Greeted, OUTGOING, greet, window};
+use super::look::Looks;
 use crate::spool::{Request, SpoolState};
 
 /// Sent when nothing else was.
@@ -38,6 +41,9 @@ const MAX_FLIGHT_BYTES: u64 = 16 << 20;
 
 /// Gaps of a session that are remembered for later hellos.
 const MAX_GAPS: usize = 64;
+
+/// Messages that wait to be sent; an answer that would be one more is dropped.
+const MAX_READY: usize = 256;
 
 /// Why a session ended.
 #[derive(Debug, Error)]
@@ -86,6 +92,8 @@ pub struct SessionContext {
     pub clock: Clock,
     /// How long to go on sending after the stop.
     pub linger: Duration,
+    /// Looks at services of other nodes.
+    pub looker: Arc<Looker>,
 }
 
 /// What happened next.
@@ -94,6 +102,7 @@ enum Turn {
     Stop,
     Leave,
     Beat,
+    Answer(v1::ProbeAnswer),
     /// Something that the next look at everything takes care of.
     Other,
 }
@@ -119,6 +128,7 @@ struct Session {
     flight: VecDeque<(u64, u64)>,
     /// Read from the spool, to be sent.
     ready: VecDeque<v1::Up>,
+    looks: Looks,
     last_progress: Instant,
 }
 
@@ -177,6 +187,7 @@ pub async fn run(
     let known = acknowledged.last(&stream);
     // One that lost what it had gets whatever is still there.
     let lacks = acknowledged.here(&stream, place) > welcome.durable_seq;
+    let looks = Looks::new(Arc::clone(&context.looker));
     let mut session = Session {
         context,
         outgoing,
@@ -189,6 +200,7 @@ pub async fn run(
         told: welcome.durable_seq,
         flight: VecDeque::new(),
         ready: VecDeque::new(),
+        looks,
         last_progress: Instant::now(),
         stream,
     };
@@ -248,6 +260,7 @@ impl Session {
                         self.ready.push_back(self.heartbeat());
                     }
                 }
+                Turn::Answer(answer) => self.answer(answer),
                 Turn::Other => {}
             }
         }
@@ -270,6 +283,7 @@ impl Session {
                 (Ok(_), None) => Ok(Turn::Other),
                 (Err(_), _) => Err(SessionEnd::Closed),
             },
+            answer = self.looks.next() => Ok(Turn::Answer(answer)),
             changed = self.context.spool_state.changed() => match changed {
                 Ok(()) => Ok(Turn::Other),
                 Err(_) => Err(SessionEnd::SpoolGone),
@@ -334,11 +348,20 @@ impl Session {
                     tracing::error!("a command is dropped: the relay has its hands full");
                 }
             }
+            Some(down::Message::Probe(probe)) => self.looks.begin(probe),
             Some(down::Message::Reset(reset)) => return Err(SessionEnd::Reset { reason: reset.reason }),
             // A second welcome, an acknowledgement of another stream, a message of a later revision.
             _ => tracing::debug!("a message is passed over"),
         }
         Ok(())
+    }
+
+    fn answer(&mut self, answer: v1::ProbeAnswer) {
+        if self.ready.len() < MAX_READY {
+            self.ready.push_back(v1::Up { message: Some(up::Message::ProbeAnswer(answer)) });
+        } else {
+            tracing::warn!("an answer is dropped: the collector does not read what is sent to it");
+        }
     }
 
     /// Whether nothing is on its way.

@@ -242,6 +242,7 @@ fn answer(shelf: &Mutex<Shelf>, message: up::Message) -> Result<Vec<down::Messag
             shelf.leaves += 1;
             Vec::new()
         }
+        up::Message::ProbeAnswer(_) => Vec::new(),
         up::Message::Heartbeat(heartbeat) => {
             shelf.heartbeats.push(heartbeat);
             Vec::new()

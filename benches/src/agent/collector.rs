@@ -111,6 +111,6 @@ fn answer(taken: &Taken, durable: &mut BTreeMap<String, u64>, message: up::Messa
             durable.insert(gap.stream, gap.to_seq);
             None
         }
-        up::Message::Heartbeat(_) | up::Message::Leave(_) => None,
+        up::Message::Heartbeat(_) | up::Message::Leave(_) | up::Message::ProbeAnswer(_) => None,
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SECOND_US;
 use crate::finding::Finding;
+use crate::quorum::Poll;
 
 /// How long the last events of a process that was ended are on their way.
 const LAST_EVENTS_US: i64 = 5 * SECOND_US;
@@ -40,6 +41,10 @@ pub struct Case {
     /// Parts of the workload that are not well, where findings have an end; it is well again when none is left.
     #[serde(default)]
     pub parts: BTreeSet<String>,
+    /// Peers that are asked about the next action.
+    pub poll: Option<Poll>,
+    /// How often they did not agree.
+    pub refusals: u32,
 }
 
 /// The last reading of what the finding is about.

@@ -6,6 +6,7 @@ use skep_wire::v1;
 use crate::choice::Choice;
 use crate::finding::Finding;
 use crate::policy::Mode;
+use crate::quorum::Checked;
 
 /// What is to be done, or to be told.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,19 @@ pub enum Decision {
         /// Its node.
         node: String,
         /// One line.
+        why: String,
+    },
+    /// Peers are to be asked.
+    Poll(Box<Poll>),
+    /// They do not agree: the action is not done for now.
+    NoQuorum {
+        /// Which poll.
+        poll: String,
+        /// The finding.
+        finding: String,
+        /// Its node.
+        node: String,
+        /// Who was asked and what each said, in one line.
         why: String,
     },
     /// A case is over.
@@ -67,6 +81,27 @@ pub struct Begin {
     pub choice: Choice,
     /// Why it is not done by itself, where the rule says auto.
     pub lowered: Option<String>,
+    /// Which peers were asked and what each said, in one line, where any were.
+    pub quorum: Option<String>,
+}
+
+/// Peers that are to look at a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Poll {
+    /// For their answers; also the id of the action, if it comes to that.
+    pub id: String,
+    /// The finding.
+    pub finding: String,
+    /// Its node.
+    pub node: String,
+    /// What they are to look at.
+    pub checked: Checked,
+    /// Whom.
+    pub peers: Vec<String>,
+    /// How many should have been asked.
+    pub of: usize,
+    /// How many must see it down.
+    pub needed: usize,
 }
 
 /// How a case ended.

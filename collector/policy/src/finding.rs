@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::quorum::Checked;
+
 /// How bad it would be if it is what it looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -76,6 +78,8 @@ pub struct Finding {
     /// Which of several things about the workload it is, where there are several: a check's name.
     #[serde(default)]
     pub part: String,
+    /// The check it is about, where it is about one.
+    pub check: Option<Checked>,
 }
 
 /// In front of what a finding that has an end says of it, among its evidence.

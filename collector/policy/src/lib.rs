@@ -12,6 +12,8 @@
 //! * [`outcome`]: how often which action helped.
 //! * [`choice`]: which rung, and why not the others.
 //! * [`spent`]: budgets, cooldowns, limits.
+//! * [`quorum`]: what peers say before something disruptive is done.
+//! * [`instances`]: how many of a service are healthy.
 //! * [`case`]: one finding on its way up the ladder.
 //! * [`decision`]: what comes out, and what is told to it.
 //! * [`engine`]: all of them.
@@ -36,6 +38,10 @@ pub mod outcome;
 pub mod choice;
 
 pub mod spent;
+
+pub mod quorum;
+
+pub mod instances;
 
 pub mod case;
 

@@ -7,6 +7,7 @@ use skep_wire::order;
 use crate::finding::Severity;
 use crate::pattern;
 use crate::policy::{Budget, Choose, Depends, Mode, Policy, Queue, Restart, Rule, Rung, Storm, Weights};
+use crate::quorum::{self, Quorum};
 use crate::recipe::{Limit, Recipe};
 use crate::window::{DAYS, Window, time_of_day};
 
@@ -241,6 +242,8 @@ fn rung(section: &mut Section, noted: &Noted) -> Option<Rung> {
     let attempts = section.integer("attempts", 1..=100).unwrap_or(1) as u32;
     let backoff_s = section.integer("backoff_s", 0..=3_600).unwrap_or(10);
     let (risk, cost) = (section.number("risk", 0.0..=1.0), section.number("cost", 0.0..=1.0));
+    let quorum = section.integer("quorum", 0..=quorum::MOST as i64).map(|of| Quorum::Of(of as usize));
+    let min_healthy = section.integer("min_healthy", 1..=100_000).map(|least| least as usize);
     if action.is_none() {
         noted.note(format!("{}: missing or not usable", section.name("action")));
     }
@@ -264,6 +267,8 @@ fn rung(section: &mut Section, noted: &Noted) -> Option<Rung> {
         backoff_s,
         risk: risk.unwrap_or(usual_risk),
         cost: cost.unwrap_or(usual_cost),
+        quorum: quorum.unwrap_or_else(|| quorum::usual(action)),
+        min_healthy,
     })
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::{Finding, Severity};
 use crate::pattern;
+use crate::quorum::Quorum;
 use crate::recipe::Recipe;
 use crate::window::Window;
 
@@ -161,6 +162,10 @@ pub struct Rung {
     pub risk: f64,
     /// 0..1: what is given up.
     pub cost: f64,
+    /// Peers that must see it too.
+    pub quorum: Quorum,
+    /// Other instances of the service that must stay healthy.
+    pub min_healthy: Option<usize>,
 }
 
 /// How the next rung is chosen.

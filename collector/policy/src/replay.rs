@@ -33,7 +33,7 @@ const AFTERWARDS_S: i64 = 6 * 3600;
 pub fn replay(policy: Policy, findings: Vec<Finding>, assume: Assume) -> Vec<Happened> {
     let pending_us = policy.pending_expires_s * SECOND_US;
     let mut play = Play {
-        engine: Engine::new(policy),
+        engine: Engine::rehearsal(policy),
         assume,
         pending_us,
         due: Vec::new(),

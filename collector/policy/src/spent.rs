@@ -129,6 +129,12 @@ impl Spent {
         self.open.contains_key(action)
     }
 
+    /// Whether something stands or is on its way there.
+    pub fn is_acted_on(&self, node: &str, workload: &str) -> bool {
+        let about = |open: &Open| open.node == node && (open.workload == workload || open.verb == "isolate");
+        self.open.values().any(about)
+    }
+
     /// Whether its command is remembered, or it stands.
     pub fn knows(&self, action: &str) -> bool {
         self.is_open(action) || self.sends.iter().any(|sent| sent.action == action)

@@ -28,6 +28,7 @@ fn finding(id: &str) -> Finding {
         used_cores: Some(1.0),
         until_over: false,
         part: String::new(),
+        check: None,
     }
 }
 

@@ -69,6 +69,7 @@ fn finding(id: usize, node: u8, workload: u8, now: i64) -> Finding {
         used_cores: Some(1.0),
         until_over: false,
         part: String::new(),
+        check: None,
     }
 }
 

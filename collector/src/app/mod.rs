@@ -257,6 +257,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         clock: clock.clone(),
         window: config.window,
         large: Arc::new(Semaphore::new(1)),
+        asks: asks.clone(),
     };
     if let Some(folder) = config.rules.clone() {
         tokio::spawn(crate::rules::watch(folder, asks.clone()));

@@ -1,6 +1,7 @@
 //! A finding as the policy sees it, and an action's state as it hears of it.
 
 use skep_policy::finding::{is_over, part};
+use skep_policy::quorum::Checked;
 use skep_policy::{Finding, Heard};
 
 use super::state::State;
@@ -23,6 +24,7 @@ pub fn finding(of: &finding::Finding) -> Finding {
         used_cores: of.used_cores,
         until_over: is_over(&of.evidence) == Some(false),
         part: part(&of.evidence),
+        check: Checked::of(&of.evidence),
     }
 }
 

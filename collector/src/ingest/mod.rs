@@ -5,6 +5,7 @@
 //! * [`hole`]: numbers that are missing, and who speaks for them.
 //! * [`substitute`]: what is stored in place of a batch that cannot be.
 //! * [`quarantine`]: what cannot be stored is kept.
+//! * `asked`: what an agent was asked to look at.
 //! * [`session`]: one agent's stream.
 //! * [`uplink`]: the gRPC service.
 //! * [`registry`]: which nodes there are, and the way down to them.
@@ -20,6 +21,8 @@ pub mod hole;
 pub mod substitute;
 
 pub mod quarantine;
+
+mod asked;
 
 pub mod session;
 

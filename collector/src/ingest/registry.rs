@@ -118,6 +118,14 @@ impl Registry {
         }
     }
 
+    /// An answer to a probe was refused; how many were of this node so far.
+    pub fn answer_refused(&self, node: &str) -> u64 {
+        self.lock().nodes.get_mut(node).map_or(0, |entry| {
+            entry.node.answers_refused += 1;
+            entry.node.answers_refused
+        })
+    }
+
     /// Notes a hole; returns whether the node's session before this one was reset for the same.
     pub fn hole_again(&self, node: &str, hole: Hole) -> bool {
         let mut state = self.lock();

@@ -15,12 +15,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::Status;
 
 use super::arrival::{self, Checked};
+use super::asked::Asked;
 use super::hole::{self, Missing, Word};
 use super::publish::Slot;
 use super::quarantine;
 use super::registry::{Hole, Registry, SessionId, Tally};
 use super::substitute;
 use crate::buffer::Store;
+use crate::respond::Ask;
 use crate::wal::record::encode_envelope;
 use crate::wal::{Arrival, Command, Outcome, StreamKey};
 
@@ -56,6 +58,8 @@ pub struct Shared {
     pub window: u32,
     /// Leave to open a large batch.
     pub large: Arc<Semaphore>,
+    /// To the responder.
+    pub asks: mpsc::Sender<Ask>,
 }
 
 /// A batch with the WAL: what it adds to the node's figures, and the answer to come.
@@ -88,6 +92,8 @@ pub struct Session {
     submitted: u64,
     /// Batches that came again.
     repeats: u32,
+    /// What the agent was asked and has not answered yet.
+    asked: Asked,
 }
 
 impl std::fmt::Debug for Session {
@@ -137,6 +143,7 @@ impl Session {
             word,
             submitted: durable_seq,
             repeats: 0,
+            asked: Asked::default(),
             shared,
         };
         let welcome = v1::Welcome {
@@ -171,6 +178,7 @@ impl Session {
                 }
                 order = orders.recv() => match order {
                     Some(order) => {
+                        self.asked.note(&order);
                         if self.down.send(Ok(order)).await.is_err() {
                             break End::Gone;
                         }
@@ -240,7 +248,27 @@ impl Session {
                 tracing::info!(node = %self.node, reason = %leave.reason, "the node goes to another collector");
                 Some(End::Left)
             }
+            up::Message::ProbeAnswer(answer) => {
+                self.answered(answer);
+                None
+            }
             up::Message::Batch(envelope) => self.store(envelope, now_us).await,
+        }
+    }
+
+    /// Passes a peer's word on, if it was asked for; it is not waited for room, since the answer is of no use later.
+    fn answered(&mut self, answer: v1::ProbeAnswer) {
+        let refused = match self.asked.take(&answer) {
+            Ok(()) => {
+                let ask = Ask::Answer { node: self.node.clone(), answer };
+                self.shared.asks.try_send(ask).err().map(|_| "the responder has its hands full".to_owned())
+            }
+            Err(refused) => Some(refused.to_string()),
+        };
+        if let Some(reason) = refused
+            && self.shared.registry.answer_refused(&self.node) == 1
+        {
+            tracing::warn!(node = %self.node, %reason, "an answer to a probe is refused; the next ones are only counted");
         }
     }
 

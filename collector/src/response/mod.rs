@@ -1,6 +1,7 @@
 //! Detect, decide, dispatch as one state machine.
 //!
 //! * [`responder`]: durable rows in, rows to store and commands to send out.
+//! * `poll`: peers that are asked before something disruptive is done.
 //! * [`watch`]: rows to findings.
 //! * [`minute`]: what the minutes' series say, as rows and findings.
 //! * [`service`]: services that are down, as findings.
@@ -8,6 +9,8 @@
 //! * [`rows`]: collects the rows of one call.
 
 pub mod responder;
+
+mod poll;
 
 mod watch;
 
@@ -24,6 +27,9 @@ mod tests;
 
 #[cfg(test)]
 mod minute_tests;
+
+#[cfg(test)]
+mod poll_tests;
 
 #[cfg(test)]
 mod vigil_tests;

@@ -75,6 +75,8 @@ pub struct Output {
     pub records: Vec<Record>,
     /// To be sent once both are durable.
     pub commands: Vec<Outgoing>,
+    /// To be sent then too: nodes and what they are to look at.
+    pub probes: Vec<(String, v1::Probe)>,
     /// What `chunks` have of findings, for whoever should hear of them.
     pub findings: Vec<Finding>,
 }
@@ -82,7 +84,7 @@ pub struct Output {
 impl Output {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.records.is_empty() && self.commands.is_empty()
+        self.chunks.is_empty() && self.records.is_empty() && self.commands.is_empty() && self.probes.is_empty()
     }
 }
 
@@ -91,7 +93,7 @@ impl Output {
 pub struct Responder {
     watch: Watch,
     pub(super) ledger: Ledger,
-    engine: Engine,
+    pub(super) engine: Engine,
     incidents: Book,
     /// Decisions that fell before this start had a way to carry them out.
     owed: Vec<Decision>,
@@ -128,6 +130,8 @@ impl Responder {
         for chunk in &batch.chunks {
             if origin.node != OWN_NODE {
                 self.watch.restore_minutes(origin, chunk);
+                // It is a peer, though nobody knows yet whether it is there.
+                self.engine.peer(&origin.node, false, now_us);
             }
             match chunk.table.as_str() {
                 "actions" if origin.node == OWN_NODE => chunk::rows(chunk)
@@ -245,13 +249,18 @@ impl Responder {
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
         }
+        if self.engine.counts_instances() {
+            for chunk in batch.chunks.iter().filter(|chunk| chunk.table == "checks") {
+                chunk::rows(chunk).for_each(|row| self.instance(&origin.node, &row, now_us));
+            }
+        }
         for chunk in batch.chunks.iter().filter(|chunk| chunk.table == "actions") {
             for row in chunk::rows(chunk) {
                 self.outcome(&origin.node, &row, now_us, &mut out);
             }
         }
         self.decide(now_us, &mut out);
-        let only_scores = out.commands.is_empty() && out.rows.only_scores();
+        let only_scores = out.commands.is_empty() && out.probes.is_empty() && out.rows.only_scores();
         if only_scores && out.rows.scores.rows() < SCORES_AT_ONCE {
             self.scores = out.rows.scores;
             return Output::default();
@@ -280,6 +289,7 @@ impl Responder {
                 out.rows.incident(incident, cause);
             });
         }
+        self.engine.peer(node, true, now_us);
         for id in self.ledger.of_another_boot(node, boot) {
             let detail = match self.ledger.get(&id).and_then(|action| action.boot.as_ref()) {
                 Some(_) => RESTARTED,
@@ -299,6 +309,7 @@ impl Responder {
     /// A node's session ended; a node that `left` for another collector is not listened for.
     pub fn disconnected(&mut self, node: &str, left: bool) {
         self.connected.remove(node);
+        self.engine.peer_gone(node);
         if left {
             self.watch.left(node);
         }
@@ -451,6 +462,7 @@ impl Responder {
             };
             self.change(&id, event, Cause { actor: "collector", detail }, now_us, &mut out);
         }
+        self.uncounted(now_us, &mut out);
         let findings = self.watch.tick(now_us, &mut self.draw, &mut out.rows);
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
@@ -512,7 +524,7 @@ impl Responder {
     }
 
     /// Tells the policy what was read, and carries out what it decides now.
-    fn decide(&mut self, now_us: i64, out: &mut Pending) {
+    pub(super) fn decide(&mut self, now_us: i64, out: &mut Pending) {
         let mut decisions = std::mem::take(&mut self.owed);
         for reading in self.watch.take_readings() {
             let Reading { rule, node, workload, present } = reading;
@@ -530,6 +542,11 @@ impl Responder {
                 Decision::Undo { action, why } => self.undo(&action, &why, now_us, out),
                 Decision::Withheld { finding, node, why } => {
                     out.rows.audit(now_us, "policy", "withheld", &finding, &node, &why);
+                }
+                Decision::Poll(poll) => self.poll(*poll, now_us, out),
+                Decision::NoQuorum { poll, finding, node, why } => {
+                    out.rows.audit(now_us, "policy", "no quorum", &finding, &node, &why);
+                    out.rows.fact("poll", &poll);
                 }
                 Decision::Braked { findings, until_us } => {
                     let seconds = (until_us - now_us) / 1_000_000;
@@ -558,8 +575,10 @@ impl Responder {
     }
 
     fn begin(&mut self, begin: Begin, now_us: i64, out: &mut Pending) {
-        let Begin { action: id, finding, wanted, mode, rule, rung, attempt, choice, lowered } = begin;
+        let Begin { action: id, finding, mut wanted, mode, rule, rung, attempt, choice, lowered, quorum } = begin;
         let state = if mode == Mode::Observe { State::Observed } else { State::Pending };
+        // Signed with the rest of the command.
+        wanted.quorum = quorum.unwrap_or_default();
         let aim = finding.cgroup.clone().map(|(cgroup, cgroup_id)| Aim { cgroup, cgroup_id });
         let action = Action {
             id: id.clone(),
@@ -579,6 +598,9 @@ impl Responder {
         let lowered = lowered.map_or_else(String::new, |why| format!(", {} because {why}", mode.as_str()));
         let why = format!("rule {rule}, rung {rung}, try {attempt}{lowered}; {choice}");
         out.rows.audit(now_us, "policy", "chosen", &id, &finding.node, &why);
+        if !action.wanted.quorum.is_empty() {
+            out.rows.audit(now_us, "policy", "quorum", &id, &finding.node, &action.wanted.quorum);
+        }
         out.rows.action(&action, Cause { actor: "policy", detail: &finding.title });
         let gone = matches!(self.reachable(&action), Err(Refusal::Restarted { .. }));
         self.ledger.put(action);
@@ -698,6 +720,7 @@ impl Responder {
             lease_s: action.wanted.lease_s,
             action: action.wanted.action.clone(),
             trigger: action.wanted.trigger,
+            quorum: action.wanted.quorum.clone(),
             ..self.command(&action, cause.actor, now_us)
         };
         self.dispatch(&action, false, &command, out);
@@ -793,15 +816,16 @@ struct Unfounded {
 
 /// An [`Output`] in the making.
 #[derive(Debug, Default)]
-struct Pending {
-    rows: Rows,
+pub(super) struct Pending {
+    pub(super) rows: Rows,
     commands: Vec<Outgoing>,
+    pub(super) probes: Vec<(String, v1::Probe)>,
     findings: Vec<Finding>,
 }
 
 impl Pending {
-    fn finish(self) -> Output {
+    pub(super) fn finish(self) -> Output {
         let (chunks, records) = self.rows.finish();
-        Output { chunks, records, commands: self.commands, findings: self.findings }
+        Output { chunks, records, commands: self.commands, probes: self.probes, findings: self.findings }
     }
 }

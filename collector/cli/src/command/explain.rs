@@ -104,8 +104,13 @@ pub(super) async fn run(args: ExplainArgs) -> Result<(), Failure> {
         ),
     )
     .await?;
+    // What was decided about the finding itself: what was held back, and who was asked.
+    let decided = format!(
+        "SELECT time, step, detail FROM audit WHERE subject = {literal} AND actor = 'policy' ORDER BY time, stream, seq"
+    );
+    let decided = Part::ask(&source, &decided).await?;
     match args.format {
-        ExplainFormat::Table => for_people(&id, &finding, &evidence, &actions),
+        ExplainFormat::Table => for_people(&id, &finding, &evidence, (&decided, &actions)),
         ExplainFormat::Json => {
             let evidence = match &evidence {
                 Ok(part) => part.json()?,
@@ -115,6 +120,7 @@ pub(super) async fn run(args: ExplainArgs) -> Result<(), Failure> {
             let object = serde_json::json!({
                 "finding": finding.get(0),
                 "evidence": evidence,
+                "decisions": decided.json()?,
                 "actions": actions.json()?,
             });
             Ok(print(&format!("{object:#}\n"))?)
@@ -194,7 +200,12 @@ fn action_for_people(id: &str, action: &Part, finding: &Part, steps: &Part) -> S
     text
 }
 
-fn for_people(id: &str, finding: &Part, evidence: &Result<Part, String>, actions: &Part) -> Result<(), Failure> {
+fn for_people(
+    id: &str,
+    finding: &Part,
+    evidence: &Result<Part, String>,
+    (decided, actions): (&Part, &Part),
+) -> Result<(), Failure> {
     let layout = Layout::stdout();
     let style = layout.style;
     let mut text = String::new();
@@ -213,9 +224,18 @@ fn for_people(id: &str, finding: &Part, evidence: &Result<Part, String>, actions
             }
         }
     }
+    if decided.rows() > 0 {
+        text.push_str(&title(style, "Decided"));
+        for row in rows(&decided.batches) {
+            let part = |name: &str| escape(&row.text(name).unwrap_or_default());
+            let time = time_us(row.int("time").unwrap_or(0));
+            text.push_str(&format!("  {time} {}: {}\n", part("step"), part("detail")));
+        }
+    }
     text.push_str(&title(style, "Done about it"));
     if actions.rows() == 0 {
-        text.push_str("  nothing: no policy asks for an action\n");
+        let why = if decided.rows() == 0 { ": no policy asks for an action" } else { "" };
+        text.push_str(&format!("  nothing{why}\n"));
     } else {
         text.push_str(&render(&actions.schema, &actions.batches, layout));
         if let Some(action) = waiting(actions) {

@@ -54,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) spooled_batches: Option<i64>,
     /// Which of its collectors the one asked is to the agent, of how many; zeros where it does not say.
     pub(crate) choice: (u32, u32),
+    /// Answers to probes that were refused.
+    pub(crate) answers_refused: Option<i64>,
     pub(crate) cost: Cost,
 }
 
@@ -147,6 +149,7 @@ pub(crate) async fn gather(source: &Source) -> Result<Vec<Node>, Failure> {
                 missing: seen.missing,
                 spooled_batches: i64::try_from(seen.spooled_batches).ok(),
                 choice: (seen.collector_place, seen.collectors),
+                answers_refused: i64::try_from(seen.answers_refused).ok(),
                 ..Node::default()
             };
             nodes.insert(seen.node, node);
@@ -232,6 +235,7 @@ fn for_programs(nodes: &[Node]) -> Result<RecordBatch, Failure> {
         ("detail", text(&|node| node.cost.detail())),
         ("collector_place", numbers(nodes.iter().map(|node| said(node.choice.0)))),
         ("collectors", numbers(nodes.iter().map(|node| said(node.choice.1)))),
+        ("answers_refused", numbers(nodes.iter().map(|node| node.answers_refused))),
     ])
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use skep_policy::finding::{is_over, part};
+use skep_policy::quorum::Checked;
 use skep_policy::replay::{self, Assume, Happened};
 use skep_policy::{Decision, End, Finding, Policy, Severity};
 use skep_wire::order;
@@ -268,7 +269,10 @@ impl Line {
                 finding: String::new(),
                 why: format!("{findings} findings at once"),
             },
-            Decision::Undo { .. } | Decision::Ended { .. } => return None,
+            // Nobody is asked about what was recorded.
+            Decision::Poll(_) | Decision::NoQuorum { .. } | Decision::Undo { .. } | Decision::Ended { .. } => {
+                return None;
+            }
         };
         Some(line)
     }
@@ -297,6 +301,7 @@ fn finding(row: &Row<'_>) -> Option<Finding> {
         used_cores: value("cpu_cores=").and_then(|cores| cores.parse().ok()).filter(|_| rule == "cpu_cores"),
         until_over: over == Some(false),
         part: part(&evidence),
+        check: Checked::of(&evidence),
         rule,
     })
 }

@@ -8,12 +8,16 @@ use crate::SECOND_US;
 use crate::case::{Case, Stage, Symptom};
 use crate::decision::{Decision, End};
 use crate::finding::Finding;
+use crate::instances::Instances;
 use crate::outcome::Outcomes;
 use crate::policy::Policy;
 use crate::spent::Spent;
 
+mod confirm;
 mod course;
 mod turn;
+
+use confirm::Peer;
 
 /// What is to survive a restart.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -45,12 +49,36 @@ pub struct Engine {
     policy: Policy,
     state: State,
     changed: bool,
+    /// Other nodes, by name.
+    peers: BTreeMap<String, Peer>,
+    instances: Instances,
+    /// Whether a rung wants them.
+    counts_instances: bool,
+    /// The first tick.
+    began_us: Option<i64>,
+    /// Nobody is there to be asked.
+    rehearses: bool,
 }
 
 impl Engine {
     /// With nothing going on.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, state: State::default(), changed: false }
+        let counts_instances = policy.rules.iter().flat_map(|rule| &rule.ladder).any(|rung| rung.min_healthy.is_some());
+        Self {
+            policy,
+            state: State::default(),
+            changed: false,
+            peers: BTreeMap::new(),
+            instances: Instances::default(),
+            counts_instances,
+            began_us: None,
+            rehearses: false,
+        }
+    }
+
+    /// For what was recorded: peers are taken to agree, and enough instances to be healthy.
+    pub fn rehearsal(policy: Policy) -> Self {
+        Self { rehearses: true, ..Self::new(policy) }
     }
 
     /// The policy.
@@ -115,6 +143,8 @@ impl Engine {
             told: None,
             symptom: None,
             parts: finding.until_over.then(|| finding.part.clone()).into_iter().collect(),
+            poll: None,
+            refusals: 0,
             finding,
         };
         self.state.past.remove(&key(&case.finding));

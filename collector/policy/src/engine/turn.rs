@@ -1,6 +1,7 @@
 //! Whose turn it is, and the next step of a case.
 
 use super::Engine;
+use super::confirm::Leave;
 use crate::SECOND_US;
 use crate::case::{Case, Stage, Symptom, Try};
 use crate::choice::{self, Choice};
@@ -19,6 +20,7 @@ impl Engine {
         self.state.now_us = Some(now_us);
         self.state.spent.tick(now_us);
         self.state.past.retain(|_, past| now_us - past.ended_us < PAST_US);
+        self.look_at_peers(now_us);
         let mut out = self.judge(now_us);
         for finding in self.in_turn(now_us) {
             out.extend(self.next(&finding, now_us, &mut id));
@@ -70,9 +72,17 @@ impl Engine {
         if let Some((topic, why)) = self.wait_for(case, rung, mode, &target, now_us) {
             return self.tell(id, topic, why);
         }
+        let confirmed = match self.confirm(id, (at, mode), now_us, new_id) {
+            Leave::Granted(confirmed) => confirmed,
+            Leave::Denied(decision) => return decision,
+        };
+        let case = self.state.cases.get(id)?;
+        let rule = self.policy.rule(&case.rule)?;
+        let rung = &rule.ladder[at];
         let attempt = case.tried.get(&at).copied().unwrap_or(0) + 1;
+        let (action, quorum) = confirmed.unzip();
         let begin = Begin {
-            action: new_id(),
+            action: action.unwrap_or_else(new_id),
             finding: case.finding.clone(),
             wanted,
             mode,
@@ -81,6 +91,7 @@ impl Engine {
             attempt,
             choice,
             lowered,
+            quorum,
         };
         let of = Try {
             action: begin.action.clone(),
@@ -103,7 +114,8 @@ impl Engine {
         }
         let Some(case) = self.state.cases.get_mut(id) else { return };
         *case.tried.entry(of.rung).or_default() += 1;
-        (case.told, case.symptom) = (None, case.finding.until_over.then_some(Symptom::Present));
+        (case.told, case.poll, case.refusals) = (None, None, 0);
+        case.symptom = case.finding.until_over.then_some(Symptom::Present);
         if mode == Mode::Auto {
             let target = Target { node: &case.finding.node, workload: &of.target };
             self.state.spent.sent(&of.action, (target, &case.key()), &of.verb, of.lease_s, now_us);
@@ -157,6 +169,9 @@ impl Engine {
         if let Some(first) = self.stands_first(case, at, verb) {
             return Some(first);
         }
+        if let Some(why) = self.too_few(case, rung, target) {
+            return Some(("healthy", why));
+        }
         let left_s = |from_us: i64| (from_us - now_us + SECOND_US - 1) / SECOND_US;
         // Between the rungs of one ladder their verification is pause enough; and a process is never another's second try.
         let cools = verb != "kill" || rung.recipe.aims_at_cgroup();
@@ -202,7 +217,7 @@ impl Engine {
     }
 
     /// Told once as long as it is about the same.
-    fn tell(&mut self, id: &str, topic: &'static str, why: String) -> Option<Decision> {
+    pub(super) fn tell(&mut self, id: &str, topic: &'static str, why: String) -> Option<Decision> {
         let case = self.state.cases.get_mut(id)?;
         if case.told.as_deref() == Some(topic) {
             return None;

@@ -168,6 +168,9 @@ pub struct Command {
     /// is reason enough (a throttle has a reason of its own: the target uses more than the limit).
     #[prost(message, optional, tag = "24")]
     pub trigger: ::core::option::Option<Trigger>,
+    /// What peers said before this was sent, in one line; empty where none were asked.
+    #[prost(string, tag = "25")]
+    pub quorum: ::prost::alloc::string::String,
     #[prost(
         oneof = "command::Action",
         tags = "10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
@@ -700,6 +703,9 @@ pub struct Node {
     pub collector_place: u32,
     #[prost(uint32, tag = "14")]
     pub collectors: u32,
+    /// Answers to probes that were refused: not asked for, of no shape, or too many at once.
+    #[prost(uint64, tag = "15")]
+    pub answers_refused: u64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1333,7 +1339,7 @@ pub mod console_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Up {
-    #[prost(oneof = "up::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "up::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<up::Message>,
 }
 /// Nested message and enum types in `Up`.
@@ -1350,11 +1356,13 @@ pub mod up {
         Heartbeat(super::Heartbeat),
         #[prost(message, tag = "5")]
         Leave(super::Leave),
+        #[prost(message, tag = "6")]
+        ProbeAnswer(super::ProbeAnswer),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Down {
-    #[prost(oneof = "down::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "down::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<down::Message>,
 }
 /// Nested message and enum types in `Down`.
@@ -1370,6 +1378,9 @@ pub mod down {
         /// The agent must reconnect and resume after `durable_seq` of the next welcome.
         #[prost(message, tag = "4")]
         Reset(super::Reset),
+        /// An agent that does not know it passes it over, and counts as one that did not answer.
+        #[prost(message, tag = "5")]
+        Probe(super::Probe),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1472,6 +1483,66 @@ pub struct Heartbeat {
 pub struct Leave {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+}
+/// How a service of another node looks from this one: asked before something disruptive is done to it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Probe {
+    /// 32 hex digits; the answer says them again.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// As in the table `checks`.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub target: ::prost::alloc::string::String,
+    /// How long the agent may take; later nobody waits for its answer.
+    #[prost(uint32, tag = "4")]
+    pub timeout_ms: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProbeAnswer {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(enumeration = "Sight", tag = "2")]
+    pub sight: i32,
+    /// One line.
+    #[prost(string, tag = "3")]
+    pub detail: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Sight {
+    Unspecified = 0,
+    /// It is well from here.
+    Well = 1,
+    /// It is not.
+    Down = 2,
+    /// This node cannot or may not tell.
+    Unknown = 3,
+}
+impl Sight {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIGHT_UNSPECIFIED",
+            Self::Well => "SIGHT_WELL",
+            Self::Down => "SIGHT_DOWN",
+            Self::Unknown => "SIGHT_UNKNOWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIGHT_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIGHT_WELL" => Some(Self::Well),
+            "SIGHT_DOWN" => Some(Self::Down),
+            "SIGHT_UNKNOWN" => Some(Self::Unknown),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 #[cfg(feature = "grpc")]
