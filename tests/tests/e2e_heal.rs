@@ -1,8 +1,6 @@
 //! Services of a real systemd that hang and crash, found by their checks and repaired over D-Bus: the short form of
 //! `cargo xtask bench healing`. Needs root.
 
-#![expect(clippy::expect_used, reason = "tests fail by panicking")]
-
 use std::process::Command;
 
 use serde_json::Value;

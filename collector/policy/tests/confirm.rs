@@ -32,6 +32,7 @@ fn finding(target: &str) -> Finding {
         process: None,
         used_cores: None,
         until_over: true,
+        part: String::new(),
         check: Some(check),
     }
 }
