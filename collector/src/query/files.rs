@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaDataReader;
 
+use super::alike::Alike;
 use crate::history::{DataFile, Place, SharedPlace};
 
 /// Most verdicts remembered; a history of that many files is due for compaction.
@@ -57,6 +58,8 @@ struct Seen {
     bytes: u64,
     modified: Option<SystemTime>,
     fault: Option<Fault>,
+    /// What all its rows have, where its footer was looked at.
+    alike: Alike,
     /// When it has to be looked at again, whether it changed or not.
     until: Option<Instant>,
 }
@@ -84,7 +87,7 @@ impl Verifier {
         let mut unreadable = Vec::new();
         let mut good = Vec::with_capacity(files.len());
         for file in files {
-            let fault = if self.place.is_remote() { self.far_fault(&file.path) } else { self.fault(&file) };
+            let fault = if self.place.is_remote() { self.far_fault(&file.path) } else { self.fault(table, &file) };
             match fault {
                 None => good.push(file),
                 Some(Fault { reason, lost }) => {
@@ -93,6 +96,12 @@ impl Verifier {
             }
         }
         (good, unreadable)
+    }
+
+    /// What all rows of a file have, where it was looked at.
+    pub fn alike(&self, path: &Path) -> Alike {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(path).map(|seen| seen.alike.clone()).unwrap_or_default()
     }
 
     /// Looks for what broke a statement while it read `files`, and remembers it. Returns how many files are at fault.
@@ -108,7 +117,8 @@ impl Verifier {
             tracing::error!(file = %file.path.display(), %reason, "a file of history is damaged");
             let Ok(meta) = std::fs::metadata(&file.path) else { continue };
             let (bytes, modified) = (meta.len(), meta.modified().ok());
-            self.remember(&file.path, Seen { bytes, modified, fault: Some(Fault::lost(reason)), until: None });
+            let (fault, alike) = (Some(Fault::lost(reason)), Alike::default());
+            self.remember(&file.path, Seen { bytes, modified, fault, alike, until: None });
         }
         broken
     }
@@ -128,7 +138,8 @@ impl Verifier {
             };
             broken += 1;
             let until = Some(Instant::now() + FAR_FAULT_FOR);
-            self.remember(&file.path, Seen { bytes: file.bytes, modified: None, fault: Some(fault), until });
+            let (fault, alike) = (Some(fault), Alike::default());
+            self.remember(&file.path, Seen { bytes: file.bytes, modified: None, fault, alike, until });
         }
         broken
     }
@@ -145,7 +156,7 @@ impl Verifier {
         seen.fault.clone().filter(|_| seen.until.is_some_and(|until| Instant::now() < until))
     }
 
-    fn fault(&self, file: &DataFile) -> Option<Fault> {
+    fn fault(&self, table: &str, file: &DataFile) -> Option<Fault> {
         let meta = match std::fs::metadata(&file.path) {
             Ok(meta) => meta,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -163,8 +174,11 @@ impl Verifier {
                 return seen.fault.clone();
             }
         }
-        let fault = footer_fault(self.place.as_ref(), file, bytes).map(Fault::lost);
-        self.remember(&file.path, Seen { bytes, modified, fault: fault.clone(), until: None });
+        let (alike, fault) = match alike(self.place.as_ref(), table, file, bytes) {
+            Ok(alike) => (alike, None),
+            Err(reason) => (Alike::default(), Some(Fault::lost(reason))),
+        };
+        self.remember(&file.path, Seen { bytes, modified, fault: fault.clone(), alike, until: None });
         fault
     }
 
@@ -195,18 +209,16 @@ fn page_fault(path: &Path) -> Option<String> {
     std::panic::catch_unwind(read).unwrap_or_else(|_| Err("its pages do not decode".to_owned())).err()
 }
 
-fn footer_fault(place: &dyn Place, file: &DataFile, bytes: u64) -> Option<String> {
+/// What all rows of the file have, or what is wrong with its footer.
+fn alike(place: &dyn Place, table: &str, file: &DataFile, bytes: u64) -> Result<Alike, String> {
     if file.bytes > 0 && bytes != file.bytes {
-        return Some(format!("{bytes} bytes, {} were written", file.bytes));
+        return Err(format!("{bytes} bytes, {} were written", file.bytes));
     }
-    let opened = place.open(&file.path, None).map_err(|error| error.to_string());
-    let footer = opened
-        .and_then(|opened| ParquetMetaDataReader::new().parse_and_finish(&opened).map_err(|error| error.to_string()));
-    match footer {
-        Ok(footer) => {
-            let rows = u64::try_from(footer.file_metadata().num_rows()).ok();
-            (file.rows.is_some() && rows != file.rows).then(|| "its rows are not those written".to_owned())
-        }
-        Err(reason) => Some(reason),
+    let opened = place.open(&file.path, None).map_err(|error| error.to_string())?;
+    let footer = ParquetMetaDataReader::new().parse_and_finish(&opened).map_err(|error| error.to_string())?;
+    let rows = u64::try_from(footer.file_metadata().num_rows()).ok();
+    if file.rows.is_some() && rows != file.rows {
+        return Err("its rows are not those written".to_owned());
     }
+    Ok(Alike::of(table, &footer))
 }

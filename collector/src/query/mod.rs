@@ -7,9 +7,12 @@
 //! * [`readonly`]: which statements are served.
 //! * [`catalog`]: which tables and views a statement may name.
 //! * [`provider`]: one table at one moment.
+//! * `scan`: its live files as the engine reads them.
+//! * [`histogram`]: histograms from files, faster than the engine reads them.
 //! * [`once`]: rows that two collectors stored, read once, and the rule for it; `leave_out` is the condition for it.
 //! * [`prune`]: which files a statement's times can touch.
 //! * [`files`]: files that are missing or broken.
+//! * [`alike`]: texts that are the same in every row of a file.
 //! * [`function`]: `hist_quantile`, `time_bucket` and what else SQL can do here.
 //! * [`suggest`]: names that were probably meant.
 //! * [`ipc`]: rows to an Arrow IPC stream in pieces.
@@ -30,6 +33,10 @@ pub mod catalog;
 
 pub mod provider;
 
+mod scan;
+
+pub mod histogram;
+
 pub mod once;
 
 mod leave_out;
@@ -37,6 +44,8 @@ mod leave_out;
 pub mod prune;
 
 pub mod files;
+
+pub mod alike;
 
 pub mod function;
 

@@ -5,13 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -23,6 +18,7 @@ use super::files::{Unreadable, Verifier};
 use super::leave_out;
 use super::once::{self, Reads};
 use super::prune::Span;
+use super::scan::Scan;
 use crate::buffer::{TableSnapshot, schema};
 use crate::history::batches::{Batches, KnownBatches};
 use crate::history::{DataFile, SharedPlace};
@@ -174,43 +170,9 @@ impl Provider {
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let partitions = state.config().target_partitions().max(1);
-        let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions.min(files.len())];
-        let mut url = ObjectStoreUrl::local_filesystem();
-        for (index, file) in files.iter().enumerate() {
-            let path = file.path.to_string_lossy();
-            let key = match store_and_key(&path) {
-                Some((store, key)) => {
-                    // All files of a history are in one place.
-                    url = ObjectStoreUrl::parse(store)?;
-                    key.to_owned()
-                }
-                None => path.into_owned(),
-            };
-            let at = index % groups.len();
-            groups[at].push(PartitionedFile::new(key, file.bytes));
-        }
-        let runtime = state.runtime_env();
-        // A file never changes under its name: its footer and page index are decoded once and kept, within bounds.
-        let footers = runtime.cache_manager.get_file_metadata_cache();
-        let reader = CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, footers);
-        let source = ParquetSource::new(schema::schema(self.table))
-            .with_table_parquet_options(state.table_options().parquet.clone())
-            .with_parquet_file_reader_factory(Arc::new(reader));
-        let config = FileScanConfigBuilder::new(url, Arc::new(source))
-            .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+        let scan = Scan { schema: self.schema(), verifier: &self.knowledge.verifier, state };
+        scan.plan(files, projection, limit)
     }
-}
-
-/// The parts of a URL the engine wants apart; `None` for a path of the file system.
-fn store_and_key(path: &str) -> Option<(&str, &str)> {
-    let host = path.find("://")? + "://".len();
-    let end = host + path[host..].find('/')?;
-    Some((&path[..end], &path[end + 1..]))
 }
 
 #[tonic::async_trait]

@@ -155,14 +155,9 @@ impl Grouped {
     }
 
     fn histograms(&self, groups: usize) -> Result<ArrayRef> {
-        let (mut values, mut counts, mut lengths) = (Vec::new(), Vec::new(), Vec::with_capacity(groups));
-        let mut scratch = Vec::new();
-        for group in 0..groups {
-            self.merged.read(group, &mut scratch);
-            lengths.push(scratch.len());
-            values.extend(scratch.iter().map(|(value, _)| *value));
-            counts.extend(scratch.iter().map(|(_, count)| i64::try_from(*count).unwrap_or(i64::MAX)));
-        }
+        let room = self.merged.room(groups);
+        let (mut values, mut counts) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let lengths: Vec<_> = (0..groups).map(|group| self.merged.append(group, &mut values, &mut counts)).collect();
         let parts: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(values)), Arc::new(Int64Array::from(counts))];
         let parts = StructArray::try_new(schema::bucket_fields(), parts, None)?;
         let offsets = OffsetBuffer::from_lengths(lengths);

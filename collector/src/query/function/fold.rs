@@ -12,6 +12,9 @@ use skep_common::bucket::{self, BUCKETS};
 /// Arrays grow by this many buckets: an octave.
 const STEP: usize = 1 << bucket::SUB_BUCKET_BITS;
 
+/// Bits of a float behind those that tell its bucket.
+const SUB_BUCKET_SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - bucket::SUB_BUCKET_BITS;
+
 /// The value each index stands for.
 static MIDPOINTS: LazyLock<Vec<i64>> =
     LazyLock::new(|| (0..BUCKETS as u16).map(|index| bucket::midpoint(index) as i64).collect());
@@ -50,9 +53,9 @@ impl Folded {
         let midpoints = MIDPOINTS.as_slice();
         let into = &mut self.groups[group];
         for (&value, &count) in values.iter().zip(counts) {
-            let count = u64::try_from(count).unwrap_or(0);
-            let index = usize::from(bucket::index(value as u64));
-            if midpoints[index] != value {
+            let count = count.max(0) as u64;
+            let index = index_if_midpoint(value);
+            if midpoints.get(index) != Some(&value) {
                 let sum = self.odd.entry((group, value)).or_default();
                 *sum = sum.saturating_add(count);
                 continue;
@@ -80,6 +83,39 @@ impl Folded {
         }
     }
 
+    /// As [`Self::read`], behind what `values` and `counts` have; returns how many.
+    pub fn append(&self, group: usize, values: &mut Vec<i64>, counts: &mut Vec<i64>) -> usize {
+        let start = values.len();
+        if !self.odd.is_empty() {
+            let mut buckets = Vec::new();
+            self.read(group, &mut buckets);
+            values.extend(buckets.iter().map(|(value, _)| *value));
+            counts.extend(buckets.iter().map(|(_, count)| i64::try_from(*count).unwrap_or(i64::MAX)));
+            return buckets.len();
+        }
+        let Group { first, counts: dense } = &self.groups[group];
+        values.resize(start + dense.len(), 0);
+        counts.resize(start + dense.len(), 0);
+        let (into_values, into_counts) = (&mut values[start..], &mut counts[start..]);
+        let mut filled = 0;
+        for (value, count) in MIDPOINTS[*first..].iter().zip(dense) {
+            // The next overwrites what is empty; to jump over it instead is guessed wrong too often.
+            into_values[filled] = *value;
+            into_counts[filled] = i64::try_from(*count).unwrap_or(i64::MAX);
+            filled += usize::from(*count > 0);
+        }
+        values.truncate(start + filled);
+        counts.truncate(start + filled);
+        filled
+    }
+
+    /// At least how much room the buckets of the first `groups` take while they are appended.
+    pub fn room(&self, groups: usize) -> usize {
+        let groups = &self.groups[..groups.min(self.groups.len())];
+        let filled: usize = groups.iter().map(|group| group.counts.iter().filter(|count| **count > 0).count()).sum();
+        filled + groups.iter().map(|group| group.counts.len()).max().unwrap_or(0)
+    }
+
     /// Forgets the first `groups`; those behind move to the front.
     pub fn forget(&mut self, groups: usize) {
         let gone = self.groups.drain(..groups.min(self.groups.len()));
@@ -91,6 +127,20 @@ impl Folded {
     /// Memory in use.
     pub fn bytes(&self) -> usize {
         self.bytes + self.odd.len() * 2 * size_of::<((usize, i64), u64)>()
+    }
+}
+
+/// Index of the bucket `value` is the midpoint of, if it is one; else anything.
+///
+/// As [`bucket::index`] in fewer steps: a float's exponent and the first bits behind it are octave and sub-bucket.
+#[inline(always)]
+fn index_if_midpoint(value: i64) -> usize {
+    // Of the first value that has an octave of its own, less its index.
+    const BEFORE: u64 = ((STEP as f64).to_bits() >> SUB_BUCKET_SHIFT) - STEP as u64;
+    if value < STEP as i64 {
+        value as usize
+    } else {
+        (((value as f64).to_bits() >> SUB_BUCKET_SHIFT) - BEFORE) as usize
     }
 }
 
@@ -124,6 +174,13 @@ mod tests {
         buckets
     }
 
+    #[test]
+    fn every_midpoint_has_its_index() {
+        for index in 0..BUCKETS {
+            assert_eq!(index_if_midpoint(MIDPOINTS[index]), index);
+        }
+    }
+
     proptest! {
         /// Whatever comes in whatever order, a group is the sum by value, and moving groups up changes none.
         #[test]
@@ -150,6 +207,11 @@ mod tests {
             };
             for group in 0..4 {
                 prop_assert_eq!(read(&folded, group), of(group));
+                let (mut values, mut counts) = (vec![7], vec![7]);
+                let appended = folded.append(group, &mut values, &mut counts);
+                let buckets = values.iter().copied().zip(counts.iter().map(|count| *count as u64)).skip(1);
+                prop_assert_eq!(buckets.collect::<Vec<_>>(), of(group));
+                prop_assert_eq!((values.len(), counts.len()), (appended + 1, appended + 1));
             }
             folded.forget(gone);
             prop_assert_eq!(folded.groups(), 4usize.saturating_sub(gone));
