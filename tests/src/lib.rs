@@ -187,6 +187,8 @@ impl Skep {
         let status = eventually("skep up to stop", PATIENCE, || self.up.try_wait().expect("wait"));
         let log = self.log();
         assert!(status.success(), "skep up ended with {status}: {log}");
+        // They would count on, and cost every test after this one.
+        assert!(!log.contains("the probes stay in the kernel"), "{log}");
         log
     }
 }
