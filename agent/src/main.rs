@@ -149,12 +149,14 @@ fn load_if_any(file: Option<PathBuf>, overrides: &Overrides) -> Result<Option<Co
 }
 
 fn detach(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
-    let folder = match (overrides.pin.as_deref(), load_if_any(file, overrides)) {
-        // Told where, it does without the rest of the settings.
-        (Some(pin), _) => config::pin_folder(Some(pin)),
-        (None, Ok(Some(config))) => config.pin,
-        (None, Ok(None)) => config::pin_folder(None),
-        (None, Err(lines)) => return fail(USAGE, &lines),
+    // Told where, it does without the rest of the settings.
+    let folder = match overrides.pin.as_deref() {
+        Some(pin) => config::pin_folder(Some(pin)),
+        None => match load_if_any(file, overrides) {
+            Ok(Some(config)) => config.pin,
+            Ok(None) => config::pin_folder(None),
+            Err(lines) => return fail(USAGE, &lines),
+        },
     };
     let Some(folder) = folder else { return fail(USAGE, "pinning is switched off: say where with --pin DIR") };
     match probe::detach(&folder) {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use skep_wire::v1::{self, Verb};
+use skep_wire::v1::Verb;
 
 use super::order::{self, ExtendArgs, OrderArgs};
+use super::word::{self, Word};
 use super::{CommandError, listing, span};
 use crate::connect::Source;
 use crate::exit::Failure;
@@ -166,12 +167,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         "time, action, finding, target_node, workload, cgroup, cgroup_id, verb, parameters, mode, state, actor, detail, \
          lease_until, dry_run"
     };
-    let states = if args.state.is_empty() {
-        String::new()
-    } else {
-        let states: Vec<String> = args.state.iter().map(|state| quoted(state)).collect();
-        format!(" AND state IN ({})", states.join(", "))
-    };
+    let states = listing::in_states(&args.state);
     let sql = format!(
         "SELECT {columns} FROM ({NEWEST} WHERE {newer}) WHERE newest = 1{states} ORDER BY time DESC LIMIT {}",
         args.limit
@@ -199,13 +195,8 @@ async fn show(args: ShowArgs) -> Result<(), Failure> {
 }
 
 async fn word(args: WordArgs, verb: Verb, what: &'static str) -> Result<(), Failure> {
-    let source = super::open(&args.place).await?;
-    let live = source.live(what)?.clone();
-    let action_id = full_id(&source, "actions", "action", &args.id).await?;
-    let request =
-        v1::ActRequest { action_id: action_id.clone(), verb: verb.into(), reason: args.reason, ..Default::default() };
-    let reply = live.act(request).await?;
-    order::told(action_id, reply, args.format)
+    let WordArgs { id, reason, format, place } = args;
+    word::say(Word { id, reason, format, place }, ("actions", "action"), verb, what).await
 }
 
 /// The action whose id starts like `start`, if there is exactly one.

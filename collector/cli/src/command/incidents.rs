@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use skep_wire::v1::{self, Verb};
+use skep_wire::v1::Verb;
 
 use super::actions::full_id;
+use super::word::{self, Word};
 use super::{listing, span};
 use crate::exit::Failure;
 use crate::output::{ListFormat, print_line, quoted, rows};
@@ -133,12 +134,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     } else {
         "time, incident, state, began, last, severity, title, target_node, workload, findings, rules, standing, actor, detail"
     };
-    let states = if args.state.is_empty() {
-        String::new()
-    } else {
-        let states: Vec<String> = args.state.iter().map(|state| quoted(state)).collect();
-        format!(" AND state IN ({})", states.join(", "))
-    };
+    let states = listing::in_states(&args.state);
     let newest = "SELECT *, row_number() OVER (PARTITION BY incident ORDER BY time DESC) AS newest FROM incidents";
     let sql = format!(
         "SELECT {columns} FROM ({newest} WHERE {newer}) WHERE newest = 1{states} ORDER BY time DESC LIMIT {}",
@@ -177,21 +173,6 @@ async fn show(args: ShowArgs) -> Result<(), Failure> {
 }
 
 async fn word(args: WordArgs, verb: Verb, what: &'static str) -> Result<(), Failure> {
-    let source = super::open(&args.place).await?;
-    let live = source.live(what)?.clone();
-    let id = full_id(&source, "incidents", "incident", &args.id).await?;
-    let request =
-        v1::ActRequest { action_id: id.clone(), verb: verb.into(), reason: args.reason, ..Default::default() };
-    let reply = live.act(request).await?;
-    match args.format {
-        ListFormat::Table => Ok(print_line(&format!("incident {id} is {}: {}", reply.state, reply.detail))?),
-        format => {
-            let batch = listing::batch([
-                ("incident", listing::texts([id])),
-                ("state", listing::texts([reply.state])),
-                ("detail", listing::texts([reply.detail])),
-            ])?;
-            listing::write(&batch.schema(), &[batch], format, "")
-        }
-    }
+    let WordArgs { id, reason, format, place } = args;
+    word::say(Word { id, reason, format, place }, ("incidents", "incident"), verb, what).await
 }

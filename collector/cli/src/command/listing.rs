@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::connect::Source;
 use crate::exit::Failure;
-use crate::output::{ListFormat, OutputError, Writer, remark};
+use crate::output::{ListFormat, OutputError, Writer, quoted, remark};
 
 /// Asks and prints; `none` is said, to people only, when there are no rows.
 pub(super) async fn print(source: &Source, sql: &str, format: ListFormat, none: &str) -> Result<(), Failure> {
@@ -15,6 +15,15 @@ pub(super) async fn print(source: &Source, sql: &str, format: ListFormat, none: 
     let schema = answer.schema();
     let batches = answer.collect().await?;
     write(&schema, &batches, format, none)
+}
+
+/// What a statement says behind its other conditions to have only these states; nothing where none is named.
+pub(super) fn in_states(states: &[String]) -> String {
+    if states.is_empty() {
+        return String::new();
+    }
+    let states: Vec<String> = states.iter().map(|state| quoted(state)).collect();
+    format!(" AND state IN ({})", states.join(", "))
 }
 
 /// Prints batches that are there already.

@@ -51,6 +51,8 @@ pub mod tables;
 
 mod listing;
 
+mod word;
+
 /// A command's own reasons to fail.
 #[derive(Debug, Error)]
 pub enum CommandError {

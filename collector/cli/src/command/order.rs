@@ -6,10 +6,10 @@ use clap::Args;
 use skep_wire::order::{self, VERBS};
 use skep_wire::v1::{self, Verb};
 
-use super::{CommandError, actions, listing, span};
+use super::{CommandError, actions, span, word};
 use crate::connect::Source;
 use crate::exit::Failure;
-use crate::output::{ListFormat, print_line, quoted, rows};
+use crate::output::{ListFormat, quoted, rows};
 use crate::place::PlaceArgs;
 
 /// Arguments of `skep actions order`.
@@ -87,7 +87,7 @@ pub(super) async fn order(args: OrderArgs) -> Result<(), Failure> {
     let request =
         v1::ActRequest { verb: Verb::Order.into(), reason: args.reason, order: Some(order), ..Default::default() };
     let reply = live.act(request).await?;
-    told(reply.action_id.clone(), reply, args.format)
+    word::told("action", reply.action_id.clone(), reply, args.format)
 }
 
 pub(super) async fn extend(args: ExtendArgs) -> Result<(), Failure> {
@@ -103,25 +103,7 @@ pub(super) async fn extend(args: ExtendArgs) -> Result<(), Failure> {
         ..Default::default()
     };
     let reply = live.act(request).await?;
-    told(action_id, reply, args.format)
-}
-
-/// What came of it.
-pub(super) fn told(action_id: String, reply: v1::ActReply, format: ListFormat) -> Result<(), Failure> {
-    match format {
-        ListFormat::Table => {
-            let detail = if reply.detail.is_empty() { String::new() } else { format!(": {}", reply.detail) };
-            Ok(print_line(&format!("action {action_id} is {}{detail}", reply.state))?)
-        }
-        format => {
-            let batch = listing::batch([
-                ("action", listing::texts([action_id])),
-                ("state", listing::texts([reply.state])),
-                ("detail", listing::texts([reply.detail])),
-            ])?;
-            listing::write(&batch.schema(), &[batch], format, "")
-        }
-    }
+    word::told("action", action_id, reply, args.format)
 }
 
 /// The order, with what people do not know by heart: which cgroup a workload has, and when a process began.
