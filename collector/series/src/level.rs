@@ -18,7 +18,7 @@ const LEAST_VALUES: usize = 10;
 pub const FAR: f64 = 6.0;
 
 /// From the median absolute deviation to the standard deviation of a normal distribution.
-const MAD_TO_SIGMA: f64 = 1.4826;
+pub const MAD_TO_SIGMA: f64 = 1.4826;
 
 /// What does not matter, and what somebody said must not be exceeded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,8 +137,8 @@ fn judge(before: &[f64], value: f64, bounds: &Bounds) -> Level {
     }
 }
 
-/// Of at least one value; changes their order.
-fn median(values: &mut [f64]) -> f64 {
+/// The median of at least one value, in linear time; changes their order.
+pub fn median(values: &mut [f64]) -> f64 {
     let middle = values.len() / 2;
     let odd = values.len() % 2 == 1;
     let (below, &mut upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);

@@ -1,7 +1,7 @@
 //! What the minutes' series say, as rows of `scores` and as findings.
 //!
 //! All that is new in one workload (or in the node as a whole) in one minute is one finding: what goes wrong shows in many
-//! series at once. Beside it what is beyond its limit, and what will be full soon.
+//! series at once. Beside it what is unlike its siblings, what is beyond its limit, and what will be full soon.
 
 use skep_series::limit::Until;
 
@@ -10,11 +10,14 @@ use crate::detect::finding::{Finding, Severity, quoted};
 use crate::detect::hold::{Key, Verdict};
 use crate::detect::series::gallery::Judged;
 use crate::detect::series::minute::NODE;
+use crate::detect::series::siblings::Unlike;
 
 /// Nothing like it was ever seen.
 const NOVELTY: &str = "novelty";
 /// It is far from what it was in the last hour.
 const LEVEL: &str = "level";
+/// The same workload on other nodes is not like it now.
+const SIBLINGS: &str = "siblings";
 /// It is beyond its limit.
 const OVER_LIMIT: &str = "over-limit";
 /// It will be full.
@@ -46,6 +49,11 @@ impl Found<'_> {
             let far: Vec<&Judged> = of_workload.iter().filter(|judged| judged.far_minutes == MINUTES).collect();
             if !far.is_empty() {
                 self.far(&far);
+            }
+            let alone = |judged: &&Judged| judged.unlike.is_some_and(|unlike| unlike.minutes == MINUTES);
+            let unlike: Vec<&Judged> = of_workload.iter().filter(alone).collect();
+            if !unlike.is_empty() {
+                self.unlike(&unlike);
             }
         }
         for judged in judged {
@@ -92,6 +100,21 @@ impl Found<'_> {
         self.say(LEVEL, first, String::new(), of_so_many(far.len()), title, evidence, sql);
     }
 
+    fn unlike(&mut self, unlike: &[&Judged]) {
+        let z = |judged: &Judged| judged.unlike.map_or(0.0, |unlike| unlike.z.abs());
+        let mut unlike = unlike.to_vec();
+        unlike.sort_by(|a, b| z(b).total_cmp(&z(a)));
+        let first = unlike[0];
+        let Some(Unlike { median, siblings, .. }) = first.unlike else { return };
+        let (what, more) = (&first.what, more(unlike.len() - 1));
+        let (value, median) = (number(what.value), number(median));
+        let title =
+            format!("{}: {} is {value}, and {median} on {siblings} other nodes{more}", whom(first), what.signal);
+        let evidence = unlike.iter().take(MOST_EVIDENCE).map(|judged| siblings_evidence(judged)).collect();
+        let sql = self.scores_sql(first, SIBLINGS);
+        self.say(SIBLINGS, first, String::new(), of_so_many(unlike.len()), title, evidence, sql);
+    }
+
     fn scores_sql(&self, judged: &Judged, kind: &str) -> String {
         format!(
             "SELECT * FROM scores WHERE target_node = {} AND workload = {} AND signal LIKE '% {kind}' ORDER BY time",
@@ -131,7 +154,7 @@ impl Found<'_> {
         self.say(FILLING, judged, judged.what.signal.clone(), severity, title, evidence, sql);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a finding that differ between its three kinds")]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a finding that differ between its kinds")]
     fn say(
         &mut self,
         rule: &'static str,
@@ -195,6 +218,13 @@ fn level_evidence(judged: &Judged) -> String {
         level.seen,
         level.of,
     )
+}
+
+fn siblings_evidence(judged: &Judged) -> String {
+    let what = format!("{}={}", judged.what.signal, number(judged.what.value));
+    let Some(unlike) = judged.unlike else { return what };
+    let (median, spread) = (number(unlike.median), number(unlike.spread));
+    format!("{what} z={:.1}, {median} on {} other nodes, spread {spread}", unlike.z, unlike.siblings)
 }
 
 fn whom(judged: &Judged) -> &str {

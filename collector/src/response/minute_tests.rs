@@ -88,3 +88,35 @@ fn a_full_disk_is_over_its_limit_and_far_out() {
     assert_eq!(far[2], "the node: disk_used_ratio{/} is 0.980, it was 0.500 for an hour");
     assert!(far[3].contains("z=") && found.iter().all(|found| found[0] != "novelty"), "{found:?}");
 }
+
+/// Findings `siblings` of six nodes that share a service: node, severity, title, evidence.
+fn told_of_siblings(responder: &mut Responder, minutes: std::ops::Range<i64>) -> Vec<[String; 4]> {
+    let mut found = Vec::new();
+    for minute in minutes {
+        for node in 0..6 {
+            let origin = Origin { node: format!("n{node}"), boot: "b".to_owned(), stream: "s".to_owned(), seq: 1 };
+            // All of them are asked more from the fiftieth minute on, and one falls behind.
+            let waiting = if minute < 50 { 3.0 } else { 40.0 } + f64::from(node);
+            let behind = if node == 2 && minute >= 70 { 400.0 } else { 0.0 };
+            let batch = gauges(minute, &[("queue_length", "orders", waiting + behind)]);
+            let output = responder.observe(&origin, &batch, minute * MINUTE_US);
+            for row in output.chunks.iter().filter(|chunk| chunk.table == "findings").flat_map(chunk::rows) {
+                let text = |name: &str| row.text(name).unwrap_or_default().to_owned();
+                let evidence = row.text_list("evidence").unwrap_or_default().join("; ");
+                if text("rule") == "siblings" {
+                    found.push([text("target_node"), text("severity"), text("title"), evidence]);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn one_node_that_leaves_the_others_is_a_finding_and_all_together_are_none() {
+    let found = told_of_siblings(&mut responder(), 0..80);
+    let [[node, severity, title, evidence]] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((node.as_str(), severity.as_str()), ("n2", "low"));
+    assert_eq!(title, "the node: queue_length{orders} is 442, and 43.000 on 5 other nodes");
+    assert!(evidence.starts_with("queue_length{orders}=442 z="), "{evidence}");
+}

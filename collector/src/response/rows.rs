@@ -62,7 +62,7 @@ impl Rows {
         end(&mut self.scores);
     }
 
-    /// What was notable of one series in one minute: a row each for novelty and for level.
+    /// What was notable of one series in one minute: a row each for novelty, for level and among siblings.
     pub(super) fn minute(&mut self, node: &str, judged: &Judged) {
         if judged.novelty.score > 0.0
             && let Some(reason) = judged.novelty.reason
@@ -72,6 +72,9 @@ impl Rows {
         }
         if let Some(level) = judged.level.filter(|level| level.far || level.over_limit) {
             self.score_of(node, judged, "level", [level.median, level.spread, level.z]);
+        }
+        if let Some(unlike) = judged.unlike {
+            self.score_of(node, judged, "siblings", [unlike.median, unlike.spread, unlike.z]);
         }
     }
 

@@ -15,6 +15,7 @@ use skep_series::{Novelty, Point, Verdict};
 use skep_wire::v1;
 
 use super::minute::{Minute, Minutes, Value};
+use super::siblings::{Siblings, Unlike};
 
 /// Series over all nodes.
 pub const MAX_SERIES: usize = 16_384;
@@ -50,6 +51,8 @@ pub struct Judged {
     pub over_minutes: u32,
     /// When it is full, for what can be.
     pub until: Option<Result<Until, NoSkill>>,
+    /// How it stands among its siblings, if that is far off.
+    pub unlike: Option<Unlike>,
 }
 
 impl Judged {
@@ -58,6 +61,7 @@ impl Judged {
         self.novelty.score > 0.0 && self.novelty.decades > 1.5
             || self.level.is_some_and(|level| level.far || level.over_limit)
             || matches!(self.until, Some(Ok(_)))
+            || self.unlike.is_some()
     }
 }
 
@@ -102,7 +106,7 @@ impl Known {
             limit.until(1.0)
         });
         let (far_minutes, over_minutes) = (self.far_minutes, self.over_minutes);
-        Some(Judged { time_us, what, novelty, level, far_minutes, over_minutes, until })
+        Some(Judged { time_us, what, novelty, level, far_minutes, over_minutes, until, unlike: None })
     }
 }
 
@@ -121,6 +125,7 @@ struct Node {
 #[derive(Debug)]
 pub struct Gallery {
     nodes: HashMap<String, Node>,
+    siblings: Siblings,
     max_series: usize,
     evicted: u64,
     late: u64,
@@ -128,7 +133,7 @@ pub struct Gallery {
 
 impl Default for Gallery {
     fn default() -> Self {
-        Self { nodes: HashMap::new(), max_series: MAX_SERIES, evicted: 0, late: 0 }
+        Self { nodes: HashMap::new(), siblings: Siblings::default(), max_series: MAX_SERIES, evicted: 0, late: 0 }
     }
 }
 
@@ -146,7 +151,11 @@ impl Gallery {
         };
         let Some(minute) = entry.minutes.chunk(chunk) else { return Vec::new() };
         self.late += entry.minutes.take_late();
-        let judged = entry.minute(minute);
+        let mut judged = entry.minute(minute);
+        for judged in &mut judged {
+            let Judged { time_us, what, .. } = &*judged;
+            judged.unlike = self.siblings.observe(node, *time_us, what, &bounds(&what.signal));
+        }
         self.make_room();
         judged.into_iter().filter(Judged::is_notable).collect()
     }
@@ -154,11 +163,12 @@ impl Gallery {
     /// Forgets all series of a node.
     pub fn forget(&mut self, node: &str) {
         self.nodes.remove(node);
+        self.siblings.forget(node);
     }
 
-    /// Series dropped for want of room since the call before.
+    /// Series dropped for want of room since the call before, and values without siblings for want of it.
     pub fn take_evicted(&mut self) -> u64 {
-        std::mem::take(&mut self.evicted)
+        std::mem::take(&mut self.evicted) + self.siblings.take_refused()
     }
 
     /// Rows that came after their minute was over, since the call before.

@@ -16,6 +16,7 @@
 //!
 //! * [`minute`]: rows to values, for each workload and for the node.
 //! * [`gallery`]: all series, judged by `skep-series`; bounded.
+//! * [`siblings`]: the same on other nodes in the same minute.
 //! * [`keep`]: what was learned, as bytes.
 
 pub mod usage;
@@ -29,6 +30,8 @@ mod columns;
 pub mod minute;
 
 pub mod gallery;
+
+pub mod siblings;
 
 pub mod keep;
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use skep_series::level::MAD_TO_SIGMA;
+
 /// Values a baseline rests on: ten minutes of ten-second windows.
 pub const BASELINE_WINDOWS: usize = 60;
 
@@ -20,9 +22,6 @@ const NEARLY: f64 = 0.8;
 
 /// Share of earlier windows that may have been nearly as large; more, and it is what this workload does.
 const SEEN_BEFORE: f64 = 0.05;
-
-/// From the median absolute deviation to the standard deviation of a normal distribution.
-const MAD_TO_SIGMA: f64 = 1.4826;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
