@@ -7,6 +7,9 @@ use skep_wire::chunk::Row;
 
 use super::finding::Severity;
 
+/// The workload of processes that are in no cgroup of their own.
+const NO_WORKLOAD: &str = "host";
+
 /// What a row is, before it is judged.
 #[derive(Debug, Clone, Default)]
 pub struct Event {
@@ -109,12 +112,16 @@ pub fn connection(detector: &mut Detector, node: &str, row: &Row<'_>) -> Option<
     Some((Event { exe: connection.exe.to_owned(), parent: String::new(), line }, alerts))
 }
 
-/// Whose doing an event is: a login's, else its workload's.
-pub fn session(row: &Row<'_>, workload: &str) -> String {
-    match row.int("login_session").filter(|session| *session > 0) {
-        Some(session) => format!("login session {session}"),
-        None => workload.to_owned(),
+/// Whose doing an event is: a login's, a terminal's, else its workload's. What is in no workload is nobody's: daemons,
+/// containers' helpers and administrators have nothing in common there but the root of the cgroups.
+pub fn session(row: &Row<'_>, workload: &str) -> Option<String> {
+    if let Some(session) = row.int("login_session").filter(|session| *session > 0) {
+        return Some(format!("login session {session}"));
     }
+    if workload != NO_WORKLOAD {
+        return Some(workload.to_owned());
+    }
+    row.text("tty").filter(|tty| !tty.is_empty()).map(|tty| format!("terminal {tty}"))
 }
 
 /// A rule's level as a finding's severity.

@@ -353,8 +353,9 @@ impl Found<'_> {
     /// One event is one finding, by the gravest rule it matched; the others are named in it.
     fn judged(&mut self, table: &str, row: &Row<'_>, event: &Event, alerts: &[Alert], coverage: f64) {
         let workload = row.text("workload").unwrap_or_default();
-        let session = event::session(row, workload);
-        if let Some(sum) = self.judge.scores.add(&format!("{} {session}", self.origin.node), alerts, self.now_us) {
+        if let Some(session) = event::session(row, workload)
+            && let Some(sum) = self.judge.scores.add(&format!("{} {session}", self.origin.node), alerts, self.now_us)
+        {
             self.session(row, &session, &sum, coverage);
         }
         let told: Vec<&Alert> = alerts.iter().filter(|alert| self.is_told(alert)).collect();
