@@ -98,10 +98,50 @@ fn standing(port: u16) -> Option<Vec<String>> {
     Some(names)
 }
 
-fn settings(folder: &Path, (hook, smtp, manager): (u16, u16, u16), database: &Postgres, cache: &Redis) -> [String; 2] {
+/// Whoever is told.
+struct Ears {
+    posted: Posted,
+    hook: u16,
+    smtp: u16,
+    mails: PathBuf,
+    manager: u16,
+    _servers: [Server; 2],
+}
+
+impl Ears {
+    fn listen(folder: &Path) -> Self {
+        let (smtp, manager, mails) = (free_port(), free_port(), folder.join("mails"));
+        let script = "import sys, time; from aiosmtpd.controller import Controller; from aiosmtpd.handlers import Mailbox\n\
+                      Controller(Mailbox(sys.argv[2]), hostname='127.0.0.1', port=int(sys.argv[1])).start(); time.sleep(600)";
+        let mut command = Command::new("/usr/bin/python3");
+        let mail = server(command.args(["-c", script, &smtp.to_string()]).arg(&mails), smtp);
+        let config = folder.join("am.yml");
+        std::fs::write(&config, "route:\n  receiver: none\nreceivers:\n  - name: none\n").expect("settings");
+        let mut command = Command::new("prometheus-alertmanager");
+        command.arg(format!("--config.file={}", config.display())).arg("--cluster.listen-address=");
+        command.arg(format!("--web.listen-address=127.0.0.1:{manager}")).arg("--storage.path").arg(folder.join("am"));
+        let alertmanager = server(&mut command, manager);
+        let posted = Posted::default();
+        Self { hook: posted.listen(), posted, smtp, mails, manager, _servers: [mail, alertmanager] }
+    }
+
+    fn wait_until_told(&self, line: &str, times: usize) {
+        let is_told = || (self.posted.told().iter().filter(|told| *told == line).count() == times).then_some(());
+        eventually(&format!("{line:?} to be told {times} times"), PATIENCE, is_told);
+    }
+
+    /// How many mails have this in their subject.
+    fn mails_about(&self, part: &str) -> usize {
+        subjects(&self.mails).iter().filter(|subject| subject.contains(part)).count()
+    }
+}
+
+/// Settings of the agent, with more for the check of the database, and of the collector.
+fn settings(folder: &Path, ears: &Ears, database: &Postgres, more: &str, cache: &Redis) -> [String; 2] {
+    let Ears { hook, smtp, manager, .. } = ears;
     let often = "retries = 0\ninterval = \"500ms\"\n";
     let agent = format!(
-        "[[check]]\nname = \"db\"\n{often}{}[[check]]\nname = \"cache\"\n{often}{}",
+        "[[check]]\nname = \"db\"\n{often}{more}{}[[check]]\nname = \"cache\"\n{often}{}",
         database.settings(),
         cache.settings()
     );
@@ -127,19 +167,9 @@ fn settings(folder: &Path, (hook, smtp, manager): (u16, u16, u16), database: &Po
 fn everybody_hears_once_of_what_breaks_and_once_of_its_end() {
     let (mut database, cache) = (Postgres::start(), Redis::start());
     let data = tempfile::tempdir().expect("a folder");
-    let (smtp, manager, mails) = (free_port(), free_port(), data.path().join("mails"));
-    let script = "import sys, time; from aiosmtpd.controller import Controller; from aiosmtpd.handlers import Mailbox\n\
-                  Controller(Mailbox(sys.argv[2]), hostname='127.0.0.1', port=int(sys.argv[1])).start(); time.sleep(600)";
-    let mut command = Command::new("/usr/bin/python3");
-    let _smtp = server(command.args(["-c", script, &smtp.to_string()]).arg(&mails), smtp);
-    let config = data.path().join("am.yml");
-    std::fs::write(&config, "route:\n  receiver: none\nreceivers:\n  - name: none\n").expect("settings");
-    let mut command = Command::new("prometheus-alertmanager");
-    command.arg(format!("--config.file={}", config.display())).arg("--cluster.listen-address=");
-    command.arg(format!("--web.listen-address=127.0.0.1:{manager}")).arg("--storage.path").arg(data.path().join("am"));
-    let _manager = server(&mut command, manager);
-    let posted = Posted::default();
-    let [agent, collector] = settings(data.path(), (posted.listen(), smtp, manager), &database, &cache);
+    let ears = Ears::listen(data.path());
+    let [agent, collector] = settings(data.path(), &ears, &database, "", &cache);
+    let Ears { posted, manager, .. } = &ears;
     let variables = [UNLIMITED, ("SKEP_AGENT_CONFIG", agent.as_str()), ("SKEP_CONFIG", collector.as_str())];
     let skep = Skep::up_with(data.path(), &["--window", "1s"], &variables);
     let well = "SELECT count(*) FROM check_states WHERE state = 'ok'";
@@ -149,25 +179,75 @@ fn everybody_hears_once_of_what_breaks_and_once_of_its_end() {
     eventually("db to be told", PATIENCE, || posted.told().contains(&"firing db".to_owned()).then_some(()));
     cache.ask(&["setrange", "large", "4000000", "x"]);
     eventually("the rule to be told", PATIENCE, || posted.told().contains(&"firing rule".to_owned()).then_some(()));
-    eventually("all to stand", PATIENCE, || (standing(manager)? == ["cache", "db", "rule"]).then_some(()));
+    eventually("all to stand", PATIENCE, || (standing(*manager)? == ["cache", "db", "rule"]).then_some(()));
     let old = skep.kill("collector");
     skep.restarted("collector", old);
     database.resume();
     cache.ask(&["del", "large"]);
-    eventually("none to stand", PATIENCE, || standing(manager)?.iter().all(|name| name == "rule").then_some(()));
+    eventually("none to stand", PATIENCE, || standing(*manager)?.iter().all(|name| name == "rule").then_some(()));
     let mut told = eventually("all ends to be told", PATIENCE, || {
         let told = posted.told();
         (told.iter().filter(|line| line.starts_with("resolved ") && !line.ends_with("rule")).count() == 2)
             .then_some(told)
     });
-    let is_told = |begins: &str| subjects(&mails).iter().any(|subject| subject.contains(begins));
-    let both = || (is_told("db is well again") && is_told("cache is well again")).then_some(());
+    let about = |begins: &str| ears.mails_about(begins);
+    let both = || (about("db is well again") > 0 && about("cache is well again") > 0).then_some(());
     eventually("all mails", PATIENCE, both);
     told.retain(|line| !line.ends_with("rule"));
     told.sort();
     assert_eq!(told, ["firing cache", "firing db", "resolved cache", "resolved db"]);
-    let about = |begins: &str| subjects(&mails).iter().filter(|subject| subject.contains(begins)).count();
-    assert_eq!((about("db is down"), about("db is well again")), (1, 1), "{:?}", subjects(&mails));
-    assert_eq!((about("cache is down"), about("cache is well again")), (1, 1), "{:?}", subjects(&mails));
+    assert_eq!((about("db is down"), about("db is well again")), (1, 1), "{:?}", subjects(&ears.mails));
+    assert_eq!((about("cache is down"), about("cache is well again")), (1, 1), "{:?}", subjects(&ears.mails));
+    skep.stop();
+}
+
+/// Breaks a service, waits until everybody heard, mends it, and waits until everybody heard of that.
+fn break_and_mend(ears: &Ears, check: &str, time: usize, breaks: impl FnOnce(), mend: impl FnOnce()) {
+    breaks();
+    ears.wait_until_told(&format!("firing {check}"), time);
+    eventually("it to stand", PATIENCE, || (standing(ears.manager)? == [check]).then_some(()));
+    mend();
+    ears.wait_until_told(&format!("resolved {check}"), time);
+    eventually("it to stand no more", PATIENCE, || standing(ears.manager)?.is_empty().then_some(()));
+    let well = || (ears.mails_about(&format!("{check} is well again")) == time).then_some(());
+    eventually("the mail of its end", PATIENCE, well);
+}
+
+#[test]
+fn whatever_breaks_a_service_is_told_with_its_reason() {
+    let (database, mut cache) = (Postgres::start(), Redis::start());
+    let data = tempfile::tempdir().expect("a folder");
+    let ears = Ears::listen(data.path());
+    // It has hardly any memory for pages.
+    let limits =
+        "slow_after = \"500ms\"\nlimits = { postgres_connections_used_ratio = 0.7, postgres_cache_hit_ratio = 0 }\n";
+    let [agent, collector] = settings(data.path(), &ears, &database, limits, &cache);
+    let variables = [UNLIMITED, ("SKEP_AGENT_CONFIG", agent.as_str()), ("SKEP_CONFIG", collector.as_str())];
+    let skep = Skep::up_with(data.path(), &["--window", "1s"], &variables);
+    let well = "SELECT count(*) FROM check_states WHERE state = 'ok'";
+    eventually("both to be well", PATIENCE, || (skep.try_number(well) == Some(2)).then_some(()));
+
+    let end = || {
+        let others = "FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
+        database.sql(&format!("SELECT pg_terminate_backend(pid) {others}"));
+    };
+    let mut sessions = Vec::new();
+    let slow = || sessions.push(database.session("postgres", "SELECT pg_sleep(600)"));
+    break_and_mend(&ears, "db", 1, slow, end);
+    // Seven are for everybody; the check itself needs one.
+    let crowd = || sessions.extend((0..5).map(|_| database.session("watcher", "SELECT pg_sleep(600)")));
+    break_and_mend(&ears, "db", 2, crowd, end);
+
+    let miss = "for i = 1, 600 do redis.call('get', 'none') end";
+    break_and_mend(&ears, "cache", 1, || drop(cache.ask(&["eval", miss, "0"])), || ());
+    let cache = std::cell::RefCell::new(&mut cache);
+    break_and_mend(&ears, "cache", 2, || cache.borrow_mut().stop(), || cache.borrow_mut().resume());
+
+    for reason in
+        ["queries take too long", "connections are running out", "keys that are asked for", "no connection to"]
+    {
+        assert_eq!(ears.mails_about(reason), 1, "{reason}: {:?}", subjects(&ears.mails));
+    }
+    assert_eq!(ears.posted.told().len(), 8, "{:?}", ears.posted.told());
     skep.stop();
 }
