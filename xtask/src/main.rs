@@ -67,9 +67,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<String>,
     },
-    /// Kill, cut off, starve and unplug the collector: cargo xtask chaos ingest --rounds 1000; as root
+    /// Kill, cut off, starve and unplug the programs: cargo xtask chaos ingest --rounds 1000; as root
     Chaos {
-        /// Which: ingest, power
+        /// Which: ingest, power, act
         name: String,
         /// One JSON object
         #[arg(long)]
