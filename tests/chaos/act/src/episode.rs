@@ -28,10 +28,11 @@ const MAX_CONCURRENT: u64 = 3;
 const PLENTY: u64 = 1_000;
 
 /// What is counted.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "rounds",
     "orders",
     "orders_refused",
+    "orders_refused_budget",
     "orders_unanswered",
     "undos",
     "extensions",
@@ -96,8 +97,11 @@ fn episode(runtime: &Runtime, seed: u64, rounds: u64, figures: &mut Figures) -> 
     let clock = |name: &str| Clock::new(&library, ground.path(), name);
     let host = Host::new(ground.path(), &format!("{}-{seed}", std::process::id()))?;
     // Now and then the hour's budgets are what is tried.
-    let per_hour = if dice.one_in(3) { (dice.between(6, 12), PLENTY) } else { (PLENTY, PLENTY) };
-    let (in_executor, in_collector) = if dice.one_in(2) { per_hour } else { (per_hour.1, per_hour.0) };
+    let (in_executor, in_collector) = match dice.below(4) {
+        0 => (dice.between(6, 12), PLENTY),
+        1 => (PLENTY, dice.between(6, 12)),
+        _ => (PLENTY, PLENTY),
+    };
     let settings = host.executor_settings(MAX_CONCURRENT, in_executor);
     let mut executor = Program::executor(&ground, clock("executor")?, &host.net, &settings)?;
     executor.start().context("the executor")?;
@@ -120,7 +124,7 @@ fn episode(runtime: &Runtime, seed: u64, rounds: u64, figures: &mut Figures) -> 
         center,
         executor,
         agent,
-        ordered: Vec::new(),
+        leased: Vec::new(),
         dice,
         figures,
     };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use prost::Message;
+use skep_wire::order;
 use skep_wire::v1::{self, Step, command::Action};
 
 /// Everything seen so far, by whoever sees it.
@@ -66,6 +67,16 @@ impl Log {
             *begun.entry(&receipt.action_id).or_default() += 1;
         }
         begun
+    }
+
+    /// All receipts of an action, in one line.
+    pub(crate) fn said_of(&self, action: &str) -> String {
+        let of_it = self.receipts.values().filter(|(_, receipt)| receipt.action_id.ends_with(action));
+        let words = of_it.map(|(_, receipt)| {
+            let verb = order::verb(receipt.command.as_ref().and_then(|command| command.action.as_ref()));
+            format!("{} {verb} {:?}: {}", receipt.number, receipt.step(), receipt.detail)
+        });
+        words.collect::<Vec<_>>().join(" | ")
     }
 
     /// The most actions that stood at a time, by the executor's own word.

@@ -1,9 +1,11 @@
 //! What happens in a round, and after the last.
 
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use skep_wire::order;
 use skep_wire::v1::console_client::ConsoleClient;
 use skep_wire::v1::{self, Step, Verb};
 use tokio::runtime::Runtime;
@@ -37,8 +39,8 @@ pub(crate) struct Life<'a> {
     pub(crate) center: Center,
     pub(crate) executor: Program,
     pub(crate) agent: Program,
-    /// Actions by the operator's orders.
-    pub(crate) ordered: Vec<String>,
+    /// Actions with a lease, by the operator's orders.
+    pub(crate) leased: Vec<String>,
     pub(crate) dice: Dice,
     pub(crate) figures: &'a mut Figures,
 }
@@ -55,9 +57,11 @@ impl Life<'_> {
     pub(crate) fn round(&mut self) -> Result<()> {
         self.figures.add("rounds", 1);
         self.tap.mischief(MISCHIEF_ONE_IN);
-        for _ in 0..self.dice.between(1, 3) {
+        self.connected()?;
+        for _ in 0..self.dice.between(2, 4) {
             self.order()?;
         }
+        self.word();
         self.rest(0, 300);
         match self.dice.below(10) {
             0 | 1 => self.partition()?,
@@ -68,7 +72,7 @@ impl Life<'_> {
             7 => self.kill_agent()?,
             _ => self.step_clock()?,
         }
-        self.word()?;
+        self.word();
         if self.dice.one_in(3) {
             self.replay(8)?;
         }
@@ -81,8 +85,9 @@ impl Life<'_> {
 
     fn partition(&mut self) -> Result<()> {
         self.figures.add("partitions", 1);
-        self.proxy.close();
         self.order()?;
+        self.rest(0, 30);
+        self.proxy.close();
         self.rest(50, 600);
         self.open();
         Ok(())
@@ -91,8 +96,9 @@ impl Life<'_> {
     fn cut_link(&mut self) -> Result<()> {
         self.figures.add("link_cuts", 1);
         for _ in 0..self.dice.between(1, 3) {
-            self.tap.cut();
             self.order()?;
+            self.rest(0, 20);
+            self.tap.cut();
             self.rest(10, 200);
         }
         Ok(())
@@ -191,8 +197,11 @@ impl Life<'_> {
     /// An operator's order of some action. Whatever becomes of the call, the action may be on its way.
     fn order(&mut self) -> Result<()> {
         let wanted = self.host.lock().unwrap_or_else(PoisonError::into_inner).wanted(&mut self.dice)?;
-        if let Some(action) = self.place(wanted) {
-            self.ordered.push(action);
+        let is_leased = order::is_leased(wanted.verb);
+        if let Some(action) = self.place(wanted)
+            && is_leased
+        {
+            self.leased.push(action);
         }
         Ok(())
     }
@@ -206,9 +215,9 @@ impl Life<'_> {
     }
 
     /// An operator's word on an action that was ordered before.
-    fn word(&mut self) -> Result<()> {
-        let of_late = self.ordered.len().saturating_sub(4);
-        let Some(action_id) = self.ordered.get(of_late + self.dice.below(4) as usize).cloned() else { return Ok(()) };
+    fn word(&mut self) {
+        let back = self.dice.between(1, 3) as usize;
+        let Some(action_id) = self.leased.iter().rev().nth(back - 1).cloned() else { return };
         let (verb, name, lease_s) = if self.dice.one_in(2) {
             (Verb::Undo, "undos", 0)
         } else {
@@ -216,7 +225,6 @@ impl Life<'_> {
         };
         self.figures.add(name, 1);
         self.act(v1::ActRequest { action_id, verb: verb.into(), lease_s, ..v1::ActRequest::default() });
-        Ok(())
     }
 
     /// The action's id, where the collector says yes.
@@ -231,8 +239,12 @@ impl Life<'_> {
                 self.figures.add("orders_unanswered", 1);
                 None
             }
-            Ok(Err(_)) => {
-                self.figures.add("orders_refused", 1);
+            Ok(Err(status)) => {
+                let used_up = status.message().contains("budget is used up");
+                self.figures.add(if used_up { "orders_refused_budget" } else { "orders_refused" }, 1);
+                if std::env::var_os("ACT_DEBUG").is_some() {
+                    eprintln!("refused: {}", status.message());
+                }
                 None
             }
             Err(_) => {
@@ -317,13 +329,13 @@ impl Life<'_> {
         eventually("end of all leases", SETTLE, || standing().is_empty().then_some(()))
             .with_context(|| format!("{:?} stand", standing()))?;
         let socket = self.ground.path().join("executor.sock");
-        let status = std::process::Command::new(skep_chaos_ground::beside("skep-executor")?)
-            .args(["status", "--socket"])
-            .arg(socket)
-            .output()?;
-        let said = String::from_utf8_lossy(&status.stdout).into_owned();
-        ensure!(said.contains(", 0 standing"), "the executor says: {said}");
-        Ok(())
+        let program = skep_chaos_ground::beside("skep-executor")?;
+        let said = || {
+            let status = Command::new(&program).args(["status", "--socket"]).arg(&socket).output().ok();
+            status.map_or_else(String::new, |status| String::from_utf8_lossy(&status.stdout).into_owned())
+        };
+        eventually("end of all actions", SETTLE, || said().contains(", 0 standing").then_some(()))
+            .with_context(|| format!("the executor says {}", said()))
     }
 
     /// The agent has all receipts.

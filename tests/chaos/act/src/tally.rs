@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use skep_wire::order;
 use skep_wire::v1::{Step, command::Action};
 
@@ -51,16 +51,18 @@ pub(crate) fn of_the_host(log: &Log, host: &Host, sight: &Sight, limits: Limits,
     ensure!(log.missing().is_none(), "receipt {:?} was never given out", log.missing());
 
     let begun = log.begun();
-    let twice: Vec<_> = begun.iter().filter(|(_, times)| **times > 1).collect();
-    ensure!(twice.is_empty(), "actions that were begun twice: {twice:?}");
+    if let Some((action, times)) = begun.iter().find(|(_, times)| **times > 1) {
+        bail!("an action was begun {times} times: {}", log.said_of(action));
+    }
     let (ran, asked) = (host.ran(), host.asked());
     let (runs, asks): (u64, u64) = (ran.values().sum(), asked.values().sum());
     figures.add("runs", runs);
     figures.add("victims_asked", asks);
     let twice: Vec<_> = ran.iter().chain(&asked).filter(|(_, times)| **times > 1).collect();
     ensure!(twice.is_empty(), "commands that ran twice, or processes that were asked twice: {twice:?}");
-    let unknown: Vec<_> = ran.keys().filter(|action| !log.knows_run(action)).collect();
-    ensure!(unknown.is_empty(), "runs of actions that nobody ordered, or that were refused: {unknown:?}");
+    if let Some(action) = ran.keys().find(|action| !log.knows_run(action)) {
+        bail!("{action} was run and not ordered, or refused before: {}", log.said_of(action));
+    }
 
     let most = log.most_at_once() as u64;
     ensure!(most <= limits.concurrent, "{most} actions stood at a time, {} may", limits.concurrent);
@@ -118,6 +120,8 @@ pub(crate) fn of_the_chain(ground: &Ground, log: &Log, figures: &mut Figures) ->
         .args(["audit", "verify", "--format", "json"])
         .arg("--data")
         .arg(ground.data())
+        .arg("--key")
+        .arg(ground.tls("command.pub"))
         .output()?;
     let said = || format!("{}{}", String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
     ensure!(verified.status.success(), "skep audit verify: {}", said());
@@ -145,7 +149,9 @@ pub(crate) fn of_the_chain(ground: &Ground, log: &Log, figures: &mut Figures) ->
     }
     for (_, receipt) in log.receipts.values().filter(|(_, receipt)| receipt.step() == Step::Applied) {
         let what = (receipt.action_id.clone(), "applied".to_owned());
-        ensure!(steps.contains(&what), "a step on the host that is not in the audit chain: {what:?}");
+        let told = || steps.iter().filter(|(subject, _)| *subject == what.0).map(|(_, step)| step).collect::<Vec<_>>();
+        let said = log.said_of(&receipt.action_id);
+        ensure!(steps.contains(&what), "{what:?} is not in the audit chain, which has {:?}; receipts: {said}", told());
     }
     Ok(())
 }
