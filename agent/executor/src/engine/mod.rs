@@ -233,7 +233,8 @@ impl<S: Storage + Clone> Engine<S> {
             node: &self.setup.node,
             boot: &self.setup.boot,
             now_us: now.wall_us,
-            seen: state.has_seen(command) || command.issued_us < self.distrust_before_us,
+            seen: state.has_seen(&command.nonce, &command.id),
+            may_be_seen: state.may_have_seen(command.not_after_us) || command.issued_us < self.distrust_before_us,
             standing: state.standing.len() + waiting,
             begun_in_hour: state.begun_in_hour(now) + waiting,
         };
