@@ -43,6 +43,7 @@ impl<S: Storage + Clone> Engine<S> {
             command: Some(command.clone()),
             dry_run: !self.setup.config.act,
             lease_until_us: 0,
+            journal_us: 0,
         }
     }
 
@@ -68,6 +69,7 @@ impl<S: Storage + Clone> Engine<S> {
         let last = self.journal.state().last_receipt;
         for (number, mut receipt) in (last + 1..).zip(receipts) {
             receipt.number = number;
+            receipt.journal_us = self.journal.state().journal_us;
             changes.push(What::Receipt(receipt));
         }
         let now = self.now();

@@ -15,6 +15,9 @@ pub struct Entry {
     /// out is not remembered any more. 0 for none.
     #[prost(int64, tag = "2")]
     pub void_until_us: i64,
+    /// When the journal was begun, in its first entry and in snapshots; 0 elsewhere.
+    #[prost(int64, tag = "3")]
+    pub journal_us: i64,
 }
 
 /// One change.
@@ -94,7 +97,7 @@ pub struct Standing {
 impl Entry {
     /// An entry of these changes.
     pub fn of(changes: impl IntoIterator<Item = What>) -> Self {
-        Self { changes: changes.into_iter().map(|what| Change { what: Some(what) }).collect(), void_until_us: 0 }
+        Self { changes: changes.into_iter().map(|what| Change { what: Some(what) }).collect(), ..Self::default() }
     }
 }
 

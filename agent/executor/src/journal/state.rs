@@ -60,6 +60,8 @@ pub struct State {
     pub receipts: BTreeMap<u64, v1::Receipt>,
     /// Highest receipt number ever given out.
     pub last_receipt: u64,
+    /// When the journal was begun; 0 where it is not yet.
+    pub journal_us: i64,
     seen: Vec<Seen>,
     nonces: HashSet<String>,
     commands: HashSet<String>,
@@ -75,7 +77,7 @@ impl State {
         if entry.changes.iter().any(|change| change.what.is_none()) {
             return Err(UnknownChange);
         }
-        let void_until_us = entry.void_until_us;
+        let (void_until_us, journal_us) = (entry.void_until_us, entry.journal_us);
         for what in entry.changes.into_iter().filter_map(|change| change.what) {
             match what {
                 What::Clear(_) => *self = Self::default(),
@@ -97,6 +99,9 @@ impl State {
             }
         }
         self.void_until_us = self.void_until_us.max(void_until_us);
+        if journal_us != 0 {
+            self.journal_us = journal_us;
+        }
         Ok(())
     }
 
@@ -112,7 +117,8 @@ impl State {
             .chain(self.standing.values().cloned().map(What::Standing))
             .chain([What::Acknowledged(first.saturating_sub(1))])
             .chain(self.receipts.values().cloned().map(What::Receipt));
-        Entry { void_until_us: void.unwrap_or(0).max(self.void_until_us), ..Entry::of(changes) }
+        let void_until_us = void.unwrap_or(0).max(self.void_until_us);
+        Entry { void_until_us, journal_us: self.journal_us, ..Entry::of(changes) }
     }
 
     /// Whether a command with this nonce or id was seen.

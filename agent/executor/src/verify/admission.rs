@@ -112,6 +112,9 @@ fn understand(command: &v1::Command) -> Result<Order, Refusal> {
     }
     let verb = order::verb(command.action.as_ref());
     let target = command.target.as_ref();
+    if command.trigger.as_ref().is_some_and(|trigger| !trigger.at_least.is_finite()) {
+        return malformed("its trigger is at no number");
+    }
     let has_process = target.is_some_and(|target| target.process.is_some());
     match &command.action {
         Some(Action::Undo(undo)) => return Ok(Order::Undo { action_id: undo.action_id.clone() }),
@@ -245,6 +248,10 @@ mod tests {
             (|c, _| c.id = "../x".to_owned(), "the command cannot be understood: its id is not 32 hex digits"),
             (|c, _| c.target = None, "the command cannot be understood: it has no target"),
             (|c, _| c.lease_s = 0, "the command cannot be understood: it has no lease"),
+            (
+                |c, _| c.trigger = Some(v1::Trigger { signal: 1, at_least: f64::NAN }),
+                "the command cannot be understood: its trigger is at no number",
+            ),
             (
                 |c, _| c.action = None,
                 "the command cannot be understood: it asks for an action this version does not know",

@@ -66,6 +66,14 @@ impl<S: Storage + Clone> Journal<S> {
                 Err(error) => return Err(JournalError::Read(error)),
             }
         }
+        if journal.state.journal_us == 0 {
+            journal.state.journal_us = now.wall_us.max(1);
+            // Else it is in the snapshot.
+            if !journal.damage.is_empty() {
+                let begun = Entry { journal_us: journal.state.journal_us, ..Entry::default() };
+                journal.write(begun, now)?;
+            }
+        }
         journal.shrink(now)?;
         Ok(journal)
     }
