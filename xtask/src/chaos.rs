@@ -1,4 +1,5 @@
-//! `cargo xtask chaos`: faults on purpose, and whether anything that was acknowledged is gone or there twice.
+//! `cargo xtask chaos`: faults on purpose, and whether anything that was acknowledged is gone or there twice, or was done to
+//! the host twice or for too long.
 
 use std::process::Command;
 
@@ -7,13 +8,23 @@ use anyhow::Result;
 use crate::run::{cargo, checked};
 use crate::setup;
 
-/// Builds the collector and the program that torments it, and runs that.
+/// Builds the programs and the one that torments them, and runs that.
 pub(crate) fn run(name: &str, json: bool, arguments: &[String]) -> Result<()> {
     setup::ensure_build()?;
     // The whole workspace is selected, and only then programs: see `test`.
-    checked(cargo().args(["build", "--quiet", "--workspace", "--bin", "skep-collector", "--bin", "skep-chaos"]))?;
-    let mut chaos = Command::new(setup::target_folder()?.join("debug/skep-chaos"));
-    chaos.arg(name).args(arguments);
+    let acts = name == "act";
+    let programs: &[&str] = if acts {
+        &["skep", "skep-collector", "skep-agent", "skep-executor", "skep-chaos-act"]
+    } else {
+        &["skep-collector", "skep-chaos"]
+    };
+    checked(cargo().args(["build", "--quiet", "--workspace"]).args(programs.iter().flat_map(|name| ["--bin", *name])))?;
+    let program = if acts { "debug/skep-chaos-act" } else { "debug/skep-chaos" };
+    let mut chaos = Command::new(setup::target_folder()?.join(program));
+    if !acts {
+        chaos.arg(name);
+    }
+    chaos.args(arguments);
     if json {
         chaos.arg("--json");
     }

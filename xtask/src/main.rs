@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod chaos;
 mod fixture;
+mod fuzz;
 mod generate;
 mod interop;
 mod lint;
@@ -67,9 +68,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<String>,
     },
-    /// Kill, cut off, starve and unplug the collector: cargo xtask chaos ingest --rounds 1000; as root
+    /// Kill, cut off, starve and unplug the programs: cargo xtask chaos ingest --rounds 1000; as root
     Chaos {
-        /// Which: ingest, power
+        /// Which: ingest, power, act
         name: String,
         /// One JSON object
         #[arg(long)]
@@ -77,6 +78,17 @@ enum Task {
         /// Passed on: --rounds N, --seed S
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
         arguments: Vec<String>,
+    },
+    /// Nonsense for decoder and verifier of commands: cargo xtask fuzz act --seconds 600
+    Fuzz {
+        /// Which: act
+        name: String,
+        /// Seconds of CPU
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u64,
+        /// Where chance begins
+        #[arg(long, value_name = "S", default_value_t = 1)]
+        seed: u64,
     },
     /// Build a release and keep its agent and a data folder of its for later tests: cargo xtask fixture v0.2.0; as root
     Fixture {
@@ -117,6 +129,7 @@ fn run(task: Task) -> Result<()> {
         Task::Interop { all } => interop::run(all),
         Task::Bench { name, json, arguments } => bench::run(&name, json, &arguments),
         Task::Chaos { name, json, arguments } => chaos::run(&name, json, &arguments),
+        Task::Fuzz { name, seconds, seed } => fuzz::run(&name, seconds, seed),
         Task::Fixture { commit } => fixture::run(&commit),
         Task::Lint => lint::run(),
         Task::Generate { check } => generate::run(check),

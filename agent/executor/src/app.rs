@@ -18,7 +18,8 @@ use crate::act::host::Host;
 use crate::config::Config;
 use crate::engine::{Engine, Found, STOPPING, Setup};
 use crate::fault::Fault;
-use crate::journal::{Journal, JournalError};
+use crate::journal::state::mark;
+use crate::journal::{Journal, JournalError, Now};
 use crate::socket::server::{Ask, Server, SocketError};
 use crate::verify::key::{KeyError, Trusted};
 
@@ -108,12 +109,14 @@ pub async fn run(options: Options) -> Result<(), AppError> {
         Err(error) => (Trusted::default(), Some(error)),
     };
     let clock = Clock::system();
-    let journal = Journal::open(Disk, &options.state_dir.join("journal"), clock.wall_us())?;
+    let boot = boot_id(options.boot.as_deref())?;
+    let now = Now { wall_us: clock.wall_us(), boot_ns: clock.boot_ns(), boot: mark(&boot) };
+    let journal = Journal::open(Disk, &options.state_dir.join("journal"), now)?;
     let act = options.config.act;
     let allowed_uids = options.config.allowed_uids.clone();
     let setup = Setup {
         node: options.node,
-        boot: boot_id(options.boot.as_deref())?,
+        boot,
         trusted,
         host: Host::new(Hierarchies::discover()?, options.config.policy.clone()),
         config: options.config,

@@ -284,9 +284,16 @@ impl Relay {
     /// A receipt becomes rows, once: the executor sends it again until it is acknowledged.
     async fn seal_receipt(&mut self, receipt: &v1::Receipt) -> Result<(), LinkEnd> {
         self.unanswered.answer(receipt);
-        let mark = ReceiptMark { time_us: receipt.time_us, number: receipt.number };
-        // A journal begun anew counts from one again, but at a later time.
-        if self.receipt.is_some_and(|last| mark.number <= last.number && mark.time_us <= last.time_us) {
+        let says = receipt.journal_us != 0;
+        let time_us = if says { receipt.journal_us } else { receipt.time_us };
+        let mark = ReceiptMark { time_us, number: receipt.number };
+        let is_told = |last: ReceiptMark| match says {
+            // The time of a receipt says nothing of its place: clocks are set.
+            true => mark <= last,
+            // A journal begun anew counts from one again, but at a later time.
+            false => mark.number <= last.number && mark.time_us <= last.time_us,
+        };
+        if self.receipt.is_some_and(is_told) {
             return Ok(());
         }
         match Change::of_receipt(receipt, &self.node) {

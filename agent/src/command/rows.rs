@@ -145,6 +145,7 @@ mod tests {
             command: Some(command(command::Action::Throttle(v1::Throttle { cpu_millicores: 250 }))),
             dry_run: false,
             lease_until_us: 65,
+            journal_us: 1,
         };
         let chunks = chunks(&[Change::of_receipt(&receipt, "n1").unwrap()]).unwrap();
         for chunk in &chunks {

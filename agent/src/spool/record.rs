@@ -6,7 +6,7 @@
 //! 24  first of them, u64
 //! 32  last of them, u64
 //! 40  number of the executor's receipt in this batch, u64; 0 for none
-//! 48  time of that receipt, i64 microseconds
+//! 48  when the executor's journal was begun, or where it does not say the time of that receipt, i64 microseconds
 //! 56  incarnation of the probes whose observations are in this batch and those before it, u64; 0 for none
 //! 64  last of their epochs that is, u64
 //! 72  place in their ring up to which their events are, u64
@@ -37,10 +37,11 @@ pub struct Replaced {
     pub to_seq: u64,
 }
 
-/// Which receipt of the executor a batch holds; later ones have later times, also of another journal.
+/// Which receipt of the executor a batch holds, in the order in which they are written: a journal begun anew counts from 1
+/// again, and is begun later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReceiptMark {
-    /// When the executor wrote it.
+    /// When its journal was begun; where the executor does not say, when it was written.
     pub time_us: i64,
     /// Its number in the executor's journal.
     pub number: u64,

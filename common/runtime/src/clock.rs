@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -95,11 +96,19 @@ fn system_ns(id: ClockId) -> i64 {
 fn system_offset_ns() -> i64 {
     let one = || {
         let before = system_ns(ClockId::Boottime);
-        let wall = system_ns(ClockId::Realtime);
+        let wall = wall_ns();
         let after = system_ns(ClockId::Boottime);
         (after - before, wall - (before + (after - before) / 2))
     };
     (0..5).map(|_| one()).min().map_or(0, |(_, offset)| offset)
+}
+
+/// Through the C library, as any program does it: `skep-chaos` puts another clock in front of that.
+fn wall_ns() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |ns| -ns),
+    }
 }
 
 #[cfg(test)]

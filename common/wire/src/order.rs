@@ -236,7 +236,11 @@ fn target(action: &Action, given: &mut Given) -> Result<Option<v1::Target>, Read
 
 fn trigger(given: &mut Given) -> Result<Option<v1::Trigger>, ReadError> {
     let Some(signal) = given.choice("when", &SIGNALS)? else { return Ok(None) };
-    let at_least = given.may("at_least")?.unwrap_or(1.0);
+    let at_least: f64 = given.may("at_least")?.unwrap_or(1.0);
+    // Nothing is below what is no number: whatever is read would be reason enough.
+    if !at_least.is_finite() {
+        return Err(ReadError::Value { name: "at_least", value: at_least.to_string() });
+    }
     Ok(Some(v1::Trigger { signal: signal.into(), at_least }))
 }
 
@@ -343,6 +347,7 @@ mod tests {
             ("kill", "", "kill needs pid="),
             ("block", "port=70000", "port=70000 is not what port can be"),
             ("restart_unit", "", "restart_unit needs unit="),
+            ("run", "name=x when=cpu_cores at_least=nan", "at_least=NaN is not what at_least can be"),
         ] {
             let error = read(verb, text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

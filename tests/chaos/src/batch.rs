@@ -5,7 +5,7 @@ use skep_wire::envelope::{self, EnvelopeError, Origin};
 use skep_wire::tables::{CPU, LOSS, PROCESSES};
 use skep_wire::v1;
 
-use crate::dice::Dice;
+use skep_chaos_ground::Dice;
 
 /// 2026-11-21T23:59:50Z: a few batches later it is another hour and another day. For rounds that a seed repeats exactly.
 pub(crate) const START_US: i64 = 1_795_305_590_000_000;

@@ -10,13 +10,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use skep_chaos_ground::Rounds;
 
 mod batch;
-
-mod dice;
-
-mod figures;
 
 mod fixture;
 
@@ -46,29 +43,6 @@ enum What {
     Fixture(fixture::Options),
 }
 
-/// How much, and how to repeat it.
-#[derive(Debug, Clone, Args)]
-struct Rounds {
-    /// How many rounds
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    rounds: u64,
-    /// Where chance begins; a round that failed prints the seed that repeats it [default: from the clock]
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
-    /// One JSON object instead of a line each
-    #[arg(long)]
-    json: bool,
-}
-
-impl Rounds {
-    fn first_seed(&self) -> u64 {
-        self.seed.unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.map_or(1, |since| u64::from(since.subsec_nanos()))
-        })
-    }
-}
-
 fn main() -> ExitCode {
     match run(&Cli::parse().what) {
         Ok(true) => ExitCode::SUCCESS,
@@ -87,10 +61,5 @@ fn run(what: &What) -> Result<bool> {
         What::Ingest(rounds) => (rounds, ingest::run(rounds.first_seed(), rounds.rounds)?),
         What::Fixture(options) => return fixture::write(options).map(|()| true),
     };
-    if rounds.json {
-        println!("{}", figures.json());
-    } else {
-        print!("{}", figures.lines());
-    }
-    Ok(figures.violations.is_empty())
+    Ok(rounds.tell(&figures))
 }

@@ -227,15 +227,16 @@ impl<S: Storage + Clone> Engine<S> {
             return Err(Refusal::Stopping);
         }
         let state = self.journal.state();
-        let now_us = self.setup.clock.wall_us();
+        let now = self.now();
         let waiting = self.stages.values().filter(|stage| matches!(stage, Stage::Before(..))).count();
         let situation = Situation {
             node: &self.setup.node,
             boot: &self.setup.boot,
-            now_us,
-            seen: state.has_seen(&command.nonce, &command.id) || command.issued_us < self.distrust_before_us,
+            now_us: now.wall_us,
+            seen: state.has_seen(&command.nonce, &command.id),
+            may_be_seen: state.may_have_seen(command.not_after_us) || command.issued_us < self.distrust_before_us,
             standing: state.standing.len() + waiting,
-            begun_in_hour: state.begun_in_hour(now_us) + waiting,
+            begun_in_hour: state.begun_in_hour(now) + waiting,
         };
         match admission::check(command, &self.setup.config.policy, situation)? {
             Order::Act => {

@@ -7,12 +7,14 @@ use skep_wire::v1::{self, Step};
 
 use super::Engine;
 use crate::journal::record::What;
-use crate::journal::{Entry, JournalError, Seen};
+use crate::journal::state::REMEMBER_US;
+use crate::journal::state::mark;
+use crate::journal::{Entry, JournalError, Now, Seen};
 use crate::verify::Refusal;
-use crate::verify::admission;
 
-/// Nonces are remembered for so long after the command's own end, whatever the clock does meanwhile.
-const REMEMBER_US: i64 = 86_400_000_000;
+/// Nonces of commands that end later than this are remembered as if they ended then. They were refused; a clock set back by
+/// less than that must not have one of them taken when it is right again.
+const MOST_AHEAD_US: i64 = 7 * 86_400_000_000;
 
 impl<S: Storage + Clone> Engine<S> {
     /// A refusal is a receipt. One of an undo, or of a command seen before, must not speak for the action itself.
@@ -41,6 +43,7 @@ impl<S: Storage + Clone> Engine<S> {
             command: Some(command.clone()),
             dry_run: !self.setup.config.act,
             lease_until_us: 0,
+            journal_us: 0,
         }
     }
 
@@ -50,12 +53,14 @@ impl<S: Storage + Clone> Engine<S> {
     }
 
     pub(super) fn seen(&self, command: &v1::Command, begins: bool) -> What {
-        let now_us = self.setup.clock.wall_us();
+        let now = self.now();
         What::Seen(Seen {
             nonce: command.nonce.clone(),
             command: command.id.clone(),
-            until_us: command.not_after_us.clamp(now_us, now_us + admission::MAX_VALID_US) + REMEMBER_US,
-            begun_us: if begins { now_us } else { 0 },
+            until_us: command.not_after_us.min(now.wall_us + MOST_AHEAD_US).saturating_add(REMEMBER_US),
+            begun_us: if begins { now.wall_us } else { 0 },
+            begun_boot_ns: if begins { now.boot_ns } else { 0 },
+            begun_boot: if begins { now.boot } else { 0 },
         })
     }
 
@@ -64,11 +69,18 @@ impl<S: Storage + Clone> Engine<S> {
         let last = self.journal.state().last_receipt;
         for (number, mut receipt) in (last + 1..).zip(receipts) {
             receipt.number = number;
+            receipt.journal_us = self.journal.state().journal_us;
             changes.push(What::Receipt(receipt));
         }
-        self.journal.write(Entry::of(changes), self.setup.clock.wall_us())?;
+        let now = self.now();
+        self.journal.write(Entry::of(changes), now)?;
         self.publish();
         Ok(())
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let clock = &self.setup.clock;
+        Now { wall_us: clock.wall_us(), boot_ns: clock.boot_ns(), boot: mark(&self.setup.boot) }
     }
 
     pub(super) fn publish(&self) {

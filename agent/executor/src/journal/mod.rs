@@ -14,5 +14,5 @@ pub mod state;
 pub mod store;
 
 pub use record::{Change, Entry, Seen, Standing};
-pub use state::State;
+pub use state::{Now, State};
 pub use store::{Journal, JournalError};

@@ -11,6 +11,13 @@ pub struct Entry {
     /// In order.
     #[prost(message, repeated, tag = "1")]
     pub changes: Vec<Change>,
+    /// Commands that were not to be begun later than this, wall clock in microseconds, are void: which of them were carried
+    /// out is not remembered any more. 0 for none.
+    #[prost(int64, tag = "2")]
+    pub void_until_us: i64,
+    /// When the journal was begun, in its first entry and in snapshots; 0 elsewhere.
+    #[prost(int64, tag = "3")]
+    pub journal_us: i64,
 }
 
 /// One change.
@@ -59,6 +66,12 @@ pub struct Seen {
     /// When it began to act; 0 when it was refused or only undid something. Counts towards the budget of the hour.
     #[prost(int64, tag = "4")]
     pub begun_us: i64,
+    /// The same on the boot clock, which nobody sets.
+    #[prost(uint64, tag = "5")]
+    pub begun_boot_ns: u64,
+    /// The boot that was in, as [`super::state::mark`] has it; 0 where an earlier version did not say.
+    #[prost(fixed64, tag = "6")]
+    pub begun_boot: u64,
 }
 
 /// What is needed to take an action back.
@@ -84,7 +97,7 @@ pub struct Standing {
 impl Entry {
     /// An entry of these changes.
     pub fn of(changes: impl IntoIterator<Item = What>) -> Self {
-        Self { changes: changes.into_iter().map(|what| Change { what: Some(what) }).collect() }
+        Self { changes: changes.into_iter().map(|what| Change { what: Some(what) }).collect(), ..Self::default() }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Situation<'a> {
     pub now_us: i64,
     /// Its nonce or id was seen before.
     pub seen: bool,
+    /// It is of a time of which not all that was seen is known any more.
+    pub may_be_seen: bool,
     /// Actions that stand or are being measured.
     pub standing: usize,
     /// Actions begun within the last hour.
@@ -55,8 +57,12 @@ pub fn check(command: &v1::Command, policy: &Policy, situation: Situation<'_>) -
     if command.boot != situation.boot {
         return Err(Refusal::OtherBoot);
     }
-    in_time(command, policy, situation.now_us)?;
+    // Whenever it comes again: another reason would be taken for the end of what was carried out.
     if situation.seen {
+        return Err(Refusal::Replay);
+    }
+    in_time(command, policy, situation.now_us)?;
+    if situation.may_be_seen {
         return Err(Refusal::Replay);
     }
     if order == Order::Act {
@@ -106,6 +112,9 @@ fn understand(command: &v1::Command) -> Result<Order, Refusal> {
     }
     let verb = order::verb(command.action.as_ref());
     let target = command.target.as_ref();
+    if command.trigger.as_ref().is_some_and(|trigger| !trigger.at_least.is_finite()) {
+        return malformed("its trigger is at no number");
+    }
     let has_process = target.is_some_and(|target| target.process.is_some());
     match &command.action {
         Some(Action::Undo(undo)) => return Ok(Order::Undo { action_id: undo.action_id.clone() }),
@@ -207,7 +216,7 @@ mod tests {
     }
 
     fn situation() -> Situation<'static> {
-        Situation { node: "n", boot: "b", now_us: 0, seen: false, standing: 0, begun_in_hour: 0 }
+        Situation { node: "n", boot: "b", now_us: 0, seen: false, may_be_seen: false, standing: 0, begun_in_hour: 0 }
     }
 
     fn check_with(change: impl FnOnce(&mut v1::Command, &mut Situation<'static>)) -> String {
@@ -232,10 +241,17 @@ mod tests {
             (|c, _| c.not_after_us = 3_600_000_000, "the command is valid for 3600 s, at most 600 are allowed"),
             (|c, _| c.not_after_us = i64::MIN, "the command expired 9223372036854 s ago"),
             (|_, s| s.seen = true, "the command was carried out or refused before"),
+            (|_, s| (s.seen, s.now_us) = (true, 90_000_000), "the command was carried out or refused before"),
+            (|_, s| s.may_be_seen = true, "the command was carried out or refused before"),
+            (|_, s| (s.may_be_seen, s.now_us) = (true, 65_000_000), "the command expired 5 s ago"),
             (|c, _| c.nonce.clear(), "the command cannot be understood: its nonce is not 32 hex digits"),
             (|c, _| c.id = "../x".to_owned(), "the command cannot be understood: its id is not 32 hex digits"),
             (|c, _| c.target = None, "the command cannot be understood: it has no target"),
             (|c, _| c.lease_s = 0, "the command cannot be understood: it has no lease"),
+            (
+                |c, _| c.trigger = Some(v1::Trigger { signal: 1, at_least: f64::NAN }),
+                "the command cannot be understood: its trigger is at no number",
+            ),
             (
                 |c, _| c.action = None,
                 "the command cannot be understood: it asks for an action this version does not know",

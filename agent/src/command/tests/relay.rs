@@ -68,7 +68,19 @@ impl Executor {
     }
 
     async fn receipt(&mut self, number: u64, time_us: i64, action_id: &str, step: Step, of: &v1::Command) {
+        self.receipt_in(0, number, time_us, action_id, (step, of)).await;
+    }
+
+    async fn receipt_in(
+        &mut self,
+        journal_us: i64,
+        number: u64,
+        time_us: i64,
+        action_id: &str,
+        (step, of): (Step, &v1::Command),
+    ) {
         let receipt = v1::Receipt {
+            journal_us,
             number,
             time_us,
             action_id: action_id.to_owned(),
@@ -145,6 +157,34 @@ async fn a_receipt_is_acknowledged_after_it_is_durable_and_told_once() {
     // A journal begun anew counts from one again.
     executor.receipt(1, 300, "b", Step::Refused, &throttle("b", MINUTE_US)).await;
     assert_eq!(rig.next().await.1, "b");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn receipts_of_one_journal_are_told_once_wherever_the_clock_was_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("executor.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut rig = Rig::start(Some(&socket), None);
+    let mut executor = Executor::accept(&listener).await;
+    let (applied, undone) = (throttle("a", MINUTE_US), throttle("a", MINUTE_US));
+    executor.receipt_in(7, 1, 500, "a", (Step::Applied, &applied)).await;
+    assert_eq!(rig.next().await, (Some(ReceiptMark { time_us: 7, number: 1 }), "a".to_owned(), "applied".to_owned()));
+    executor.acknowledged().await;
+    executor.receipt_in(7, 2, 100, "a", (Step::Undone, &undone)).await;
+    assert_eq!(rig.next().await.2, "undone");
+    executor.acknowledged().await;
+
+    drop(executor);
+    let mut executor = Executor::accept(&listener).await;
+    executor.receipt_in(7, 1, 500, "a", (Step::Applied, &applied)).await;
+    executor.receipt_in(7, 2, 100, "a", (Step::Undone, &undone)).await;
+    assert_eq!((executor.acknowledged().await, executor.acknowledged().await), (1, 2));
+    executor.receipt_in(7, 3, 50, "b", (Step::Refused, &throttle("b", MINUTE_US))).await;
+    assert_eq!(rig.next().await.1, "b");
+    executor.acknowledged().await;
+    executor.receipt_in(9, 1, 60, "c", (Step::Refused, &throttle("c", MINUTE_US))).await;
+    assert_eq!(rig.next().await.1, "c", "a journal begun anew");
     rig.stop().await;
 }
 

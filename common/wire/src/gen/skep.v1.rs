@@ -405,6 +405,10 @@ pub struct Receipt {
     /// When the lease ends, for APPLIED. Zero elsewhere.
     #[prost(int64, tag = "8")]
     pub lease_until_us: i64,
+    /// When the journal was begun that `number` counts in: one that is begun anew counts from 1 again. Zero from executors that
+    /// do not say.
+    #[prost(int64, tag = "9")]
+    pub journal_us: i64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -10,8 +10,8 @@ use skep_wire::v1::{self, down, up};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::ground::Ground;
 use crate::batch;
+use skep_chaos_ground::Ground;
 
 /// Batches on their way at once.
 const WINDOW: u64 = 16;

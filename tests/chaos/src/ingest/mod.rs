@@ -9,12 +9,6 @@
 
 mod agent;
 
-mod ground;
-
-mod process;
-
-mod proxy;
-
 mod tally;
 
 use std::sync::Arc;
@@ -24,14 +18,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 
+use skep_chaos_ground::place::{LEFT_BYTES, NODES};
+use skep_chaos_ground::{Collector, Dice, Figures, Ground, Proxy};
+
 use self::agent::Agent;
-pub(crate) use self::ground::Ground;
-use self::ground::{LEFT_BYTES, NODES};
-pub(crate) use self::process::Collector;
-use self::proxy::Proxy;
 pub(crate) use self::tally::query;
-use crate::dice::Dice;
-use crate::figures::Figures;
 use crate::power;
 
 /// Rounds on one data folder.

@@ -13,10 +13,8 @@ use skep_wire::v1;
 use skep_wire::v1::console_client::ConsoleClient;
 
 use super::agent::Agent;
-use super::ground::Ground;
-use super::process;
 use crate::batch::{CPU_ROWS, ROWS, ROWS_A_BATCH};
-use crate::figures::Figures;
+use skep_chaos_ground::{Figures, Ground, beside};
 
 /// The nodes' rows of one table, by batch.
 fn batches_sql(table: &str) -> String {
@@ -71,7 +69,8 @@ pub(super) async fn while_running(
 pub(super) fn offline(ground: &Ground, agents: &[Arc<Agent>]) -> Result<()> {
     let acked: u64 = agents.iter().map(|agent| agent.acked.load(Ordering::SeqCst)).sum();
     let sql = "SELECT count(*), count(DISTINCT node || ' ' || seq) FROM cpu WHERE node IN ('a', 'b', 'c', 'd')";
-    let output = Command::new(process::program()?).args(["query", "--data"]).arg(ground.data()).arg(sql).output()?;
+    let output =
+        Command::new(beside("skep-collector")?).args(["query", "--data"]).arg(ground.data()).arg(sql).output()?;
     ensure!(output.status.success(), "offline: {}", String::from_utf8_lossy(&output.stderr));
     let counts = numbers(&decode(&output.stdout)?)?;
     ensure!(counts == [acked * CPU_ROWS, acked], "offline: {counts:?} rows and batches of {acked} batches");

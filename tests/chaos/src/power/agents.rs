@@ -7,7 +7,7 @@ use skep_wire::envelope::EnvelopeError;
 
 use super::collector::Sent;
 use crate::batch;
-use crate::dice::Dice;
+use skep_chaos_ground::Dice;
 
 /// One agent.
 #[derive(Debug)]

@@ -28,8 +28,7 @@ use self::agents::Agent;
 use self::collector::{Collector, DATA, Ended};
 use self::rot::{Batch, Rot};
 use crate::batch::{ROWS, ROWS_A_BATCH};
-use crate::dice::Dice;
-use crate::figures::Figures;
+use skep_chaos_ground::{Dice, Figures};
 
 /// What is counted.
 pub(crate) const NAMES: [&str; 13] = [

@@ -10,7 +10,7 @@ use skep_seglog::sim::SimDisk;
 use skep_seglog::{Entry, Log, Position, SegmentId, Storage};
 
 use super::collector::WAL;
-use crate::dice::Dice;
+use skep_chaos_ground::Dice;
 
 /// A batch, by its node and its number.
 pub(super) type Batch = (String, u64);

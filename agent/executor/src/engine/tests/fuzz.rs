@@ -1,12 +1,15 @@
 //! Nonsense, half sense and almost sense for decoder and verifier: nothing panics, nothing that is not in order gets
 //! past, and nothing of it ever changes the host.
 //!
-//! `SKEP_FUZZ_CPU_S` says for how many seconds of CPU (2 if nothing is said), `SKEP_FUZZ_SEED` where to begin.
+//! `SKEP_FUZZ_CPU_S` says for how many seconds of CPU (2 if nothing is said), `SKEP_FUZZ_SEED` where to begin; `cargo xtask fuzz
+//! act` sets them. A command gets to the engine as it would from its socket: out of frames, among which others are spoilt too.
 
 use rustix::time::{ClockId, clock_gettime};
-use skep_wire::order;
+use skep_wire::v1::executor_request::Request;
+use skep_wire::{frame, order};
 
 use super::*;
+use crate::journal::State;
 
 /// Commands to one engine before the next: receipts and nonces are kept.
 const ROUND: usize = 2_000;
@@ -138,6 +141,51 @@ fn decode(dice: &mut Dice, command: &v1::Command) {
     let _ = order::read(dice.pick(&order::VERBS), &String::from_utf8_lossy(&text));
 }
 
+/// What the agent and a later life of this program read, on what is almost right: answers, and the journal.
+fn decode_answers(dice: &mut Dice, receipts: &[v1::Receipt]) {
+    let Some(receipt) = receipts.last() else { return };
+    let reply = v1::ExecutorReply { reply: Some(v1::executor_reply::Reply::Receipt(receipt.clone())) };
+    let mut spoilt = reply.encode_to_vec();
+    dice.spoil(&mut spoilt);
+    let _ = v1::ExecutorReply::decode(spoilt.as_slice());
+    let command = receipt.command.clone();
+    let standing = Standing { command, boot: dice.text(), previous: dice.text(), ours: dice.text(), lease_until_us: 0 };
+    let mut spoilt = Entry::of([What::Receipt(receipt.clone()), What::Standing(standing)]).encode_to_vec();
+    dice.spoil(&mut spoilt);
+    if let Ok(entry) = Entry::decode(spoilt.as_slice()) {
+        let mut state = State::default();
+        if state.apply(entry).is_ok() {
+            let now = Now { wall_us: dice.number() as i64, boot_ns: dice.number(), boot: dice.number() };
+            let mut again = State::default();
+            again.apply(state.snapshot(now)).unwrap();
+            // As bytes: what is no number equals nothing.
+            let bytes = |state: &State| state.standing.values().map(Message::encode_to_vec).collect::<Vec<_>>();
+            assert_eq!(bytes(&again), bytes(&state));
+        }
+    }
+}
+
+/// Commands as they come out of a connection on which these bytes are sent.
+fn received(bytes: &[u8]) -> Vec<v1::SignedCommand> {
+    let mut from = bytes;
+    let mut commands = Vec::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        while let Ok(Some(request)) = frame::read::<v1::ExecutorRequest>(&mut from).await {
+            if let Some(Request::Execute(signed)) = request.request {
+                commands.push(signed);
+            }
+        }
+    });
+    commands
+}
+
+/// The same as bytes of a connection.
+fn framed(signed: &v1::SignedCommand) -> Vec<u8> {
+    let body = v1::ExecutorRequest { request: Some(Request::Execute(signed.clone())) }.encode_to_vec();
+    [(body.len() as u32).to_le_bytes().as_slice(), &body].concat()
+}
+
 #[test]
 fn nothing_that_is_not_in_order_gets_past() {
     let (seconds, seed) = (setting("SKEP_FUZZ_CPU_S", 2), setting("SKEP_FUZZ_SEED", 1));
@@ -174,18 +222,30 @@ fn nothing_that_is_not_in_order_gets_past() {
                     bench.sign(&command)
                 }
             };
-            let touched =
-                sent.command != signed.command || sent.signature != signed.signature || sent.key_id != signed.key_id;
-            let job = engine.execute(&sent).unwrap();
-            commands += 1;
-            if let Some(job) = job {
-                passed += 1;
-                let same = sent.command == signed.command;
-                assert!(!touched || !same, "seed {}: a signature that was changed counts", seed.wrapping_add(round));
-                // Nobody has a reading: it goes no further.
-                engine.found(&job.action, Found::Observed(None)).unwrap();
+            let mut bytes = framed(&sent);
+            if dice.below(4) == 0 {
+                dice.spoil(&mut bytes);
+            }
+            for sent in received(&bytes) {
+                let touched = sent.command != signed.command
+                    || sent.signature != signed.signature
+                    || sent.key_id != signed.key_id;
+                let job = engine.execute(&sent).unwrap();
+                commands += 1;
+                if let Some(job) = job {
+                    passed += 1;
+                    let same = sent.command == signed.command;
+                    assert!(
+                        !touched || !same,
+                        "seed {}: a signature that was changed counts",
+                        seed.wrapping_add(round)
+                    );
+                    // Nobody has a reading: it goes no further.
+                    engine.found(&job.action, Found::Observed(None)).unwrap();
+                }
             }
             assert!(engine.status().active.is_empty());
+            decode_answers(&mut dice, &engine.receipts().borrow());
             let last = engine.receipts().borrow().last().map_or(0, |receipt| receipt.number);
             engine.acknowledge(last).unwrap();
         }

@@ -17,7 +17,8 @@ use crate::act::gauge::Reading;
 use crate::act::hierarchy::{Hierarchies, Hierarchy, Version};
 use crate::act::kind::Outcome;
 use crate::act::throttle;
-use crate::journal::{Entry, Standing};
+use crate::journal::state::mark;
+use crate::journal::{Entry, Now, Standing};
 use crate::verify::key::key_id;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -67,7 +68,7 @@ impl Bench {
     }
 
     fn start_with(&self, config: &str) -> Engine<SimDisk> {
-        let journal = Journal::open(self.disk.clone(), Path::new("/journal"), self.clock.wall_us()).unwrap();
+        let journal = Journal::open(self.disk.clone(), Path::new("/journal"), self.now()).unwrap();
         let mut trusted = Trusted::default();
         trusted.add(self.key.verifying_key());
         let config = Config::parse(config).unwrap();
@@ -82,6 +83,22 @@ impl Bench {
             fault: Fault::default(),
         };
         Engine::start(setup, journal).unwrap()
+    }
+
+    fn now(&self) -> Now {
+        Now { wall_us: self.clock.wall_us(), boot_ns: self.clock.boot_ns(), boot: mark(&self.boot) }
+    }
+
+    /// Another life begins so much later, with a wall clock that is off by so much.
+    fn restart(&mut self, later_s: u64, off_s: i64, config: &str) -> Engine<SimDisk> {
+        let wall_us = START_US + (self.elapsed_s() + later_s as i64 + off_s) * 1_000_000;
+        self.clock = Clock::manual(self.clock.boot_ns() + later_s * SECOND_NS, wall_us);
+        self.start_with(config)
+    }
+
+    /// Since the first life began.
+    fn elapsed_s(&self) -> i64 {
+        (self.clock.boot_ns() / SECOND_NS) as i64 - 1
     }
 
     fn limit(&self) -> String {
@@ -196,7 +213,7 @@ fn a_crash_at_any_moment_leaves_nothing_standing_after_the_next_start() {
     assert!(engine.status().active.is_empty());
     // Between the journal and the host: the journal says it stands, the host was never changed.
     drop(engine);
-    let mut journal = Journal::open(bench.disk.clone(), Path::new("/journal"), 0).unwrap();
+    let mut journal = Journal::open(bench.disk.clone(), Path::new("/journal"), Now::default()).unwrap();
     let throttle = Action::Throttle(v1::Throttle { cpu_millicores: 250 });
     let command = v1::Command { id: action, action: Some(throttle), ..Default::default() };
     let target = v1::Target { cgroup: "/busy".to_owned(), cgroup_id: 0, ..Default::default() };
@@ -207,7 +224,7 @@ fn a_crash_at_any_moment_leaves_nothing_standing_after_the_next_start() {
         ours: "25000 100000".to_owned(),
         lease_until_us: 0,
     };
-    journal.write(Entry::of([What::Standing(standing)]), 0).unwrap();
+    journal.write(Entry::of([What::Standing(standing)]), Now::default()).unwrap();
     drop(journal);
     let engine = bench.start();
     assert!(engine.status().active.is_empty());
@@ -223,7 +240,7 @@ fn a_full_disk_does_not_keep_a_limit_standing() {
     assert_eq!(bench.limit(), "max 100000");
     drop(engine);
     // Nor the next life, which closes it when there is room again.
-    let journal = Journal::open(bench.disk.clone(), Path::new("/journal"), 0).unwrap();
+    let journal = Journal::open(bench.disk.clone(), Path::new("/journal"), Now::default()).unwrap();
     assert_eq!(journal.state().standing.len(), 1);
     drop(journal);
     bench.disk.set_free(None);
@@ -387,4 +404,57 @@ fn a_lease_is_extended_by_a_new_command_alone() {
     bench.clock.advance_ns(SECOND_NS);
     engine.run_due().unwrap();
     assert_eq!(bench.limit(), "max 100000");
+}
+
+#[test]
+fn a_clock_set_days_ahead_and_back_lets_nothing_be_done_twice() {
+    let mut bench = Bench::new();
+    let signed = {
+        let mut engine = bench.start();
+        let signed = bench.throttle(60);
+        let job = engine.execute(&signed).unwrap().unwrap();
+        engine.found(&job.action, busy()).unwrap().unwrap();
+        signed
+    };
+    for off_s in [2 * 86_400, 4 * 86_400] {
+        drop(bench.restart(5, off_s, "act = true\n"));
+    }
+    let mut engine = bench.restart(5, 0, "act = true\n");
+    assert!(engine.execute(&signed).unwrap().is_none());
+    assert_eq!(bench.limit(), "max 100000");
+    let detail = engine.receipts().borrow().last().unwrap().detail.clone();
+    assert_eq!(detail, "the command was carried out or refused before");
+    let other = bench.throttle(60);
+    assert!(engine.execute(&other).unwrap().is_some(), "others are taken");
+}
+
+#[test]
+fn a_clock_set_ahead_does_not_open_the_budget_of_the_hour() {
+    const ONE: &str = "act = true\n[budget]\nmax_per_hour = 1\n";
+    let mut bench = Bench::new();
+    let mut engine = bench.restart(0, 0, ONE);
+    let job = engine.execute(&bench.throttle(60)).unwrap().unwrap();
+    engine.found(&job.action, busy()).unwrap().unwrap();
+    drop(engine);
+    let mut engine = bench.restart(60, 7_200, ONE);
+    assert!(engine.execute(&bench.throttle(60)).unwrap().is_none());
+    let detail = engine.receipts().borrow().last().unwrap().detail.clone();
+    assert_eq!(detail, "not allowed by this executor's policy: 1 actions in an hour, 1 may be");
+    let mut engine = bench.restart(3_600, 7_200, ONE);
+    assert!(engine.execute(&bench.throttle(60)).unwrap().is_some());
+}
+
+#[test]
+fn what_a_clock_set_back_had_refused_is_not_done_when_it_is_right_again() {
+    let mut bench = Bench::new();
+    let signed = bench.throttle(60);
+    let mut engine = bench.restart(1, -26 * 3_600, "act = true\n");
+    assert!(engine.execute(&signed).unwrap().is_none());
+    let detail = engine.receipts().borrow().last().unwrap().detail.clone();
+    assert_eq!(detail, "the command is valid for 93659 s, at most 600 are allowed");
+    drop(engine);
+    for _ in 0..2 {
+        let mut engine = bench.restart(1, 0, "act = true\n");
+        assert!(engine.execute(&signed).unwrap().is_none());
+    }
 }

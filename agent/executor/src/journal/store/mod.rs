@@ -7,7 +7,7 @@ use skep_seglog::{Disk, Fault, Log, LogError, Options, Position, ReadError, Segm
 use thiserror::Error;
 
 use super::record::Entry;
-use super::state::{State, UnknownChange};
+use super::state::{Now, State, UnknownChange};
 
 /// The journal is rewritten when it has grown past this: some ten thousand steps.
 const REWRITE_BYTES: u64 = 4 << 20;
@@ -49,7 +49,7 @@ impl<S: Storage + Clone> Journal<S> {
     ///
     /// # Errors
     /// [`JournalError`]; nothing on the host may then be changed.
-    pub fn open(storage: S, dir: &Path, now_us: i64) -> Result<Self, JournalError> {
+    pub fn open(storage: S, dir: &Path, now: Now) -> Result<Self, JournalError> {
         let (log, trim) = Log::open(storage, dir, Options { segment_bytes: u64::MAX, first_segment: SegmentId(1) })?;
         if let Some(trim) = trim {
             tracing::warn!(bytes = trim.bytes, file = %trim.path.display(), "a torn end of the journal was cut off");
@@ -66,7 +66,15 @@ impl<S: Storage + Clone> Journal<S> {
                 Err(error) => return Err(JournalError::Read(error)),
             }
         }
-        journal.shrink(now_us)?;
+        if journal.state.journal_us == 0 {
+            journal.state.journal_us = now.wall_us.max(1);
+            // Else it is in the snapshot.
+            if !journal.damage.is_empty() {
+                let begun = Entry { journal_us: journal.state.journal_us, ..Entry::default() };
+                journal.write(begun, now)?;
+            }
+        }
+        journal.shrink(now)?;
         Ok(journal)
     }
 
@@ -85,22 +93,22 @@ impl<S: Storage + Clone> Journal<S> {
     ///
     /// # Errors
     /// [`JournalError::Log`]: the step must not be taken, or is to be taken back.
-    pub fn write(&mut self, entry: Entry, now_us: i64) -> Result<(), JournalError> {
+    pub fn write(&mut self, entry: Entry, now: Now) -> Result<(), JournalError> {
         self.log.append(&entry.encode_to_vec())?;
         self.log.sync()?;
         self.state.apply(entry)?;
         if self.log.bytes() > REWRITE_BYTES {
-            self.shrink(now_us)?;
+            self.shrink(now)?;
         }
         Ok(())
     }
 
     /// Rewrites the journal where that can be done; a full disk only means that it stays as long as it is.
-    fn shrink(&mut self, now_us: i64) -> Result<(), JournalError> {
+    fn shrink(&mut self, now: Now) -> Result<(), JournalError> {
         if !self.damage.is_empty() {
             return Ok(());
         }
-        match self.rewrite(now_us) {
+        match self.rewrite(now) {
             Err(JournalError::Log(error @ LogError::Io { .. })) => {
                 tracing::warn!(%error, "the journal cannot be rewritten; it grows");
                 Ok(())
@@ -111,10 +119,10 @@ impl<S: Storage + Clone> Journal<S> {
 
     /// The snapshot is durable in a segment of its own before the older ones go; a crash between leaves both, and the
     /// snapshot begins by clearing what they say.
-    fn rewrite(&mut self, now_us: i64) -> Result<(), JournalError> {
+    fn rewrite(&mut self, now: Now) -> Result<(), JournalError> {
         self.log.seal()?;
         let older: Vec<SegmentId> = self.log.segments().map(|segment| segment.id).collect();
-        let snapshot = self.state.snapshot(now_us);
+        let snapshot = self.state.snapshot(now);
         self.log.append(&snapshot.encode_to_vec())?;
         self.log.sync()?;
         for segment in older {

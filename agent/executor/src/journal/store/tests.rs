@@ -21,7 +21,7 @@ fn closed(action: &str) -> Entry {
 }
 
 fn open(disk: &SimDisk) -> Journal<SimDisk> {
-    Journal::open(disk.clone(), &dir(), 0).unwrap()
+    Journal::open(disk.clone(), &dir(), Now::default()).unwrap()
 }
 
 fn actions(journal: &Journal<SimDisk>) -> Vec<String> {
@@ -32,9 +32,9 @@ fn actions(journal: &Journal<SimDisk>) -> Vec<String> {
 fn what_was_written_is_there_after_a_crash() {
     let disk = SimDisk::default();
     let mut journal = open(&disk);
-    journal.write(standing("a"), 0).unwrap();
-    journal.write(standing("b"), 0).unwrap();
-    journal.write(closed("a"), 0).unwrap();
+    journal.write(standing("a"), Now::default()).unwrap();
+    journal.write(standing("b"), Now::default()).unwrap();
+    journal.write(closed("a"), Now::default()).unwrap();
     disk.crash(|_| 0);
     assert_eq!(actions(&open(&disk)), ["b"]);
 }
@@ -44,9 +44,9 @@ fn a_torn_entry_is_no_entry_however_much_of_it_survived() {
     for kept in 0..200 {
         let disk = SimDisk::default();
         let mut journal = open(&disk);
-        journal.write(standing("a"), 0).unwrap();
+        journal.write(standing("a"), Now::default()).unwrap();
         disk.fail_sync(true);
-        assert!(journal.write(closed("a"), 0).is_err(), "a step that is not on disk is not taken");
+        assert!(journal.write(closed("a"), Now::default()).is_err(), "a step that is not on disk is not taken");
         assert_eq!(actions(&journal), ["a"]);
         disk.fail_sync(false);
         disk.crash(|_| kept);
@@ -61,12 +61,12 @@ fn a_crash_while_it_is_rewritten_loses_nothing() {
         let disk = SimDisk::default();
         let mut journal = open(&disk);
         for action in ["a", "b", "c"] {
-            journal.write(standing(action), 0).unwrap();
+            journal.write(standing(action), Now::default()).unwrap();
         }
-        journal.write(closed("b"), 0).unwrap();
+        journal.write(closed("b"), Now::default()).unwrap();
         drop(journal);
         disk.set_free(Some(free));
-        drop(Journal::open(disk.clone(), &dir(), 0));
+        drop(Journal::open(disk.clone(), &dir(), Now::default()));
         disk.crash(|unsynced| unsynced / 2);
         disk.set_free(None);
         assert_eq!(actions(&open(&disk)), ["a", "c"], "{free} bytes free");
@@ -78,7 +78,7 @@ fn damage_in_the_middle_is_reported_and_the_rest_counts() {
     let disk = SimDisk::default();
     let mut journal = open(&disk);
     for action in ["a", "b", "c"] {
-        journal.write(standing(action), 0).unwrap();
+        journal.write(standing(action), Now::default()).unwrap();
     }
     let segment = journal.log.active().unwrap();
     let entry = journal.log.read(Position { segment, offset: 0 }).nth(2).unwrap().unwrap();
@@ -95,8 +95,8 @@ fn it_does_not_grow_without_bound() {
     let mut journal = open(&disk);
     let long = "x".repeat(100_000);
     for _ in 0..200 {
-        journal.write(standing(&long), 0).unwrap();
-        journal.write(closed(&long), 0).unwrap();
+        journal.write(standing(&long), Now::default()).unwrap();
+        journal.write(closed(&long), Now::default()).unwrap();
         assert!(journal.log.bytes() <= REWRITE_BYTES + 400_000);
     }
     assert!(actions(&journal).is_empty());

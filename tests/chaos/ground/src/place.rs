@@ -6,29 +6,29 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{EncodePrivateKey, EncodePublicKey};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// The nodes there are.
-pub(super) const NODES: [&str; 4] = ["a", "b", "c", "d"];
+pub const NODES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Size of the disk: room for an episode, and quickly filled.
 const DISK_BYTES: u64 = 64 << 20;
 
 /// What is left of a full disk at most: less than a few batches.
-pub(super) const LEFT_BYTES: u64 = 24 << 10;
+pub const LEFT_BYTES: u64 = 24 << 10;
 
 /// Everything of one episode; gone when dropped.
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub struct Ground {
     temp: tempfile::TempDir,
 }
 
 impl Ground {
     /// Mounts the disk, which takes root.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let temp = tempfile::tempdir()?;
         let ground = Self { temp };
         fs::create_dir(ground.disk())?;
@@ -64,6 +64,7 @@ impl Ground {
         }
         let signing = SigningKey::from_bytes(&[7; 32]);
         fs::write(self.tls("command.key"), signing.to_pkcs8_pem(LineEnding::LF)?.as_bytes())?;
+        fs::write(self.tls("command.pub"), signing.verifying_key().to_public_key_pem(LineEnding::LF)?)?;
         Ok(())
     }
 
@@ -71,24 +72,28 @@ impl Ground {
         self.temp.path().join("disk")
     }
 
-    pub(crate) fn data(&self) -> PathBuf {
+    /// The data folder, on the small disk.
+    pub fn data(&self) -> PathBuf {
         self.disk().join("data")
     }
 
-    pub(super) fn tls(&self, file: &str) -> PathBuf {
+    /// A certificate or key, or the key of commands.
+    pub fn tls(&self, file: &str) -> PathBuf {
         self.temp.path().join("tls").join(file)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// The folder of all of it.
+    pub fn path(&self) -> &Path {
         self.temp.path()
     }
 
-    pub(crate) fn log(&self) -> String {
+    /// What the collectors said.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.path().join("log")).unwrap_or_default()
     }
 
     /// Fills the disk but for `left` bytes.
-    pub(super) fn fill(&self, left: u64) -> Result<()> {
+    pub fn fill(&self, left: u64) -> Result<()> {
         let about = rustix::fs::statvfs(self.disk())?;
         let bytes = (about.f_bavail * about.f_frsize).saturating_sub(left);
         let filler = fs::File::create(self.filler())?;
@@ -98,7 +103,7 @@ impl Ground {
     }
 
     /// Gives the room back.
-    pub(super) fn empty(&self) {
+    pub fn empty(&self) {
         // It may not be there.
         let _gone = fs::remove_file(self.filler()).is_ok();
     }
@@ -108,7 +113,7 @@ impl Ground {
     }
 
     /// A channel to `address` with one of the certificates.
-    pub(crate) async fn channel(&self, address: &str, who: &str) -> Result<Channel> {
+    pub async fn channel(&self, address: &str, who: &str) -> Result<Channel> {
         let read = |file: String| fs::read(self.tls(&file)).context("a certificate of ours");
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(read("ca.pem".to_owned())?))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::ground::Ground;
+use crate::place::Ground;
 
 /// Flushes, merges files and cleans up as often as it can, so that faults fall into every step of it.
 const CONFIG: &str = "[flush]\ninterval_s = 1\nrows = 200\n\
@@ -18,17 +18,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Collector {
+pub struct Collector {
     child: Child,
     data: PathBuf,
     /// Where it listens, once it does.
-    pub(crate) address: String,
+    pub address: String,
 }
 
-/// The collector's program, beside this one.
-pub(super) fn program() -> Result<PathBuf> {
+/// The collector's program.
+pub fn program() -> Result<PathBuf> {
+    beside("skep-collector")
+}
+
+/// A program of ours, beside this one.
+pub fn beside(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe()?;
-    let path = here.parent().context("own folder")?.join("skep-collector");
+    let path = here.parent().context("own folder")?.join(name);
     ensure!(path.exists(), "{} is not built: use `cargo xtask chaos`", path.display());
     Ok(path)
 }
@@ -36,12 +41,18 @@ pub(super) fn program() -> Result<PathBuf> {
 impl Collector {
     /// Starts it and does not wait. With `clock_s`, its monotonic clocks are ahead by so much: no life may take up times
     /// of another.
-    pub(super) fn spawn(ground: &Ground, clock_s: Option<u64>) -> Result<Self> {
-        Self::spawn_as(ground, &program()?, CONFIG, clock_s)
+    pub fn spawn(ground: &Ground, clock_s: Option<u64>) -> Result<Self> {
+        Self::spawn_as(ground, &program()?, CONFIG, clock_s, &[])
     }
 
-    /// As [`Collector::spawn`], of this program and with this configuration.
-    pub(crate) fn spawn_as(ground: &Ground, program: &Path, settings: &str, clock_s: Option<u64>) -> Result<Self> {
+    /// As [`Collector::spawn`], of this program, with this configuration and these variables in its environment.
+    pub fn spawn_as(
+        ground: &Ground,
+        program: &Path,
+        settings: &str,
+        clock_s: Option<u64>,
+        environment: &[(&str, PathBuf)],
+    ) -> Result<Self> {
         let config = ground.path().join("config.toml");
         fs::write(&config, settings)?;
         let log = fs::File::options().append(true).create(true).open(ground.path().join("log"))?;
@@ -64,12 +75,13 @@ impl Collector {
         ] {
             command.arg(flag).arg(ground.tls(file));
         }
+        command.envs(environment.iter().map(|(name, value)| (*name, value)));
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         Ok(Self { child, data: ground.data(), address: String::new() })
     }
 
     /// Waits until it listens.
-    pub(crate) fn ready(&mut self, ground: &Ground) -> Result<()> {
+    pub fn ready(&mut self, ground: &Ground) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -87,11 +99,12 @@ impl Collector {
     }
 
     /// Whether it still runs.
-    pub(super) fn is_alive(&mut self) -> bool {
+    pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    /// Sends the collector itself a signal.
+    pub fn signal(&self, signal: Signal) {
         for pid in self.pids().into_iter().rev().take(1) {
             if let Some(pid) = Pid::from_raw(pid) {
                 // It may be gone already.
@@ -101,12 +114,12 @@ impl Collector {
     }
 
     /// kill -9.
-    pub(crate) fn kill(mut self) {
+    pub fn kill(mut self) {
         self.end();
     }
 
     /// SIGTERM, and whether it ended well.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM);
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 /// A relay on the loopback interface.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub struct Proxy {
     /// Where agents connect to.
-    pub(super) address: String,
+    pub address: String,
     way: Arc<Way>,
 }
 
@@ -24,7 +24,7 @@ struct Way {
 
 impl Proxy {
     /// Listens; the way is closed.
-    pub(super) async fn listen() -> io::Result<Self> {
+    pub async fn listen() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let way = Arc::new(Way { target: Mutex::new(None), cut: watch::Sender::new(0) });
@@ -33,12 +33,12 @@ impl Proxy {
     }
 
     /// Leads to this collector from now on.
-    pub(super) fn open(&self, target: &str) {
+    pub fn open(&self, target: &str) {
         *self.way.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(target.to_owned());
     }
 
     /// Breaks all connections and lets no new one through.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         *self.way.target.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.way.cut.send_modify(|cut| *cut += 1);
     }
