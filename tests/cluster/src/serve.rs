@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -95,6 +95,11 @@ async fn answer(
     } else {
         Err(Fault(401, "Unauthorized", "Unauthorized".to_owned()))
     };
+    if method != Method::GET && state.lost > 0 {
+        state.lost -= 1;
+        let cut = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut off")) });
+        return Body::from_stream(cut).into_response();
+    }
     let (code, value) = match result {
         Ok(value) => (if method == Method::POST { 201 } else { 200 }, value),
         Err(Fault(code, reason, message)) => (

@@ -31,6 +31,8 @@ pub struct State {
     pub disruptions: Option<u32>,
     /// So many requests are answered by "too many requests".
     pub busy: u32,
+    /// So many changes are made and the answers lost.
+    pub lost: u32,
     /// What was asked for by others than kubectl, as roles name it: verb and resource.
     pub asked: BTreeSet<(String, String)>,
     /// What was changed, verb and path, in order.

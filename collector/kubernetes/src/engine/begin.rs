@@ -10,6 +10,7 @@ use skep_wire::v1::{self, Step};
 
 use super::{Engine, SECOND_US};
 use crate::act::{Act, ActError, Captured};
+use crate::cluster::ClusterError;
 use crate::refusal::Refusal;
 
 impl<S: Storage + Clone> Engine<S> {
@@ -158,8 +159,14 @@ impl<S: Storage + Clone> Engine<S> {
     /// The answer may have been lost and not the change: what there is of it is taken back before the action is closed.
     async fn not_applied(&mut self, command: &v1::Command, error: &ActError) -> Result<(), JournalError> {
         tracing::warn!(action = command.id, %error, "an action could not be applied");
+        let leased = order::is_leased(order::verb(command.action.as_ref()));
+        if !leased && matches!(error, ActError::Cluster(ClusterError::Unreachable { .. })) {
+            // What cannot be taken back is looked at: what came of it is its receipt.
+            self.follow(&command.id);
+            return Ok(());
+        }
         let failed = self.receipt(command, Step::Failed, error.to_string());
-        if order::is_leased(order::verb(command.action.as_ref())) && !self.take_back_quietly(&command.id).await {
+        if leased && !self.take_back_quietly(&command.id).await {
             self.retry(&command.id, "it could not be applied");
             return self.record(Vec::new(), vec![failed]);
         }

@@ -81,3 +81,21 @@ fn a_pod_that_nothing_would_replace_is_protected() {
         assert_eq!(said, [(Step::Refused, why.to_owned())]);
     }
 }
+
+#[test]
+fn a_lost_answer_is_made_good_by_a_look() {
+    let (cluster, _dir, mut bench) = start(ALL);
+    cluster.rollout("Deployment", "web", 2, "web:1");
+    let pod = name(&cluster.pods("web")[0]);
+    let before = uid(&cluster, &pod);
+    cluster.state().lost = 1;
+    let said = bench.order("a", "delete_pod", &format!("namespace=shop name={pod}"));
+    assert!(matches!(said.as_slice(), [(Step::Done, _)]), "{said:?}");
+    assert_ne!(uid(&cluster, &pod), before);
+    // What can be taken back is.
+    cluster.state().lost = 1;
+    let said = bench.order("b", "scale", "namespace=shop name=web replicas=3 lease_s=60");
+    assert!(matches!(said.as_slice(), [(Step::Failed, _)]), "{said:?}");
+    assert_eq!(cluster.says(&["get", "deployment/web", "-o", "jsonpath={.spec.replicas}"]), "2");
+    assert!(bench.standing().is_empty());
+}
