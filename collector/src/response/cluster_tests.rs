@@ -29,12 +29,11 @@ fn request(node: &str, verb: &str, parameters: &str) -> v1::ActRequest {
 }
 
 fn column(output: &Output, name: &str) -> Vec<String> {
+    for chunk in &output.chunks {
+        chunk::check(chunk, tables::find(&chunk.table).unwrap()).unwrap();
+    }
     let chunks = output.chunks.iter().filter(|chunk| chunk.table == "actions");
-    chunks
-        .inspect(|rows| chunk::check(rows, tables::find(&rows.table).unwrap()).unwrap())
-        .flat_map(chunk::rows)
-        .filter_map(|row| row.text(name).map(str::to_owned))
-        .collect()
+    chunks.flat_map(chunk::rows).filter_map(|row| row.text(name).map(str::to_owned)).collect()
 }
 
 fn command(output: &Output) -> v1::Command {

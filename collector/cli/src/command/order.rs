@@ -35,12 +35,12 @@ Examples:
   skep actions order kubernetes undo_rollout namespace=shop name=web lease_s=3600
   skep actions order kubernetes cordon name=worker-3 lease_s=3600
 
-Any of them takes when=SIGNAL at_least=N, which the host looks at just before: cpu_cores, memory_bytes, \
-io_bytes_per_s, unit_down, disk_used_ratio. The node `kubernetes` is the collector's cluster: kind is deployment unless \
-said (statefulset, daemonset, or pod for what controls it). Needs a running collector. The executor on the node has the last word, and \
+On a host any of them takes when=SIGNAL at_least=N, which the host looks at just before: cpu_cores, memory_bytes, \
+io_bytes_per_s, unit_down, disk_used_ratio. In the cluster kind is deployment unless said (statefulset, \
+daemonset, or pod for what controls it). Needs a running collector. The executor on the node has the last word, and \
 does only what its own configuration allows; on the cluster that is [kubernetes] of the collector's.")]
 pub struct OrderArgs {
-    /// Node to act on
+    /// Node to act on, or `kubernetes`: the collector's cluster
     #[arg(value_name = "NODE")]
     pub node: String,
     /// What to do

@@ -16,6 +16,8 @@ mod rollout;
 
 mod scale;
 
+mod task;
+
 use skep_cluster::Cluster;
 use skep_cluster::bench::Bench;
 
