@@ -53,6 +53,8 @@ pub mod response;
 
 pub mod respond;
 
+pub mod cluster;
+
 /// Whoever should hear of it does.
 pub mod alert;
 

@@ -71,6 +71,18 @@ pub enum Ask {
         /// What it says.
         answer: v1::ProbeAnswer,
     },
+    /// The cluster answers.
+    Cluster {
+        /// Which it is.
+        identity: String,
+    },
+    /// What became of an action on the cluster.
+    Receipt {
+        /// The receipt.
+        receipt: Box<v1::Receipt>,
+        /// Answered once it is stored.
+        stored: oneshot::Sender<()>,
+    },
     /// Rows the collector itself has to say.
     Record(Vec<v1::Chunk>),
     /// Other rules to judge by.
@@ -203,6 +215,17 @@ impl Respond {
             Ask::Answer { node, answer } => {
                 let output = self.responder.answered(&node, &answer, now_us);
                 self.carry_out(output).await
+            }
+            Ask::Cluster { identity } => {
+                let output = self.responder.cluster_connected(&identity, now_us);
+                self.carry_out(output).await
+            }
+            Ask::Receipt { receipt, stored } => {
+                let output = self.responder.cluster_said(&receipt, now_us);
+                self.carry_out(output).await?;
+                // Who does not hear of it says it again.
+                let _gone = stored.send(()).is_err();
+                Ok(())
             }
             Ask::Record(chunks) => self.own.store_all(chunks).await,
             Ask::Rules(mut loaded) => {

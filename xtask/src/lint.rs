@@ -8,10 +8,15 @@ use crate::run::{cargo, checked};
 use crate::setup;
 
 /// Packages that must not appear below a package, with the reason.
-const LAYERS: [(&str, &[&str], &str); 10] = [
+const LAYERS: [(&str, &[&str], &str); 11] = [
     ("skep-agent", &["arrow", "datafusion", "parquet", "skep-executor"], "the agent ships columns, it does not query"),
     ("skep-executor", &["arrow", "aya", "skep-agent", "skep-collector", "tonic"], "it acts and has no network"),
     ("skep-collector", &["aya", "skep-agent", "skep-executor"], "it runs without capabilities"),
+    (
+        "skep-kubernetes",
+        &["arrow", "datafusion", "openssl", "skep-collector", "skep-executor"],
+        "it acts and knows no tables",
+    ),
     ("skep-audit", &["arrow", "datafusion", "skep-wire", "tokio"], "whoever has the files can verify them"),
     ("skep-policy", &["arrow", "datafusion", "skep-collector", "tonic"], "it decides, it does nothing"),
     ("skep-series", &["arrow", "datafusion", "skep-wire", "tokio"], "it is arithmetic on numbers"),

@@ -20,7 +20,7 @@ pub mod socket;
 
 pub mod verify;
 
-pub mod journal;
+pub use skep_journal as journal;
 
 pub mod act;
 

@@ -23,7 +23,7 @@ const CHOOSE: [(&str, Choose); 2] = [("order", Choose::Order), ("outcome", Choos
 const LOWER: [(&str, Mode); 2] = [("observe", Mode::Observe), ("ask", Mode::Ask)];
 
 /// What may go wrong with an action and what is given up, where a rung does not say.
-const USUAL: [(&str, f64, f64); 13] = [
+const USUAL: [(&str, f64, f64); 23] = [
     ("throttle", 0.1, 0.2),
     ("limit_memory", 0.2, 0.2),
     ("limit_io", 0.1, 0.2),
@@ -37,6 +37,16 @@ const USUAL: [(&str, f64, f64); 13] = [
     ("isolate", 0.8, 0.9),
     ("clean", 0.4, 0.2),
     ("run", 0.5, 0.3),
+    ("restart_container", 0.4, 0.3),
+    ("pause_container", 0.4, 0.5),
+    ("unpause_container", 0.2, 0.1),
+    ("evict_pod", 0.3, 0.2),
+    ("delete_pod", 0.4, 0.3),
+    ("restart_rollout", 0.3, 0.3),
+    ("scale", 0.2, 0.4),
+    ("undo_rollout", 0.4, 0.3),
+    ("cordon", 0.2, 0.4),
+    ("uncordon", 0.2, 0.1),
 ];
 
 impl Policy {
@@ -331,6 +341,13 @@ mod tests {
             ("isolate", ""),
             ("clean", "folder=/var/cache/app older_than_s=86400"),
             ("run", "name=flush"),
+            ("restart_container", ""),
+            ("pause_container", "container=web"),
+            ("evict_pod", ""),
+            ("restart_rollout", ""),
+            ("scale", "replicas=3"),
+            ("undo_rollout", "namespace=shop name=web"),
+            ("cordon", ""),
         ] {
             let rule = format!("[[rule]]\nname = \"r\"\nfinding = \"*\"\naction = \"{action}\"\n");
             let policy = Policy::parse(&format!("{rule}parameters = \"{parameters}\"\n"));
@@ -354,7 +371,8 @@ mod tests {
             "pending_expires_s: 1 is not between 10 and 86400",
             "protect: unknown key",
             "rule[0].action: \"reboot\" is none of throttle, limit_memory, limit_io, freeze, kill, restart_unit, \
-             reload_unit, stop_unit, start_unit, block, isolate, clean, run",
+             reload_unit, stop_unit, start_unit, block, isolate, clean, run, restart_container, pause_container, \
+             unpause_container, evict_pod, delete_pod, restart_rollout, scale, undo_rollout, cordon, uncordon",
             "rule[0].action: missing or not usable",
             "rule[0].cpu_share: exactly one of cpu_share and cpu_millicores is needed",
             "rule[0].lease_s: 90000 is not between 1 and 3600",

@@ -20,6 +20,9 @@ pub const BUILT_IN: &[&str] = &[
     "unit:dbus*",
     "unit:systemd-*",
     "unit:skep*",
+    "container:skep*",
+    "*:kube-system/*",
+    "*:skep/*",
 ];
 
 /// Whether `text` is what `pattern` says; `*` at either end of the pattern stands for anything.

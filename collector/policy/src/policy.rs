@@ -1,6 +1,7 @@
 //! What may be done about which finding.
 
 use serde::{Deserialize, Serialize};
+use skep_wire::order;
 
 use crate::finding::{Finding, Severity};
 use crate::pattern;
@@ -268,8 +269,10 @@ fn is_about_host(rung: &Rung) -> bool {
     match &rung.recipe {
         Recipe::Throttle(_) => false,
         Recipe::Other { verb, parameters } => {
-            matches!(verb.as_str(), "block" | "isolate" | "clean" | "run")
+            matches!(verb.as_str(), "block" | "isolate" | "clean" | "run" | "cordon" | "uncordon")
                 || (verb.ends_with("_unit") && parameters.contains("unit="))
+                || (verb.ends_with("_container") && parameters.contains("container="))
+                || (order::is_for_cluster(verb) && parameters.contains("name="))
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
+use skep_wire::order;
 
 use crate::SECOND_US;
 
@@ -39,7 +40,18 @@ pub enum Quorum {
 
 /// What a rung does without being told: whatever takes a service away from those who use it is confirmed by others.
 pub fn usual(verb: &str) -> Quorum {
-    let disruptive = matches!(verb, "restart_unit" | "stop_unit" | "kill" | "freeze" | "isolate");
+    let disruptive = order::is_restart(verb)
+        || matches!(
+            verb,
+            "stop_unit"
+                | "kill"
+                | "freeze"
+                | "isolate"
+                | "pause_container"
+                | "evict_pod"
+                | "delete_pod"
+                | "undo_rollout"
+        );
     if disruptive { Quorum::Usual } else { Quorum::Of(0) }
 }
 

@@ -46,6 +46,20 @@ impl Limit {
 /// Prefix of a workload that is a systemd unit.
 const UNIT: &str = "unit:";
 
+/// Of one that is a container.
+const CONTAINER: &str = "container:";
+
+/// Of one that is a pod; its namespace and name follow, or its uid where those are not known.
+const POD: &str = "pod:";
+
+/// What of a finding goes into an action.
+#[derive(Debug, Clone, Copy)]
+struct About<'a> {
+    process: Option<(i64, i64)>,
+    workload: &'a str,
+    node: &'a str,
+}
+
 impl Recipe {
     /// As in the table.
     pub fn verb(&self) -> &str {
@@ -72,7 +86,14 @@ impl Recipe {
     pub fn check(&self) -> Result<(), ReadError> {
         match self {
             Self::Throttle(_) => Ok(()),
-            Self::Other { verb, parameters } => read(verb, parameters, Some((1, 1)), Some("x.service"), 1).map(drop),
+            Self::Other { verb, parameters } => {
+                let workload = match verb.as_str() {
+                    verb if order::is_for_cluster(verb) => "pod:x/y",
+                    verb if verb.ends_with("_container") => "container:x",
+                    _ => "unit:x.service",
+                };
+                read(verb, parameters, About { process: Some((1, 1)), workload, node: "x" }, 1).map(drop)
+            }
         }
     }
 
@@ -89,34 +110,41 @@ impl Recipe {
                 v1::Command { action, lease_s, ..v1::Command::default() }
             }
             Self::Other { verb, parameters } => {
-                let unit = finding.workload.strip_prefix(UNIT);
-                read(verb, parameters, finding.process, unit, lease_s).ok()?
+                let about = About { process: finding.process, workload: &finding.workload, node: &finding.node };
+                read(verb, parameters, about, lease_s).ok()?
             }
         };
         (finding.cgroup.is_some() || !order::aims_at_cgroup(&command)).then_some(command)
     }
 }
 
-/// Whom a command is about, for conflicts and budgets: the unit it names, else the finding's workload.
+/// Whom a command is about, for conflicts and budgets: what it names, else the finding's workload.
 pub fn target(command: &v1::Command, workload: &str) -> String {
-    let unit = command.target.as_ref().and_then(|target| target.unit.as_ref());
-    unit.map_or_else(|| workload.to_owned(), |unit| format!("{UNIT}{}", unit.name))
+    order::named(command).unwrap_or_else(|| workload.to_owned())
 }
 
-fn read(
-    verb: &str,
-    parameters: &str,
-    process: Option<(i64, i64)>,
-    unit: Option<&str>,
-    lease_s: u32,
-) -> Result<v1::Command, ReadError> {
+fn read(verb: &str, parameters: &str, about: About<'_>, lease_s: u32) -> Result<v1::Command, ReadError> {
     let mut text = parameters.to_owned();
     let given = |name: &str| parameters.split_whitespace().any(|word| word.starts_with(name));
-    if let Some((pid, start_ns)) = process.filter(|_| verb == "kill" && !given("scope=workload")) {
+    if let Some((pid, start_ns)) = about.process.filter(|_| verb == "kill" && !given("scope=workload")) {
         text.push_str(&format!(" pid={pid} start_ns={start_ns}"));
     }
-    if let Some(unit) = unit.filter(|_| verb.ends_with("_unit") && !given("unit=")) {
+    let workload = |prefix| about.workload.strip_prefix(prefix);
+    if let Some(unit) = workload(UNIT).filter(|_| verb.ends_with("_unit") && !given("unit=")) {
         text.push_str(&format!(" unit={unit}"));
+    }
+    if let Some(id) = workload(CONTAINER).filter(|_| verb.ends_with("_container") && !given("container=")) {
+        text.push_str(&format!(" container={id}"));
+    }
+    if order::is_for_cluster(verb) && !given("name=") {
+        let is_pod = matches!(verb, "evict_pod" | "delete_pod");
+        if matches!(verb, "cordon" | "uncordon") {
+            text.push_str(&format!(" name={}", about.node));
+        } else if let Some((namespace, name)) = workload(POD).and_then(|pod| pod.split_once('/')) {
+            // A rollout is that of what controls the pod.
+            let kind = if is_pod { "" } else { " kind=pod" };
+            text.push_str(&format!(" namespace={namespace}{kind} name={name}"));
+        }
     }
     if order::is_leased(verb) {
         text.push_str(&format!(" lease_s={lease_s}"));

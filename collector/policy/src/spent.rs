@@ -209,7 +209,7 @@ impl Spent {
 
     fn restarts<'a>(&'a self, target: Target<'a>) -> impl Iterator<Item = i64> + 'a {
         let of_it = move |sent: &&Sent| {
-            sent.verb == "restart_unit" && sent.node == target.node && sent.workload == target.workload
+            order::is_restart(&sent.verb) && sent.node == target.node && sent.workload == target.workload
         };
         self.sends.iter().filter(of_it).map(|sent| sent.at_us)
     }

@@ -5,6 +5,7 @@
 //!              ^                   |  |  `--Published--> event listeners
 //!              |                   |  `--Observed--> respond --Command--> wal thread
 //!              `--orders-----------+------------------'
+//! respond --Down--> cluster --Command--> skep_kubernetes --Word--> cluster --Ask--> respond
 //! respond, rules --Report--> alerting --Notice--> queue on disk --> courier --> channels
 //! flusher --Seal/Remove--> wal thread          flusher --files--> history <--files-- keeper's thread
 //!                                              refresher <--others' files-- history
@@ -42,6 +43,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
 use self::tasks::Tasks;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::console::ConsoleService;
 use crate::flight::{self, FlightSql};
@@ -262,6 +264,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     if let Some(folder) = config.rules.clone() {
         tokio::spawn(crate::rules::watch(folder, asks.clone()));
     }
+    tokio::spawn(Cluster::of(&config.kubernetes, &folder, &clock, (&registry, &asks)).run());
     let uplink = UplinkService::new(Arc::new(shared), asks.clone(), shutdown.clone());
     let missing = Arc::new(Missing::new(told, asks.clone(), clock));
     let stop = shutdown.token();

@@ -49,6 +49,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     let query_timeout = seconds(&mut query, "timeout_s", 60);
     query.finish();
     let maintain = super::maintain::read(&mut top, adopt_after);
+    let kubernetes = skep_kubernetes::Settings::read(top.section("kubernetes"));
     let mut section = top.section("alerts");
     let alerts = skep_alerts::settings::read(&mut section, crate::alert::DEFAULT_RULES);
     section.finish();
@@ -73,6 +74,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         history: location,
         history_refresh: refresh,
         maintain,
+        kubernetes,
         alerts,
     })
 }

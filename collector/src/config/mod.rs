@@ -57,6 +57,8 @@ pub struct Config {
     pub history_refresh: Duration,
     /// What is done to the history in the background.
     pub maintain: crate::maintain::Settings,
+    /// What may be done to the cluster.
+    pub kubernetes: skep_kubernetes::Settings,
     /// Who hears of what.
     pub alerts: skep_alerts::settings::Settings,
 }

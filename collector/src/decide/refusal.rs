@@ -83,6 +83,17 @@ pub enum Refusal {
         /// What was asked for.
         verb: &'static str,
     },
+    /// A verb for hosts sent to the cluster, or the other way round.
+    #[error(
+        "{verb} is not for {node}: what is done to the cluster is ordered from node {cluster}, what is done to a host from that host",
+        cluster = skep_wire::order::CLUSTER
+    )]
+    Misplaced {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of whom.
+        node: String,
+    },
     /// Nobody connected is called that.
     #[error("node {node} is not connected")]
     NoSuchNode {

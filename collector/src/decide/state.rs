@@ -3,7 +3,7 @@
 //! ```text
 //! observed
 //! pending --approve--> sent --> applied --> improved | unchanged | worse --> undone
-//!    |                  |  \--> refused, moot       \-----------------------> failed, done
+//!    |                  |  \--> refused, moot       \--------> done <-- (what stays) ---> failed
 //!    |                  |---> failed (no answer; a late receipt still counts)
 //!    |                  \---> pending (the node was not there to take it)
 //!    \--reject--> rejected    \--time--> expired
@@ -129,7 +129,7 @@ impl State {
             ) => Some(to),
             (
                 Improved | Unchanged,
-                Event::Receipt(to @ (Extended | Improved | Unchanged | Worse | Undone | Failed)),
+                Event::Receipt(to @ (Extended | Improved | Unchanged | Worse | Done | Undone | Failed)),
             ) => (self != to).then_some(to),
             (Worse, Event::Receipt(to @ (Undone | Failed))) => Some(to),
             _ => None,
@@ -184,6 +184,7 @@ mod tests {
             (Sent, Event::Receipt(Moot), Some(Moot)),
             (Moot, Event::Receipt(Applied), None),
             (Applied, Event::Receipt(Done), Some(Done)),
+            (Improved, Event::Receipt(Done), Some(Done)),
             (Done, Event::Receipt(Undone), None),
             (Improved, Event::Receipt(Extended), Some(Extended)),
             (Extended, Event::Receipt(Extended), Some(Extended)),

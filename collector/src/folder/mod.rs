@@ -167,6 +167,11 @@ impl Folder {
         self.path.join("policy.state")
     }
 
+    /// The journal of what was done to the cluster.
+    pub fn cluster(&self) -> PathBuf {
+        self.path.join("cluster")
+    }
+
     /// The audit chain.
     pub fn audit(&self) -> PathBuf {
         self.path.join("audit")

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use skep_runtime::shutdown::Shutdown;
+use skep_wire::order;
 use skep_wire::v1::uplink_server::Uplink;
 use skep_wire::v1::{self, up};
 use tokio::sync::mpsc;
@@ -41,8 +42,8 @@ impl Uplink for UplinkService {
 
     async fn uplink(&self, request: Request<Streaming<v1::Up>>) -> Result<Response<Self::UplinkStream>, Status> {
         let name = peer::peer(&request, Role::Agent).map_err(|error| Status::permission_denied(error.to_string()))?;
-        if name == OWN_NODE {
-            let what = format!("the name {OWN_NODE} is the collector's own; no agent may have it");
+        if [OWN_NODE, order::CLUSTER].contains(&name.as_str()) {
+            let what = format!("the name {name} is the collector's own; no agent may have it");
             tracing::error!("{what}");
             return Err(Status::permission_denied(what));
         }

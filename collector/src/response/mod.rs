@@ -2,6 +2,7 @@
 //!
 //! * [`responder`]: durable rows in, rows to store and commands to send out.
 //! * `poll`: peers that are asked before something disruptive is done.
+//! * `cluster`: what is heard of the cluster.
 //! * [`watch`]: rows to findings.
 //! * [`minute`]: what the minutes' series say, as rows and findings.
 //! * [`service`]: services that are down, as findings.
@@ -11,6 +12,8 @@
 pub mod responder;
 
 mod poll;
+
+mod cluster;
 
 mod watch;
 
@@ -30,6 +33,9 @@ mod minute_tests;
 
 #[cfg(test)]
 mod poll_tests;
+
+#[cfg(test)]
+mod cluster_tests;
 
 #[cfg(test)]
 mod vigil_tests;

@@ -100,7 +100,7 @@ pub struct Responder {
     draw: Draw,
     signer: Signer,
     /// Boot of every connected node.
-    connected: HashMap<String, String>,
+    pub(super) connected: HashMap<String, String>,
     /// Boot of every node that ever was: another one tells that it restarted.
     booted: HashMap<String, String>,
     /// Rows of `scores` that are to be stored with what comes next, by the next tick at the latest.
@@ -134,9 +134,9 @@ impl Responder {
                 self.engine.peer(&origin.node, false, now_us);
             }
             match chunk.table.as_str() {
-                "actions" if origin.node == OWN_NODE => chunk::rows(chunk)
-                    .filter_map(|row| Action::read(&row))
-                    .for_each(|action| self.restore_action(action)),
+                "actions" if origin.node == OWN_NODE => {
+                    chunk::rows(chunk).for_each(|row| self.restore_row(&row, now_us));
+                }
                 "actions" => {
                     // Those that do not count were audited when they came.
                     for row in chunk::rows(chunk) {
@@ -203,6 +203,17 @@ impl Responder {
     /// [`KeepError`]: all are.
     pub fn take_up(&mut self, learned: &[u8]) -> Result<usize, KeepError> {
         self.watch.take_up(learned)
+    }
+
+    /// A row of the collector's own. What the cluster said goes to the policy as what a host said does.
+    fn restore_row(&mut self, row: &chunk::Row<'_>, now_us: i64) {
+        let Some(action) = Action::read(row) else { return };
+        let said = (row.text("actor") == Some(order::CLUSTER)).then(|| seen::heard(action.state)).flatten();
+        let (id, at_us) = (action.id.clone(), action.changed_us.min(now_us));
+        self.restore_action(action);
+        if let Some(heard) = said {
+            self.owed.extend(self.engine.heard(&id, heard, at_us));
+        }
     }
 
     fn restore_action(&mut self, mut action: Action) {
@@ -290,15 +301,19 @@ impl Responder {
             });
         }
         self.engine.peer(node, true, now_us);
+        self.expire_of_another_boot(node, boot, now_us, &mut out);
+        out.finish()
+    }
+
+    pub(super) fn expire_of_another_boot(&mut self, node: &str, boot: &str, now_us: i64, out: &mut Pending) {
         for id in self.ledger.of_another_boot(node, boot) {
             let detail = match self.ledger.get(&id).and_then(|action| action.boot.as_ref()) {
                 Some(_) => RESTARTED,
                 None => "the collector has restarted since, and the node may have",
             };
             let cause = Cause { actor: "collector", detail };
-            self.change(&id, Event::Expire, cause, now_us, &mut out);
+            self.change(&id, Event::Expire, cause, now_us, out);
         }
-        out.finish()
     }
 
     /// What a node did since it was last heard of here is with another collector.
@@ -418,23 +433,28 @@ impl Responder {
         if aimed && order.cgroup.is_empty() {
             return Err(Refusal::NoAim { verb });
         }
+        if order::is_for_cluster(verb) != (order.node == order::CLUSTER) {
+            return Err(Refusal::Misplaced { verb, node: order.node.clone() });
+        }
+        let named = order::named(&wanted).filter(|_| order.node == order::CLUSTER || order.workload == "host");
+        let workload = named.unwrap_or_else(|| order.workload.clone());
         let cgroup = if aimed { order.cgroup.as_str() } else { "/-" };
-        let about_all = !aimed && order.workload == "host";
+        let about_all = !aimed && workload == "host";
         let protected = &self.engine.policy().protected;
-        if let Some(pattern) = pattern::pattern_for(protected, &order.workload, cgroup).filter(|_| !about_all) {
-            return Err(Refusal::Protected { workload: order.workload.clone(), pattern: pattern.to_owned() });
+        if let Some(pattern) = pattern::pattern_for(protected, &workload, cgroup).filter(|_| !about_all) {
+            return Err(Refusal::Protected { workload, pattern: pattern.to_owned() });
         }
         let Some(boot) = self.connected.get(&order.node).cloned() else {
             return Err(Refusal::NoSuchNode { node: order.node.clone() });
         };
         let id = self.draw.hex();
-        self.engine.order(&id, (&order.node, &order.workload), &wanted, now_us).map_err(used_up)?;
+        self.engine.order(&id, (&order.node, &workload), &wanted, now_us).map_err(used_up)?;
         let action = Action {
             id,
             finding: String::new(),
             node: order.node.clone(),
             boot: Some(boot),
-            workload: order.workload.clone(),
+            workload,
             aim: aimed.then(|| Aim { cgroup: order.cgroup.clone(), cgroup_id: order.cgroup_id }),
             wanted,
             mode: Mode::Ask,
@@ -535,7 +555,7 @@ impl Responder {
         self.carry_out(decisions, now_us, out);
     }
 
-    fn carry_out(&mut self, decisions: Vec<Decision>, now_us: i64, out: &mut Pending) {
+    pub(super) fn carry_out(&mut self, decisions: Vec<Decision>, now_us: i64, out: &mut Pending) {
         for decision in decisions {
             match decision {
                 Decision::Begin(begin) => self.begin(*begin, now_us, out),
@@ -580,11 +600,17 @@ impl Responder {
         // Signed with the rest of the command.
         wanted.quorum = quorum.unwrap_or_default();
         let aim = finding.cgroup.clone().map(|(cgroup, cgroup_id)| Aim { cgroup, cgroup_id });
+        // The cluster is acted on from here, whichever node the finding is of.
+        let (node, boot) = if order::is_for_cluster(order::verb(wanted.action.as_ref())) {
+            (order::CLUSTER.to_owned(), self.connected.get(order::CLUSTER).cloned())
+        } else {
+            (finding.node.clone(), Some(finding.boot.clone()))
+        };
         let action = Action {
             id: id.clone(),
             finding: finding.id.clone(),
-            node: finding.node.clone(),
-            boot: Some(finding.boot.clone()),
+            node,
+            boot,
             workload: finding.workload.clone(),
             aim: aim.filter(|_| order::aims_at_cgroup(&wanted)),
             wanted,
@@ -689,9 +715,13 @@ impl Responder {
     /// The action stands as it did; its history says why it still does.
     fn undo_refused(&mut self, id: &str, row: &chunk::Row<'_>, now_us: i64, out: &mut Pending) {
         let detail = row.text("detail").unwrap_or_default();
+        self.not_undone(id, row.text("verb").unwrap_or("undo"), detail, now_us, out);
+    }
+
+    pub(super) fn not_undone(&mut self, id: &str, verb: &str, detail: &str, now_us: i64, out: &mut Pending) {
         if let Some(mut action) = self.ledger.get(id).cloned() {
             action.changed_us = action.later_than_changed(now_us);
-            let detail = format!("{} refused: {detail}", row.text("verb").unwrap_or("undo"));
+            let detail = format!("{verb} refused: {detail}");
             out.rows.action(&action, Cause { actor: "collector", detail: &detail });
             self.ledger.put(action);
         }

@@ -10,10 +10,10 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::v1::command::Action;
-use crate::v1::{self, Command, Scope, Signal, UnitVerb};
+use crate::v1::{self, Command, ContainerVerb, ObjectVerb, Scope, Signal, UnitVerb};
 
 /// Everything that can be asked for and is no word on another action.
-pub const VERBS: [&str; 13] = [
+pub const VERBS: [&str; 23] = [
     "throttle",
     "limit_memory",
     "limit_io",
@@ -27,7 +27,26 @@ pub const VERBS: [&str; 13] = [
     "isolate",
     "clean",
     "run",
+    "restart_container",
+    "pause_container",
+    "unpause_container",
+    "evict_pod",
+    "delete_pod",
+    "restart_rollout",
+    "scale",
+    "undo_rollout",
+    "cordon",
+    "uncordon",
 ];
+
+/// Those that an executor carries out on its host; the others are for a cluster.
+pub const HOST_VERBS: &[&str] = VERBS.split_at(16).0;
+
+/// Those that the collector carries out on its cluster.
+pub const CLUSTER_VERBS: &[&str] = VERBS.split_at(16).1;
+
+/// What orders and rows call the cluster where nodes have their names.
+pub const CLUSTER: &str = "kubernetes";
 
 const SCOPES: [(&str, Scope); 3] = [("process", Scope::Process), ("tree", Scope::Tree), ("workload", Scope::Workload)];
 
@@ -37,6 +56,26 @@ const UNIT_VERBS: [(&str, UnitVerb); 4] = [
     ("stop_unit", UnitVerb::Stop),
     ("start_unit", UnitVerb::Start),
 ];
+
+const CONTAINER_VERBS: [(&str, ContainerVerb); 3] = [
+    ("restart_container", ContainerVerb::Restart),
+    ("pause_container", ContainerVerb::Pause),
+    ("unpause_container", ContainerVerb::Unpause),
+];
+
+const OBJECT_VERBS: [(&str, ObjectVerb); 7] = [
+    ("evict_pod", ObjectVerb::Evict),
+    ("delete_pod", ObjectVerb::Delete),
+    ("restart_rollout", ObjectVerb::Restart),
+    ("scale", ObjectVerb::Scale),
+    ("undo_rollout", ObjectVerb::UndoRollout),
+    ("cordon", ObjectVerb::Cordon),
+    ("uncordon", ObjectVerb::Uncordon),
+];
+
+/// What a rollout can be of; that of a pod is that of what controls it.
+const ROLLOUTS: [(&str, &str); 4] =
+    [("deployment", "deployment"), ("statefulset", "statefulset"), ("daemonset", "daemonset"), ("pod", "pod")];
 
 const SIGNALS: [(&str, Signal); 5] = [
     ("cpu_cores", Signal::CpuCores),
@@ -105,13 +144,51 @@ pub fn verb(action: Option<&Action>) -> &'static str {
         Some(Action::Isolate(_)) => "isolate",
         Some(Action::Clean(_)) => "clean",
         Some(Action::Run(_)) => "run",
+        Some(Action::ChangeContainer(change)) => name_of(&CONTAINER_VERBS, change.verb()).unwrap_or(UNKNOWN),
+        Some(Action::ChangeObject(change)) => name_of(&OBJECT_VERBS, change.verb()).unwrap_or(UNKNOWN),
         None => UNKNOWN,
     }
 }
 
 /// Whether an action of this verb stands until its lease ends; the others cannot be undone.
 pub fn is_leased(verb: &str) -> bool {
-    matches!(verb, "throttle" | "limit_memory" | "limit_io" | "freeze" | "stop_unit" | "block" | "isolate")
+    matches!(
+        verb,
+        "throttle"
+            | "limit_memory"
+            | "limit_io"
+            | "freeze"
+            | "stop_unit"
+            | "block"
+            | "isolate"
+            | "pause_container"
+            | "scale"
+            | "undo_rollout"
+            | "cordon"
+    )
+}
+
+/// Whether it is carried out on the cluster, by the collector.
+pub fn is_for_cluster(verb: &str) -> bool {
+    CLUSTER_VERBS.contains(&verb)
+}
+
+/// Whether it starts something anew, which must not become a habit.
+pub fn is_restart(verb: &str) -> bool {
+    matches!(verb, "restart_unit" | "restart_container" | "restart_rollout")
+}
+
+/// The workload a command names by itself: a unit, a container or an object of a cluster.
+pub fn named(command: &Command) -> Option<String> {
+    let target = command.target.as_ref()?;
+    if let Some(unit) = &target.unit {
+        return Some(format!("unit:{}", unit.name));
+    }
+    if let Some(container) = &target.container {
+        return Some(format!("container:{}", container.id));
+    }
+    let v1::ObjectTarget { namespace, kind, name, .. } = target.object.as_ref()?;
+    Some(if namespace.is_empty() { format!("{kind}:{name}") } else { format!("{kind}:{namespace}/{name}") })
 }
 
 /// Whether it is aimed at a cgroup.
@@ -149,7 +226,18 @@ pub fn parameters(command: &Command) -> String {
         Some(Action::Run(run)) => words.put("name", &run.name),
         Some(Action::Undo(undo)) => words.put("action", &undo.action_id),
         Some(Action::Extend(extend)) => words.put("action", &extend.action_id),
-        Some(Action::Freeze(_) | Action::ChangeUnit(_) | Action::Isolate(_)) | None => {}
+        Some(Action::ChangeObject(change)) if change.verb() == ObjectVerb::Scale => {
+            words.put("replicas", change.replicas);
+        }
+        Some(Action::ChangeObject(change)) if change.revision != 0 => words.put("revision", change.revision),
+        Some(
+            Action::Freeze(_)
+            | Action::ChangeUnit(_)
+            | Action::Isolate(_)
+            | Action::ChangeContainer(_)
+            | Action::ChangeObject(_),
+        )
+        | None => {}
     }
     let target = command.target.clone().unwrap_or_default();
     if let Some(process) = &target.process {
@@ -161,6 +249,18 @@ pub fn parameters(command: &Command) -> String {
         if !unit.invocation_id.is_empty() {
             words.put("invocation_id", &unit.invocation_id);
         }
+    }
+    if let Some(container) = &target.container {
+        words.put("container", &container.id);
+        words.put_some("started", &container.started);
+    }
+    if let Some(object) = &target.object {
+        words.put_some("namespace", &object.namespace);
+        if matches!(verb(command.action.as_ref()), "restart_rollout" | "scale" | "undo_rollout") {
+            words.put("kind", &object.kind);
+        }
+        words.put("name", &object.name);
+        words.put_some("uid", &object.uid);
     }
     if command.lease_s != 0 {
         words.put("lease_s", command.lease_s);
@@ -198,16 +298,31 @@ pub fn read(verb: &str, parameters: &str) -> Result<Command, ReadError> {
         "run" => Action::Run(v1::Run { name: given.must("name")? }),
         "undo" => Action::Undo(v1::Undo { action_id: given.must("action")? }),
         "extend" => Action::Extend(v1::Extend { action_id: given.must("action")? }),
-        other => match UNIT_VERBS.iter().find(|(name, _)| *name == other) {
-            Some((_, verb)) => Action::ChangeUnit(v1::ChangeUnit { verb: (*verb).into() }),
-            None => return Err(ReadError::Verb { verb: other.to_owned() }),
-        },
+        other => named_verb(other, &mut given)?,
     };
     let target = target(&action, &mut given)?;
     let lease_s = given.may("lease_s")?.unwrap_or(0);
     let trigger = trigger(&mut given)?;
     given.finish()?;
     Ok(Command { action: Some(action), target, lease_s, trigger, ..Command::default() })
+}
+
+/// Verbs that are all there is to say, but for their target.
+fn named_verb(verb: &str, given: &mut Given) -> Result<Action, ReadError> {
+    if let Some(verb) = value_of(&UNIT_VERBS, verb) {
+        return Ok(Action::ChangeUnit(v1::ChangeUnit { verb: verb.into() }));
+    }
+    if let Some(verb) = value_of(&CONTAINER_VERBS, verb) {
+        return Ok(Action::ChangeContainer(v1::ChangeContainer { verb: verb.into() }));
+    }
+    let Some(verb) = value_of(&OBJECT_VERBS, verb) else { return Err(ReadError::Verb { verb: verb.to_owned() }) };
+    let mut change = v1::ChangeObject { verb: verb.into(), ..Default::default() };
+    match verb {
+        ObjectVerb::Scale => change.replicas = given.must("replicas")?,
+        ObjectVerb::UndoRollout => change.revision = given.may("revision")?.unwrap_or(0),
+        _ => {}
+    }
+    Ok(Action::ChangeObject(change))
 }
 
 fn block(given: &mut Given) -> Result<Action, ReadError> {
@@ -229,9 +344,25 @@ fn target(action: &Action, given: &mut Given) -> Result<Option<v1::Target>, Read
             let invocation_id = given.may("invocation_id")?.unwrap_or_default();
             target.unit = Some(v1::UnitTarget { name: given.must("unit")?, invocation_id });
         }
+        Action::ChangeContainer(_) => {
+            let started = given.may("started")?.unwrap_or_default();
+            target.container = Some(v1::ContainerTarget { id: given.must("container")?, started });
+        }
+        Action::ChangeObject(change) => target.object = Some(object(change.verb(), given)?),
         _ => return Ok(None),
     }
     Ok(Some(target))
+}
+
+fn object(verb: ObjectVerb, given: &mut Given) -> Result<v1::ObjectTarget, ReadError> {
+    let kind = match verb {
+        ObjectVerb::Cordon | ObjectVerb::Uncordon => "node",
+        ObjectVerb::Evict | ObjectVerb::Delete => "pod",
+        _ => given.choice("kind", &ROLLOUTS)?.unwrap_or("deployment"),
+    };
+    let namespace = if kind == "node" { String::new() } else { given.must("namespace")? };
+    let uid = given.may("uid")?.unwrap_or_default();
+    Ok(v1::ObjectTarget { namespace, kind: kind.to_owned(), name: given.must("name")?, uid })
 }
 
 fn trigger(given: &mut Given) -> Result<Option<v1::Trigger>, ReadError> {
@@ -248,6 +379,10 @@ fn name_of<T: PartialEq>(names: &'static [(&'static str, T)], value: T) -> Optio
     names.iter().find(|(_, other)| *other == value).map(|(name, _)| *name)
 }
 
+fn value_of<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
+    names.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
+}
+
 /// Parameters being written.
 #[derive(Default)]
 struct Words(String);
@@ -259,6 +394,12 @@ impl Words {
         }
         let value = value.to_string().replace('%', "%25").replace(' ', "%20");
         self.0.push_str(&format!("{name}={value}"));
+    }
+
+    fn put_some(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.put(name, value);
+        }
     }
 }
 
@@ -324,6 +465,13 @@ mod tests {
             ("isolate", "lease_s=60"),
             ("clean", "folder=/var/cache/my%20100%25%20app older_than_s=3600 when=disk_used_ratio at_least=0.9"),
             ("run", "name=flush"),
+            ("restart_container", "container=web started=2026-01-02T03:04:05Z"),
+            ("pause_container", "container=web lease_s=60"),
+            ("evict_pod", "namespace=shop name=web-0 uid=7"),
+            ("restart_rollout", "namespace=shop kind=pod name=web-0"),
+            ("scale", "replicas=0 namespace=shop kind=statefulset name=db lease_s=60"),
+            ("undo_rollout", "revision=3 namespace=shop kind=deployment name=web lease_s=60"),
+            ("cordon", "name=worker-1 lease_s=60"),
             ("undo", "action=00"),
             ("extend", "action=00 lease_s=60"),
         ] {
@@ -332,6 +480,9 @@ mod tests {
         }
         let clean = read("clean", "folder=/a%20b older_than_s=1").unwrap();
         assert!(matches!(clean.action, Some(Action::Clean(clean)) if clean.folder == "/a b"));
+        assert_eq!((HOST_VERBS.last(), CLUSTER_VERBS.first()), (Some(&"unpause_container"), Some(&"evict_pod")));
+        let scale = read("scale", "namespace=shop name=web replicas=2").unwrap();
+        assert_eq!(named(&scale).as_deref(), Some("deployment:shop/web"));
         assert!(VERBS.iter().all(|verb| !matches!(read(verb, ""), Err(ReadError::Verb { .. }))));
     }
 
@@ -348,6 +499,9 @@ mod tests {
             ("block", "port=70000", "port=70000 is not what port can be"),
             ("restart_unit", "", "restart_unit needs unit="),
             ("run", "name=x when=cpu_cores at_least=nan", "at_least=NaN is not what at_least can be"),
+            ("scale", "namespace=a name=b", "scale needs replicas="),
+            ("scale", "namespace=a name=b kind=job replicas=1", "kind=job is not what kind can be"),
+            ("cordon", "namespace=a name=b", "cordon has no parameter namespace"),
         ] {
             let error = read(verb, text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

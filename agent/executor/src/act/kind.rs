@@ -10,6 +10,7 @@ use skep_wire::v1::{self, Step, command::Action};
 use thiserror::Error;
 
 use super::clean::Clean;
+use super::container::ChangeContainer;
 use super::freeze::Freeze;
 use super::gauge::{Gauge, Reading};
 use super::hierarchy::{CgroupError, Held};
@@ -143,6 +144,13 @@ pub fn of(command: &v1::Command) -> Result<Box<dyn Act>, Refusal> {
         Some(Action::ChangeUnit(change)) => {
             let unit = target()?.unit.ok_or(Refusal::Malformed { what: "it has no target unit" })?;
             Box::new(ChangeUnit::new(unit, change.verb(), lease_s))
+        }
+        Some(Action::ChangeContainer(change)) => {
+            let container = target()?.container.ok_or(Refusal::Malformed { what: "it has no target container" })?;
+            Box::new(ChangeContainer::new(container, change.verb(), lease_s))
+        }
+        Some(Action::ChangeObject(_)) => {
+            return Err(Refusal::Malformed { what: "it is for a cluster, not for a host" });
         }
         Some(Action::Block(block)) => Box::new(Block::new(block, lease_s)?),
         Some(Action::Isolate(_)) => Box::new(Block::isolation(lease_s)),

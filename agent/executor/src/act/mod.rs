@@ -10,6 +10,7 @@
 //! * [`throttle`], [`memory`], [`io`], [`freeze`]: what a cgroup may use.
 //! * [`process`], [`kill`]: ending processes.
 //! * [`unit`]: systemd's units.
+//! * [`runtime`], [`container`]: containers.
 //! * [`nft`], [`network`]: the packet filter's table of our own.
 //! * [`clean`]: old files of a folder.
 //! * [`run`]: commands of the configuration.
@@ -41,6 +42,10 @@ pub mod process;
 pub mod kill;
 
 pub mod unit;
+
+pub mod runtime;
+
+pub mod container;
 
 pub mod nft;
 

@@ -92,7 +92,8 @@ mod tests {
             [
                 "act: expected true or false, found integer 1",
                 "actions: \"reboot\" is none of throttle, limit_memory, limit_io, freeze, kill, restart_unit, \
-                 reload_unit, stop_unit, start_unit, block, isolate, clean, run",
+                 reload_unit, stop_unit, start_unit, block, isolate, clean, run, restart_container, \
+                 pause_container, unpause_container",
                 "allowed_uids: \"bee\" is no user of this host",
                 "budget.max_per_day: unknown key",
                 "clean.folder[0].path: /var is too much to clean",

@@ -37,6 +37,8 @@ pub struct Policy {
     pub kill: Kill,
     /// Patterns of units that may be changed.
     pub units: Vec<String>,
+    /// Containers that may be changed.
+    pub container: Container,
     /// Blocking and isolating.
     pub network: Network,
     /// Cleaning folders.
@@ -58,6 +60,8 @@ pub struct Leases {
     pub freeze: u32,
     /// Of a stopped unit.
     pub unit: u32,
+    /// Of a paused container.
+    pub container: u32,
     /// Of a blocked address or port, and of isolation.
     pub network: u32,
 }
@@ -69,6 +73,17 @@ pub struct Kill {
     pub max_processes: usize,
     /// Longest time to end by themselves.
     pub max_grace_s: u32,
+}
+
+/// Changing containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Where the runtime listens; `None` is no containers.
+    pub socket: Option<PathBuf>,
+    /// Patterns of names.
+    pub allowed: Vec<String>,
+    /// How long processes have to end before a restart.
+    pub stop_grace_s: u32,
 }
 
 /// Blocking and isolating.
@@ -129,10 +144,12 @@ impl Default for Policy {
                 limit_io: 3600,
                 freeze: 300,
                 unit: 600,
+                container: 300,
                 network: 3600,
             },
             kill: Kill { max_processes: 64, max_grace_s: 60 },
             units: Vec::new(),
+            container: Container { socket: None, allowed: Vec::new(), stop_grace_s: 10 },
             network: Network { management: Vec::new(), nft: PathBuf::from("/usr/sbin/nft") },
             clean: Clean { max_files: 10_000, folders: Vec::new() },
             commands: Vec::new(),
@@ -153,6 +170,7 @@ impl Policy {
             "limit_io" => Some(self.leases.limit_io),
             "freeze" => Some(self.leases.freeze),
             "stop_unit" => Some(self.leases.unit),
+            "pause_container" => Some(self.leases.container),
             "block" | "isolate" => Some(self.leases.network),
             _ => None,
         }
@@ -161,7 +179,7 @@ impl Policy {
     /// Reads the keys of the file that are about it.
     pub(super) fn read(top: &mut Section, noted: &Noted) -> Self {
         let mut policy = Self::default();
-        words(top, "actions", &order::VERBS, &mut policy.actions);
+        words(top, "actions", order::HOST_VERBS, &mut policy.actions);
         words(top, "modes", &MODES, &mut policy.modes);
         policy.allowed_cgroups = cgroups(top, "allowed_cgroups");
         policy.protected_cgroups = cgroups(top, "protected_cgroups");
@@ -175,6 +193,7 @@ impl Policy {
         policy.units = unit.texts("allowed").unwrap_or_default();
         number(&mut unit, "max_lease_s", 1..=A_DAY_S, &mut policy.leases.unit);
         unit.finish();
+        policy.read_containers(top.section("container"));
         policy.read_network(top.section("network"));
         policy.read_clean(top.section("clean"), noted);
         policy.read_commands(top.section("run"), noted);
@@ -200,6 +219,14 @@ impl Policy {
         let mut section = top.section("kill");
         number(&mut section, "max_processes", 1..=100_000, &mut self.kill.max_processes);
         number(&mut section, "max_grace_s", 0..=3_600, &mut self.kill.max_grace_s);
+        section.finish();
+    }
+
+    fn read_containers(&mut self, mut section: Section) {
+        self.container.socket = absolute(&mut section, "socket");
+        self.container.allowed = section.texts("allowed").unwrap_or_default();
+        number(&mut section, "stop_grace_s", 0..=600, &mut self.container.stop_grace_s);
+        number(&mut section, "max_lease_s", 1..=A_DAY_S, &mut self.leases.container);
         section.finish();
     }
 

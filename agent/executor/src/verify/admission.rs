@@ -128,6 +128,9 @@ fn understand(command: &v1::Command) -> Result<Order, Refusal> {
         Some(Action::ChangeUnit(_)) if target.and_then(|target| target.unit.as_ref()).is_none() => {
             return malformed("it has no target unit");
         }
+        Some(Action::ChangeContainer(_)) if target.and_then(|target| target.container.as_ref()).is_none() => {
+            return malformed("it has no target container");
+        }
         _ if order::aims_at_cgroup(command) && target.is_none_or(|target| target.cgroup.is_empty()) => {
             return malformed("it has no target");
         }

@@ -60,6 +60,9 @@ const UNITS: &[&str] = &[
 /// Kinds of units that are no programs: stopping one takes the host apart.
 const KINDS: &[&str] = &[".target", ".slice", ".mount", ".device", ".swap", ".automount"];
 
+/// Containers without which a host or its cluster cannot be run or watched.
+const CONTAINERS: &[&str] = &["skep*", "k8s_POD_*", "kube-*", "kubelet*", "etcd*"];
+
 /// Ports by which a host is reached and run.
 const PORTS: &[u32] = &[22, 10_250];
 
@@ -69,6 +72,16 @@ pub fn protects_unit(unit: &str) -> Option<String> {
         return Some(format!("a {} is no program", &kind[1..]));
     }
     let pattern = UNITS.iter().find(|pattern| matches_name(pattern, unit))?;
+    Some(format!("{pattern} is always"))
+}
+
+/// Why this container is protected, if it is, by its name.
+pub fn protects_container(name: &str) -> Option<String> {
+    // Docker's kubelet puts the namespace into the name.
+    if name.starts_with("k8s_") && name.contains("_kube-system_") {
+        return Some("kube-system is always".to_owned());
+    }
+    let pattern = CONTAINERS.iter().find(|pattern| matches_name(pattern, name))?;
     Some(format!("{pattern} is always"))
 }
 
@@ -177,6 +190,11 @@ mod tests {
             ("sshfs.service", false),
         ] {
             assert_eq!(protects_unit(unit).is_some(), protected, "{unit}");
+        }
+        for (container, protected) in
+            [("skep-agent", true), ("k8s_dns_coredns-1_kube-system_7_0", true), ("k8s_web_web-1_shop_7_0", false)]
+        {
+            assert_eq!(protects_container(container).is_some(), protected, "{container}");
         }
         assert!(protects_port(22).is_some() && protects_port(8080).is_none());
     }

@@ -97,6 +97,18 @@ pub enum Refusal {
         /// Its name.
         unit: String,
     },
+    /// The runtime knows no such container.
+    #[error("there is no container {container}")]
+    NoContainer {
+        /// Its name or id.
+        container: String,
+    },
+    /// The container was started anew.
+    #[error("container {container} was started anew since; it is left alone")]
+    OtherStart {
+        /// Its name.
+        container: String,
+    },
     /// A limit as low stands already.
     #[error("it is limited to {to} already")]
     LimitedBefore {

@@ -4,8 +4,9 @@
 use std::fs;
 
 use skep_executor::fault::{ENVIRONMENT, POINTS};
-use skep_wire::v1::{self, UnitVerb, command::Action};
+use skep_wire::v1::{self, ContainerVerb, UnitVerb, command::Action};
 
+use crate::containers::{self, Podman};
 use crate::network::{self, Net};
 use crate::support::{Agent, Busy, Executor, eventually};
 use crate::units;
@@ -163,6 +164,20 @@ fn a_block_survives_no_death() {
 fn an_isolation_survives_no_death() {
     let net = Net::make("die-isolate");
     network_case(&net, Action::Isolate(v1::Isolate {})).run();
+}
+
+#[test]
+fn a_paused_container_survives_no_death() {
+    let podman = Podman::serve();
+    podman.start("web");
+    let case = Case {
+        executor: Executor::prepare(&podman.config(), &[]),
+        environment: Vec::new(),
+        is_observed: false,
+        command: Box::new(|executor| containers::change(executor, ContainerVerb::Pause, "web", 300)),
+        host: Box::new(|| podman.says("web", "{{.State.Status}} {{.State.StartedAt}}")),
+    };
+    case.run();
 }
 
 #[test]

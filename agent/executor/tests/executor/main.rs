@@ -16,6 +16,8 @@ mod units;
 
 mod shipped;
 
+mod containers;
+
 mod network;
 
 mod files;

@@ -27,12 +27,20 @@ Examples:
   skep actions order web-1 isolate lease_s=600 --reason \"looks taken over\"
   skep actions order web-1 clean folder=/var/cache/app older_than_s=86400
   skep actions order web-1 run name=flush-cache
+  skep actions order web-1 pause_container container=web lease_s=60
+  skep actions order web-1 restart_container container=web
+  skep actions order kubernetes evict_pod namespace=shop name=web-7d4b9
+  skep actions order kubernetes restart_rollout namespace=shop name=web
+  skep actions order kubernetes scale namespace=shop kind=statefulset name=db replicas=3 lease_s=600
+  skep actions order kubernetes undo_rollout namespace=shop name=web lease_s=3600
+  skep actions order kubernetes cordon name=worker-3 lease_s=3600
 
-Any of them takes when=SIGNAL at_least=N, which the host looks at just before: cpu_cores, memory_bytes, \
-io_bytes_per_s, unit_down, disk_used_ratio. Needs a running collector. The executor on the node has the last word, and \
-does only what its own configuration allows.")]
+On a host any of them takes when=SIGNAL at_least=N, which the host looks at just before: cpu_cores, memory_bytes, \
+io_bytes_per_s, unit_down, disk_used_ratio. In the cluster kind is deployment unless said (statefulset, \
+daemonset, or pod for what controls it). Needs a running collector. The executor on the node has the last word, and \
+does only what its own configuration allows; on the cluster that is [kubernetes] of the collector's.")]
 pub struct OrderArgs {
-    /// Node to act on
+    /// Node to act on, or `kubernetes`: the collector's cluster
     #[arg(value_name = "NODE")]
     pub node: String,
     /// What to do
@@ -126,8 +134,7 @@ async fn complete(source: &Source, args: &OrderArgs) -> Result<v1::Order, Failur
         workload = workload.or_else(|| row.text("workload"));
     }
     let wanted = order::read(&args.verb, &parameters).map_err(|error| CommandError::usage(error.to_string()))?;
-    let unit = wanted.target.as_ref().and_then(|target| target.unit.as_ref());
-    let workload = workload.or_else(|| unit.map(|unit| format!("unit:{}", unit.name)));
+    let workload = workload.or_else(|| order::named(&wanted));
     let (mut cgroup, mut cgroup_id) = (String::new(), 0);
     if order::aims_at_cgroup(&wanted) {
         let Some(workload) = &workload else {

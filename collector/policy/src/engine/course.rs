@@ -227,7 +227,9 @@ impl Engine {
 /// it, since the finding may well go on; what is to end it, by whether the finding is still there.
 fn well_again(of: &Try, said: Option<bool>, symptom: Option<Symptom>) -> Option<bool> {
     let gone = symptom.map(|symptom| symptom != Symptom::Present);
-    let contains =
-        matches!(of.verb.as_str(), "throttle" | "limit_memory" | "limit_io" | "freeze" | "block" | "isolate");
+    let contains = matches!(
+        of.verb.as_str(),
+        "throttle" | "limit_memory" | "limit_io" | "freeze" | "block" | "isolate" | "pause_container" | "cordon"
+    );
     if contains { said.or(gone) } else { gone.or(said) }
 }

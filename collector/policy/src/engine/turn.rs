@@ -1,5 +1,7 @@
 //! Whose turn it is, and the next step of a case.
 
+use skep_wire::order;
+
 use super::Engine;
 use super::confirm::Leave;
 use crate::SECOND_US;
@@ -144,7 +146,7 @@ impl Engine {
             }
             let target = recipe::target(&wanted, &case.finding.workload);
             let target = Target { node: &case.finding.node, workload: &target };
-            let restarts = rung.recipe.verb() == "restart_unit";
+            let restarts = order::is_restart(rung.recipe.verb());
             let limit = restarts.then(|| self.state.spent.restarted_too_often(&self.policy.restart, target, now_us));
             limit.flatten().map(|full| full.to_string())
         };
@@ -178,7 +180,7 @@ impl Engine {
         if cools && let Some(from_us) = spent.cool_from_us(&self.policy.budget, at, &case.key(), now_us) {
             return Some(("cooldown", format!("{target} was acted on; the next may be in {} s", left_s(from_us))));
         }
-        if verb == "restart_unit"
+        if order::is_restart(verb)
             && let Some(from_us) = spent.restart_from_us(&self.policy.restart, at, now_us)
         {
             return Some(("restart", format!("{target} was restarted; the next may be in {} s", left_s(from_us))));

@@ -173,7 +173,7 @@ pub struct Command {
     pub quorum: ::prost::alloc::string::String,
     #[prost(
         oneof = "command::Action",
-        tags = "10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
+        tags = "10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 26, 27"
     )]
     pub action: ::core::option::Option<command::Action>,
 }
@@ -205,6 +205,10 @@ pub mod command {
         Run(super::Run),
         #[prost(message, tag = "23")]
         Extend(super::Extend),
+        #[prost(message, tag = "26")]
+        ChangeContainer(super::ChangeContainer),
+        #[prost(message, tag = "27")]
+        ChangeObject(super::ChangeObject),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -223,6 +227,12 @@ pub struct Target {
     /// Unset unless the action is about a systemd unit.
     #[prost(message, optional, tag = "5")]
     pub unit: ::core::option::Option<UnitTarget>,
+    /// Unset unless the action is about a container, as its runtime knows it.
+    #[prost(message, optional, tag = "6")]
+    pub container: ::core::option::Option<ContainerTarget>,
+    /// Unset unless the action is about an object of a cluster; such commands stay with the collector.
+    #[prost(message, optional, tag = "7")]
+    pub object: ::core::option::Option<ObjectTarget>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProcessTarget {
@@ -240,6 +250,29 @@ pub struct UnitTarget {
     /// 32 hex digits; a unit started since is another target. Empty means whichever runs.
     #[prost(string, tag = "2")]
     pub invocation_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContainerTarget {
+    /// The whole id or a name.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// When it was started, as the runtime says it; one started since is another target. Empty means whichever runs.
+    #[prost(string, tag = "2")]
+    pub started: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectTarget {
+    /// Empty for a node.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// pod, node, deployment, statefulset or daemonset. A rollout of a pod is that of what controls it.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// One made again under the same name is another target. Empty means whichever is there.
+    #[prost(string, tag = "4")]
+    pub uid: ::prost::alloc::string::String,
 }
 /// What the host is asked just before the act.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -288,6 +321,24 @@ pub struct Kill {
 pub struct ChangeUnit {
     #[prost(enumeration = "UnitVerb", tag = "1")]
     pub verb: i32,
+}
+/// Change the state of a container, by the runtime's own socket. A pause is a lease; the others cannot be undone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeContainer {
+    #[prost(enumeration = "ContainerVerb", tag = "1")]
+    pub verb: i32,
+}
+/// Change an object of a Kubernetes cluster. Scaling, cordoning and undoing a rollout are leases.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeObject {
+    #[prost(enumeration = "ObjectVerb", tag = "1")]
+    pub verb: i32,
+    /// For a scale.
+    #[prost(uint32, tag = "2")]
+    pub replicas: u32,
+    /// For an undo of a rollout: the revision to go back to, 0 for the one before.
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
 }
 /// Drop what comes from and goes to an address, or what comes in for a port of this host. Exactly one is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -519,6 +570,87 @@ impl UnitVerb {
             "UNIT_VERB_RELOAD" => Some(Self::Reload),
             "UNIT_VERB_STOP" => Some(Self::Stop),
             "UNIT_VERB_START" => Some(Self::Start),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ContainerVerb {
+    Unspecified = 0,
+    Restart = 1,
+    Pause = 2,
+    Unpause = 3,
+}
+impl ContainerVerb {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CONTAINER_VERB_UNSPECIFIED",
+            Self::Restart => "CONTAINER_VERB_RESTART",
+            Self::Pause => "CONTAINER_VERB_PAUSE",
+            Self::Unpause => "CONTAINER_VERB_UNPAUSE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CONTAINER_VERB_UNSPECIFIED" => Some(Self::Unspecified),
+            "CONTAINER_VERB_RESTART" => Some(Self::Restart),
+            "CONTAINER_VERB_PAUSE" => Some(Self::Pause),
+            "CONTAINER_VERB_UNPAUSE" => Some(Self::Unpause),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ObjectVerb {
+    Unspecified = 0,
+    /// Ask for a pod to go, as its disruption budget allows.
+    Evict = 1,
+    /// Have it go.
+    Delete = 2,
+    /// Replace all pods of a deployment, stateful set or daemon set, one after another.
+    Restart = 3,
+    Scale = 4,
+    /// Back to an earlier template.
+    UndoRollout = 5,
+    /// Nothing new is put on a node.
+    Cordon = 6,
+    Uncordon = 7,
+}
+impl ObjectVerb {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OBJECT_VERB_UNSPECIFIED",
+            Self::Evict => "OBJECT_VERB_EVICT",
+            Self::Delete => "OBJECT_VERB_DELETE",
+            Self::Restart => "OBJECT_VERB_RESTART",
+            Self::Scale => "OBJECT_VERB_SCALE",
+            Self::UndoRollout => "OBJECT_VERB_UNDO_ROLLOUT",
+            Self::Cordon => "OBJECT_VERB_CORDON",
+            Self::Uncordon => "OBJECT_VERB_UNCORDON",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OBJECT_VERB_UNSPECIFIED" => Some(Self::Unspecified),
+            "OBJECT_VERB_EVICT" => Some(Self::Evict),
+            "OBJECT_VERB_DELETE" => Some(Self::Delete),
+            "OBJECT_VERB_RESTART" => Some(Self::Restart),
+            "OBJECT_VERB_SCALE" => Some(Self::Scale),
+            "OBJECT_VERB_UNDO_ROLLOUT" => Some(Self::UndoRollout),
+            "OBJECT_VERB_CORDON" => Some(Self::Cordon),
+            "OBJECT_VERB_UNCORDON" => Some(Self::Uncordon),
             _ => None,
         }
     }

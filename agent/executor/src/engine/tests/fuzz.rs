@@ -68,7 +68,7 @@ impl Dice {
 
     fn action(&mut self) -> Action {
         let (n, m) = (self.number(), self.number());
-        match self.below(13) {
+        match self.below(15) {
             0 => Action::Throttle(v1::Throttle { cpu_millicores: n as u32 }),
             1 => Action::Undo(v1::Undo { action_id: self.text() }),
             2 => Action::LimitMemory(v1::LimitMemory { high_bytes: n }),
@@ -81,6 +81,8 @@ impl Dice {
             9 => Action::Clean(v1::Clean { folder: self.text(), older_than_s: n }),
             10 => Action::Run(v1::Run { name: self.text() }),
             11 => Action::Extend(v1::Extend { action_id: self.text() }),
+            12 => Action::ChangeContainer(v1::ChangeContainer { verb: n as i32 }),
+            13 => Action::ChangeObject(v1::ChangeObject { verb: n as i32, replicas: m as u32, revision: n as i64 }),
             _ => Action::Throttle(v1::Throttle { cpu_millicores: 250 }),
         }
     }
@@ -104,7 +106,11 @@ impl Dice {
                     let unit = v1::UnitTarget { name: self.text(), invocation_id: self.text() };
                     let (process, unit) = (self.pick(&[None, Some(process)]), self.pick(&[None, Some(unit)]));
                     let (cgroup, cgroup_id) = (self.text(), self.number() as i64);
-                    command.target = Some(v1::Target { workload: self.text(), cgroup, cgroup_id, process, unit });
+                    let container = v1::ContainerTarget { id: self.text(), started: self.text() };
+                    let container = self.pick(&[None, Some(container)]);
+                    let workload = self.text();
+                    command.target =
+                        Some(v1::Target { workload, cgroup, cgroup_id, process, unit, container, object: None });
                 }
                 _ => {
                     let at_least = f64::from_bits(self.next());

@@ -1,5 +1,7 @@
 //! The collector, the nodes and what they saw lately.
 
+use skep_wire::order;
+
 use super::Check;
 use crate::command::nodes::{Node, gather};
 use crate::command::span::now_us;
@@ -61,6 +63,10 @@ fn of_node(node: &Node, live: bool, now: i64) -> Vec<Check> {
     });
     if !node.missing.is_empty() {
         checks.push(Check::warn(title("probes"), format!("missing: {}", node.missing.join("; "))));
+    }
+    // A cluster is acted on and not observed.
+    if node.node == order::CLUSTER {
+        return checks;
     }
     let coverage = node.coverage();
     let detail = format!(

@@ -4,7 +4,7 @@ use skep_seglog::sim::SimDisk;
 use skep_wire::v1;
 
 use super::*;
-use crate::journal::record::{Standing, What};
+use crate::record::{Standing, What};
 
 fn dir() -> PathBuf {
     PathBuf::from("/journal")
