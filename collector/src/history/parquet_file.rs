@@ -93,7 +93,7 @@ impl Columns for RecordBatch {
     }
 
     fn column(&self, index: usize, rows: Range<usize>) -> Result<ArrayRef, ArrowError> {
-        Ok(RecordBatch::column(self, index).slice(rows.start, rows.len()))
+        schema::plain_column(&RecordBatch::column(self, index).slice(rows.start, rows.len()))
     }
 }
 
