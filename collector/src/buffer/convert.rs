@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
-    StructArray, TimestampMicrosecondArray,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::error::ArrowError;
-use skep_common::bucket;
 use skep_wire::envelope::Origin;
 use skep_wire::tables::{Column, Kind, Table};
 use skep_wire::v1::{self, column_data::Data};
 
-use super::schema;
+use super::{packed, schema};
 
 /// Most bytes of text in one column: far above what a window holds, and a bound on what a small batch may unfold to.
 const MAX_TEXT_BYTES: usize = 128 << 20;
@@ -81,7 +80,7 @@ fn array(column: &Column, data: &v1::ColumnData, zeros: &ScalarBuffer<i32>) -> R
         }
         (Some(Data::Texts(texts)), Kind::Text) => named(texts, nulls, zeros)?,
         (Some(Data::TextLists(lists)), Kind::TextList) => text_lists(lists, nulls)?,
-        (Some(Data::Histograms(histograms)), Kind::Histogram) => histogram_array(histograms, nulls)?,
+        (Some(Data::Histograms(histograms)), Kind::Histogram) => Arc::new(packed::pack(histograms, nulls)?),
         _ => absent(column, rows)?,
     })
 }
@@ -126,25 +125,6 @@ fn text_lists(lists: &v1::TextLists, nulls: Option<NullBuffer>) -> Result<ArrayR
     Ok(Arc::new(ListArray::try_new(schema::text_item(), offsets(&lists.lengths), items, nulls)?))
 }
 
-fn histogram_array(histograms: &v1::Histograms, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-    let mut values = Vec::with_capacity(histograms.buckets.len());
-    let mut steps = histograms.buckets.iter();
-    for &length in &histograms.lengths {
-        let mut index = 0u16;
-        for &step in steps.by_ref().take(length as usize) {
-            index += step as u16;
-            values.push(bucket::midpoint(index) as i64);
-        }
-    }
-    let counts = histograms.counts.iter().map(|&count| i64::try_from(count).unwrap_or(i64::MAX));
-    let buckets = StructArray::try_new(
-        schema::bucket_fields(),
-        vec![Arc::new(Int64Array::from(values)), Arc::new(Int64Array::from_iter_values(counts))],
-        None,
-    )?;
-    Ok(Arc::new(ListArray::try_new(schema::bucket_item(), offsets(&histograms.lengths), Arc::new(buckets), nulls)?))
-}
-
 fn offsets(lengths: &[u32]) -> OffsetBuffer<i32> {
     OffsetBuffer::from_lengths(lengths.iter().map(|&length| length as usize))
 }
@@ -164,7 +144,8 @@ pub(crate) fn absent(column: &Column, rows: usize) -> Result<ArrayRef, ArrowErro
             text_lists(&v1::TextLists { lengths: vec![0; rows], items: Some(v1::Texts::default()) }, None)?
         }
         Kind::Histogram => {
-            histogram_array(&v1::Histograms { lengths: vec![0; rows], ..v1::Histograms::default() }, None)?
+            let none = v1::Histograms { lengths: vec![0; rows], ..v1::Histograms::default() };
+            Arc::new(packed::pack(&none, None)?)
         }
     })
 }

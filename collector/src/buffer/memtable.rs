@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use skep_seglog::SegmentId;
 use skep_wire::tables::Table;
 
+use super::join::{Batches, joined};
 use super::room::Room;
 
 /// Rows of one table on their way through the stages.
@@ -16,8 +17,8 @@ pub type Rows = (&'static Table, RecordBatch);
 pub struct Memtable {
     /// Where the rows are durable.
     pub segment: SegmentId,
-    /// By table name, in the order they came.
-    pub tables: BTreeMap<&'static str, Vec<RecordBatch>>,
+    /// By table name.
+    pub tables: BTreeMap<&'static str, Batches>,
     /// Rows of all tables.
     pub rows: usize,
     /// The share of the memory budget these rows hold; given back when they go.
@@ -37,5 +38,14 @@ impl Memtable {
             self.tables.entry(table.name).or_default().push(batch);
         }
         self.room.extend(room);
+    }
+
+    /// Makes small batches one where there are many.
+    pub fn join(&mut self) {
+        for (table, batches) in &mut self.tables {
+            if let Some(small) = batches.due() {
+                batches.put(joined(table, &small));
+            }
+        }
     }
 }

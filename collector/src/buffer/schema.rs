@@ -1,16 +1,19 @@
-//! A table's Arrow schema: the same in Parquet and in query results. Rows in memory differ in one thing: their texts are
-//! numbers into dictionaries, as they came over the wire, so that sorting and gathering them moves four bytes a text.
+//! A table's Arrow schema: the same in Parquet and in query results. Rows in memory differ in two things: their texts are
+//! numbers into dictionaries, as they came over the wire, so that sorting and gathering them moves four bytes a text, and
+//! their distributions are [`packed`].
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use skep_wire::tables::{Column, Kind, TABLES, Table};
 
+use super::packed;
+
 /// Name of a list's only child, as the Parquet format wants it.
-const ELEMENT: &str = "element";
+pub const ELEMENT: &str = "element";
 
 type Schemas = LazyLock<Vec<(&'static str, SchemaRef)>>;
 
@@ -36,7 +39,7 @@ fn build(table: &'static Table, data_type: fn(Kind) -> DataType) -> SchemaRef {
     Arc::new(Schema::new(table.stored_columns().map(field).collect::<Vec<_>>()))
 }
 
-/// Rows in memory as rows of query results. Cost: their texts are copied.
+/// Rows in memory as rows of query results. Cost: their texts are copied, and their distributions unpacked.
 ///
 /// # Errors
 /// A column with more text than one array can hold.
@@ -59,6 +62,7 @@ pub fn plain(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 pub fn plain_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         DataType::Dictionary(_, texts) => cast(column, texts),
+        DataType::Binary => packed::unpack(column.as_binary()),
         _ => Ok(Arc::clone(column)),
     }
 }
@@ -80,6 +84,7 @@ pub fn data_type(kind: Kind) -> DataType {
 pub fn held_type(kind: Kind) -> DataType {
     match kind {
         Kind::Text => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+        Kind::Histogram => DataType::Binary,
         _ => data_type(kind),
     }
 }

@@ -8,8 +8,10 @@ use arrow::array::RecordBatch;
 use skep_seglog::SegmentId;
 use skep_wire::tables::TABLES;
 
+use super::join::{Batches, joined};
 use super::memtable::{Memtable, Rows};
 use super::room::{Budget, Room};
+use super::size;
 use crate::history::DataFile;
 
 /// What queries read: unflushed rows and the live files of every table.
@@ -63,7 +65,7 @@ impl Store {
     ///
     /// `None` when the store is closing.
     pub async fn room(&self, node: Option<&str>, rows: &[Rows]) -> Option<Room> {
-        let bytes = rows.iter().map(|(_, batch)| batch.get_array_memory_size()).sum();
+        let bytes = rows.iter().map(|(_, batch)| size::of(batch)).sum();
         self.budget.take(node, bytes).await
     }
 
@@ -79,10 +81,25 @@ impl Store {
 
     /// Adds durable rows of `segment`, the one being written; returns how many rows of it there are now.
     pub fn insert(&self, segment: SegmentId, rows: Vec<Rows>, room: Option<Room>) -> usize {
-        let mut inner = self.lock();
-        let active = inner.active.get_or_insert_with(|| Memtable::new(segment));
-        active.insert(rows, room);
-        active.rows
+        let tables: Vec<_> = rows.iter().map(|(table, _)| table.name).collect();
+        let count = {
+            let mut inner = self.lock();
+            let active = inner.active.get_or_insert_with(|| Memtable::new(segment));
+            active.insert(rows, room);
+            active.rows
+        };
+        tables.into_iter().for_each(|table| self.join(table));
+        count
+    }
+
+    /// Makes a table's newest batches one, if there are many small ones. Only who inserts changes them, so that they are the
+    /// same before and after.
+    fn join(&self, table: &'static str) {
+        let Some(small) = self.lock().active(table).and_then(|batches| batches.due()) else { return };
+        let joined = joined(table, &small);
+        if let Some(batches) = self.lock().active(table) {
+            batches.put(joined);
+        }
     }
 
     /// The segment being written was sealed.
@@ -104,7 +121,8 @@ impl Store {
     pub fn oldest_frozen(&self) -> Option<(SegmentId, BTreeMap<&'static str, Vec<RecordBatch>>)> {
         let inner = self.lock();
         let oldest = inner.frozen.first()?;
-        Some((oldest.segment, oldest.tables.clone()))
+        let of_table = |(name, batches): (&&'static str, &Batches)| (*name, batches.all().to_vec());
+        Some((oldest.segment, oldest.tables.iter().map(of_table).collect()))
     }
 
     /// The rows `table` has in `segment` are now in Parquet; `files` are all live files of the table.
@@ -144,7 +162,8 @@ impl Store {
         let inner = self.lock();
         let tables = inner.files.iter().map(|(name, files)| {
             let memtables = inner.frozen.iter().chain(&inner.active);
-            let batches = memtables.filter_map(|memtable| memtable.tables.get(name)).flatten().cloned().collect();
+            let batches = memtables.filter_map(|memtable| memtable.tables.get(name));
+            let batches = batches.flat_map(Batches::all).cloned().collect();
             (*name, TableSnapshot { batches, files: Arc::clone(files) })
         });
         Snapshot { tables: tables.collect() }
@@ -156,6 +175,11 @@ impl Store {
 }
 
 impl Inner {
+    /// What `table` has in the segment being written.
+    fn active(&mut self, table: &str) -> Option<&mut Batches> {
+        self.active.as_mut()?.tables.get_mut(table)
+    }
+
     fn refile(&mut self, table: &'static str, files: Vec<DataFile>) {
         self.before.retain(|list| list.strong_count() > 0);
         if let Some(before) = self.files.insert(table, Arc::new(files)) {
@@ -166,10 +190,31 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    use skep_wire::tables::CPU;
+
     use super::*;
+    use crate::buffer::sample;
 
     fn file(path: &str) -> DataFile {
         DataFile { path: path.into(), bytes: 1, rows: None, times_us: None, crc32c: None }
+    }
+
+    #[test]
+    fn many_small_batches_are_few_and_every_row_is_there_once() {
+        let store = Store::new(1 << 20, BTreeMap::new());
+        for seq in 1..=1000 {
+            let inserted = store.insert(SegmentId(1), vec![(&CPU, sample::cpu("s", seq..=seq))], None);
+            assert_eq!(inserted as i64, seq);
+        }
+        let found = || store.snapshot().tables["cpu"].batches.clone();
+        assert!(found().len() < 200, "{}", found().len());
+        let seqs: Vec<i64> =
+            found().iter().flat_map(|rows| rows["seq"].as_primitive::<Int64Type>().values().to_vec()).collect();
+        assert_eq!(seqs, (1..=1000).collect::<Vec<_>>());
+        store.freeze();
+        assert_eq!(store.oldest_frozen().map(|(_, tables)| tables["cpu"].clone()), Some(found()));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     section.finish();
     let mut ingest = top.section("ingest");
     let window = ingest.integer("window", 1..=10_000).unwrap_or(32) as u32;
-    let buffer_bytes = mebibytes(&mut ingest, "buffer_mib", 16);
+    let buffer_bytes = mebibytes(&mut ingest, "buffer_mib", 256);
     ingest.finish();
     let mut flush = top.section("flush");
     let flush_interval = seconds(&mut flush, "interval_s", 60);
@@ -42,7 +42,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     flush.finish();
     let History { location, refresh, adopt_after } = history(&mut top, flags.history);
     let mut query = top.section("query");
-    let query_bytes = mebibytes(&mut query, "memory_mib", 16);
+    let query_bytes = mebibytes(&mut query, "memory_mib", 512);
     let query_each_bytes =
         query.integer("memory_each_mib", 16..=1 << 20).map_or(query_bytes / 2, |mib| (mib * MIB) as usize);
     let query_at_once = query.integer("at_once", 1..=1000).unwrap_or(8) as usize;
@@ -127,6 +127,6 @@ fn seconds(section: &mut Section, key: &str, default: u64) -> Duration {
     Duration::from_secs(found.map_or(default, i64::unsigned_abs))
 }
 
-fn mebibytes(section: &mut Section, key: &str, least: i64) -> usize {
-    (section.integer(key, least..=1 << 20).unwrap_or(512) * MIB) as usize
+fn mebibytes(section: &mut Section, key: &str, default: i64) -> usize {
+    (section.integer(key, 16..=1 << 20).unwrap_or(default) * MIB) as usize
 }

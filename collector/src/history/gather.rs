@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, DictionaryArray, Int32Array, Int64Array, ListArray, PrimitiveArray,
-    RecordBatch, StringArray, StructArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, DictionaryArray, Int32Array, PrimitiveArray,
+    RecordBatch, StringArray,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::compute::interleave;
 use arrow::datatypes::{
     DataType, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
@@ -16,7 +16,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 
-use crate::buffer::schema;
+use crate::buffer::packed::Lists;
 
 /// Where a row is: batch and row in it.
 pub type Place = (u32, u32);
@@ -67,11 +67,7 @@ struct Numbers<'a, T: ArrowPrimitiveType> {
 
 /// A column of distributions, by batch.
 #[derive(Debug)]
-struct Histograms<'a> {
-    offsets: Vec<&'a [i32]>,
-    values: Vec<&'a [i64]>,
-    counts: Vec<&'a [i64]>,
-}
+struct Histograms<'a>(Vec<&'a BinaryArray>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Nulls {
@@ -100,7 +96,6 @@ impl<'a> Gather<'a> {
     }
 
     /// The schema of the batches.
-    #[cfg(test)]
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -113,7 +108,7 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// What the column of this number has in the rows at `places`.
+    /// What the column of this number has in the rows at `places`, distributions as in files.
     ///
     /// # Errors
     /// There is no such column, or more of something than one array can hold.
@@ -135,7 +130,10 @@ impl<'a> Column<'a> {
             Some(DataType::Int64) => Self::Ints(Numbers::new(&arrays)),
             Some(DataType::Float64) => Self::Floats(Numbers::new(&arrays)),
             Some(DataType::Timestamp(TimeUnit::Microsecond, _)) => Self::Times(Numbers::new(&arrays)),
-            _ => Histograms::new(&arrays).map_or_else(|| Self::Others(arrays), Self::Histograms),
+            Some(DataType::Binary) => {
+                Self::Histograms(Histograms(arrays.iter().filter_map(|array| array.as_binary_opt()).collect()))
+            }
+            _ => Self::Others(arrays),
         })
     }
 
@@ -178,37 +176,11 @@ impl<'a, T: ArrowPrimitiveType> Numbers<'a, T> {
     }
 }
 
-impl<'a> Histograms<'a> {
-    /// `None` for another kind of column, and for one in which a distribution is null.
-    fn new(arrays: &[&'a dyn Array]) -> Option<Self> {
-        let mut histograms = Self { offsets: Vec::new(), values: Vec::new(), counts: Vec::new() };
-        for array in arrays {
-            let list = array.as_list_opt::<i32>().filter(|list| list.null_count() == 0)?;
-            let buckets = list.values().as_struct_opt().filter(|buckets| buckets.num_columns() == 2)?;
-            histograms.offsets.push(list.value_offsets());
-            histograms.values.push(&buckets.column(0).as_primitive_opt::<Int64Type>()?.values()[..]);
-            histograms.counts.push(&buckets.column(1).as_primitive_opt::<Int64Type>()?.values()[..]);
-        }
-        Some(histograms)
-    }
-
+impl Histograms<'_> {
     fn rows(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
-        let (mut values, mut counts): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
-        let mut lengths = Vec::with_capacity(places.len());
-        for (batch, row) in places {
-            let (batch, row) = (*batch as usize, *row as usize);
-            let range = self.offsets[batch][row] as usize..self.offsets[batch][row + 1] as usize;
-            lengths.push(range.len());
-            values.extend_from_slice(&self.values[batch][range.clone()]);
-            counts.extend_from_slice(&self.counts[batch][range]);
-        }
-        if i32::try_from(values.len()).is_err() {
-            return Err(ArrowError::InvalidArgumentError("more buckets than one array can hold".to_owned()));
-        }
-        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(values)), Arc::new(Int64Array::from(counts))];
-        let buckets = StructArray::try_new(schema::bucket_fields(), columns, None)?;
-        let offsets = OffsetBuffer::from_lengths(lengths);
-        Ok(Arc::new(ListArray::try_new(schema::bucket_item(), offsets, Arc::new(buckets), None)?))
+        let mut lists = Lists::of(places.len());
+        places.iter().for_each(|(batch, row)| lists.push(self.0[*batch as usize], *row as usize));
+        lists.finish()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Sorted rows to one Parquet file.
 //!
-//! Zstd, level 1 for what was flushed and 3 for what was merged, which stays; integers and times as deltas, because
-//! neighbours in the sort order are close; text and histogram values through dictionaries; statistics for every page. No
-//! Arrow schema is embedded: the Parquet types say it all, and any engine reads them.
+//! Zstd, level 1 for what was flushed and 3 for distributions and for what was merged, which stays; integers and times as
+//! deltas, because neighbours in the sort order are close; text and histogram values through dictionaries; statistics for
+//! every page of a column that something can be left out by, of flushed texts only those that rows are sorted by: to find
+//! the least and the largest of a page's texts costs as much as to write them. No Arrow schema is embedded: the Parquet
+//! types say it all, and any engine reads them.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -23,10 +25,19 @@ use super::batches::{self, Batches};
 use super::place::{Counted, NewFile, Place};
 use crate::buffer::schema;
 
+/// How long a file stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stays {
+    /// It was flushed, and is merged when its hour is over.
+    Hours,
+    /// It was merged.
+    Long,
+}
+
 /// Zstd level of files that are merged within hours: higher ones cost much and save little of what is sorted.
 const FLUSHED_LEVEL: i32 = 1;
 
-/// Zstd level of files that stay.
+/// Zstd level of files that stay, and of distributions, which take nearly half of a file and are where it tells.
 const MERGED_LEVEL: i32 = 3;
 
 /// Rows in one row group: with page statistics, large groups compress and scan best.
@@ -93,7 +104,7 @@ impl Columns for RecordBatch {
     }
 
     fn column(&self, index: usize, rows: Range<usize>) -> Result<ArrayRef, ArrowError> {
-        Ok(RecordBatch::column(self, index).slice(rows.start, rows.len()))
+        schema::plain_column(&RecordBatch::column(self, index).slice(rows.start, rows.len()))
     }
 }
 
@@ -118,7 +129,7 @@ pub fn write(
 
 fn encode(file: Box<dyn NewFile>, table: &'static Table, columns: &dyn Columns) -> Result<Counted, ParquetError> {
     let schema = schema::schema(table);
-    let (mut file, factory) = writer(file, table, FLUSHED_LEVEL)?.into_serialized_writer()?;
+    let (mut file, factory) = writer(file, table, Stays::Hours)?.into_serialized_writer()?;
     let rows = columns.rows();
     for (number, start) in (0..rows).step_by(ROW_GROUP_ROWS).enumerate() {
         let end = rows.min(start + ROW_GROUP_ROWS);
@@ -141,8 +152,8 @@ fn encode(file: Box<dyn NewFile>, table: &'static Table, columns: &dyn Columns) 
     file.into_inner()
 }
 
-fn writer(file: Box<dyn NewFile>, table: &'static Table, level: i32) -> Result<ArrowWriter<Counted>, ParquetError> {
-    let options = ArrowWriterOptions::new().with_properties(properties(table, level)).with_skip_arrow_metadata(true);
+fn writer(file: Box<dyn NewFile>, table: &'static Table, stays: Stays) -> Result<ArrowWriter<Counted>, ParquetError> {
+    let options = ArrowWriterOptions::new().with_properties(properties(table, stays)).with_skip_arrow_metadata(true);
     ArrowWriter::try_new_with_options(Counted::new(file), schema::schema(table), options)
 }
 
@@ -161,7 +172,7 @@ impl Draft {
     pub fn new(place: &dyn Place, path: &Path, table: &'static Table) -> Result<Self, WriteError> {
         let file = place.begin(path).map_err(|source| WriteError::Io { path: path.to_owned(), source })?;
         let writer =
-            writer(file, table, MERGED_LEVEL).map_err(|source| WriteError::Encode { path: path.to_owned(), source })?;
+            writer(file, table, Stays::Long).map_err(|source| WriteError::Encode { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), writer })
     }
 
@@ -207,11 +218,12 @@ pub fn inputs(place: &dyn Place, path: &Path) -> Option<Vec<String>> {
     serde_json::from_str(list).ok()
 }
 
-fn properties(table: &'static Table, level: i32) -> WriterProperties {
+fn properties(table: &'static Table, stays: Stays) -> WriterProperties {
+    let level = if stays == Stays::Long { MERGED_LEVEL } else { FLUSHED_LEVEL };
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("skep ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default()))
+        .set_compression(zstd(level))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
@@ -220,14 +232,33 @@ fn properties(table: &'static Table, level: i32) -> WriterProperties {
         builder = builder.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::None);
     }
     for column in table.stored_columns() {
-        if matches!(column.kind, Kind::Int | Kind::Time) {
-            let path = ColumnPath::from(column.name);
-            builder = builder
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        match column.kind {
+            Kind::Int | Kind::Time => {
+                let path = ColumnPath::from(column.name);
+                builder = builder
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+            }
+            Kind::Histogram => {
+                for part in schema::bucket_fields().iter() {
+                    let path = [column.name, "list", schema::ELEMENT, part.name()].map(str::to_owned).to_vec();
+                    let path = ColumnPath::new(path);
+                    builder = builder
+                        .set_column_compression(path.clone(), zstd(MERGED_LEVEL))
+                        .set_column_statistics_enabled(path, EnabledStatistics::None);
+                }
+            }
+            Kind::Text if stays == Stays::Hours && !table.sort.contains(&column.name) => {
+                builder = builder.set_column_statistics_enabled(column.name.into(), EnabledStatistics::None);
+            }
+            _ => {}
         }
     }
     builder.build()
+}
+
+fn zstd(level: i32) -> Compression {
+    Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default())
 }
 
 /// How many columns it is in Parquet: a list of texts is one, a histogram two.

@@ -8,6 +8,7 @@
 //! * [`catalog`]: which tables and views a statement may name.
 //! * [`provider`]: one table at one moment.
 //! * `scan`: its live files as the engine reads them.
+//! * `held`: its rows in memory as the engine reads them.
 //! * [`histogram`]: histograms from files, faster than the engine reads them.
 //! * [`once`]: rows that two collectors stored, read once, and the rule for it; `leave_out` is the condition for it.
 //! * [`prune`]: which files a statement's times can touch.
@@ -34,6 +35,8 @@ pub mod catalog;
 pub mod provider;
 
 mod scan;
+
+mod held;
 
 pub mod histogram;
 

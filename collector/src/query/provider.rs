@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -15,6 +13,7 @@ use datafusion::physical_plan::union::UnionExec;
 use skep_wire::tables::Table;
 
 use super::files::{Unreadable, Verifier};
+use super::held::Held;
 use super::leave_out;
 use super::once::{self, Reads};
 use super::prune::Span;
@@ -125,19 +124,6 @@ impl Provider {
         })
     }
 
-    /// The rows in memory without some batches, as everybody knows them.
-    fn memory(&self, projection: Option<&Vec<usize>>, left_out: &Batches) -> Result<Vec<RecordBatch>> {
-        let rows = self.snapshot.batches.iter().map(|rows| {
-            let rows = if left_out.is_empty() { rows } else { &left_out.leave_out(rows)? };
-            let rows = match projection {
-                Some(columns) => &rows.project(columns)?,
-                None => rows,
-            };
-            Ok(schema::plain(rows)?)
-        });
-        rows.collect()
-    }
-
     /// The same rows without some batches: their columns are read as well, and not handed on.
     fn scan_without(
         &self,
@@ -207,8 +193,9 @@ impl TableProvider for Provider {
             });
         }
         if !self.snapshot.batches.is_empty() {
-            let batches = self.memory(projection, &reads.memory)?;
-            parts.push(MemorySourceConfig::try_new_exec(&[batches], self.projected(projection)?, None)?);
+            let rows = self.snapshot.batches.as_slice().into();
+            let (projection, schema) = (projection.cloned(), self.projected(projection)?);
+            parts.push(Held { rows, projection, schema, left_out: reads.memory }.plan(limit)?);
         }
         if parts.len() > 1 {
             return UnionExec::try_new(parts);

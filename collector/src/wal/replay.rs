@@ -200,6 +200,7 @@ impl Replayed {
         }
         if let Some(memtable) = self.memtables.last_mut() {
             memtable.insert(rows, None);
+            memtable.join();
         }
     }
 }

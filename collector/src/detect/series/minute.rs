@@ -9,6 +9,7 @@ use skep_common::bucket;
 use skep_wire::v1;
 
 use super::columns::{self, Ints, Texts};
+use super::distribution::Distribution;
 
 const MINUTE_US: i64 = 60_000_000;
 
@@ -49,52 +50,6 @@ pub struct Minute {
     pub time_us: i64,
     /// What was measured in it, in the order of workload and signal.
     pub values: Vec<Value>,
-}
-
-/// Counts from the first bucket on that has any: every row adds to it, and it is as short as what was seen.
-#[derive(Debug, Default)]
-struct Distribution {
-    first: usize,
-    counts: Vec<u32>,
-    count: u64,
-}
-
-impl Distribution {
-    fn add(&mut self, buckets: impl Iterator<Item = (u16, u64)>) {
-        for (bucket, count) in buckets {
-            let bucket = usize::from(bucket);
-            if self.counts.is_empty() {
-                self.first = bucket;
-            } else if bucket < self.first {
-                drop(self.counts.splice(0..0, std::iter::repeat_n(0, self.first - bucket)));
-                self.first = bucket;
-            }
-            let at = bucket - self.first;
-            if at >= self.counts.len() {
-                self.counts.resize(at + 1, 0);
-            }
-            self.counts[at] = self.counts[at].saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-            self.count += count;
-        }
-    }
-
-    fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
-        let counts = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
-        counts.map(|(at, &count)| ((self.first + at) as u16, u64::from(count)))
-    }
-
-    fn p99(&self) -> Option<f64> {
-        if self.count < LEAST_MEASURED {
-            return None;
-        }
-        let wanted = self.count - self.count / 100;
-        let mut below = 0;
-        let mut found = self.buckets().skip_while(|&(_, count)| {
-            below += count;
-            below < wanted
-        });
-        found.next().map(|(bucket, _)| bucket::midpoint(bucket) as f64)
-    }
 }
 
 /// What one workload did.
@@ -406,11 +361,25 @@ impl Sums {
             push(signal, count as f64 / unit / watched_s, true);
         }
         for (signal, distribution) in MEASURED.iter().zip(&self.distributions) {
-            if let Some(p99) = distribution.p99() {
+            if let Some(p99) = p99(distribution) {
                 push(signal, p99, false);
             }
         }
     }
+}
+
+fn p99(distribution: &Distribution) -> Option<f64> {
+    let count = distribution.count();
+    if count < LEAST_MEASURED {
+        return None;
+    }
+    let wanted = count - count / 100;
+    let mut below = 0;
+    let mut found = distribution.buckets().skip_while(|&(_, count)| {
+        below += count;
+        below < wanted
+    });
+    found.next().map(|(bucket, _)| bucket::midpoint(bucket) as f64)
 }
 
 fn waits_by_design(syscall: &str) -> bool {

@@ -27,6 +27,8 @@ pub mod node;
 
 mod columns;
 
+mod distribution;
+
 pub mod minute;
 
 pub mod gallery;
