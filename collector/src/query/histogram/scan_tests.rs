@@ -74,7 +74,7 @@ async fn answer(engine: &Engine, snapshot: &Snapshot, sql: &str) -> (String, usi
     (pretty_format_batches(&rows).unwrap().to_string(), answer.unreadable().len())
 }
 
-const STATEMENTS: [&str; 9] = [
+const STATEMENTS: [&str; 11] = [
     "SELECT pid, hist_quantile(run_queue_delay, 0.9), hist_merge(off_cpu) FROM cpu GROUP BY pid ORDER BY pid",
     "SELECT hist_quantile(off_cpu, 0.5), hist_merge(run_queue_delay) FROM cpu WHERE node = 'n' AND pid >= 57",
     "SELECT time, off_cpu, pid, run_queue_delay FROM cpu WHERE pid = 42 AND time >= '2026-11-26T00:02:00Z' ORDER BY time",
@@ -84,6 +84,8 @@ const STATEMENTS: [&str; 9] = [
     "SELECT sum(cardinality(off_cpu)), count(off_cpu) FROM (SELECT off_cpu FROM cpu LIMIT 1000000)",
     "SELECT a.pid, b.off_cpu FROM cpu AS a JOIN cpu AS b USING (pid, time) WHERE a.pid = 3 ORDER BY b.time LIMIT 9",
     "SELECT pid, hist_merge(off_cpu) FROM cpu WHERE node = 'another' GROUP BY pid",
+    "SELECT hist_merge(off_cpu) FROM cpu WHERE time >= '2026-11-26T00:00:00Z' AND time < '2026-11-26T01:00:00Z'",
+    "SELECT hist_merge(off_cpu), count(*) FROM cpu WHERE time > '2026-11-26T00:00:00Z' AND time <= '2026-11-26T00:07:00Z'",
 ];
 
 #[tokio::test]
