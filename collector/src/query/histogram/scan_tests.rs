@@ -165,3 +165,15 @@ async fn damage_that_only_this_reader_sees_is_damage() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn pages_that_were_read_are_the_statements_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = snapshot(Vec::new(), vec![file(folder.path(), "a.parquet", &rows(0..50))]);
+    let sql = "SELECT sum(cardinality(off_cpu)) FROM cpu";
+    let limits =
+        Limits { partitions: 1, memory_each_bytes: 1 << 10, ..Limits::of_one(256 << 20, Duration::from_secs(60)) };
+    let refused = Engine::new(limits).unwrap().ask(files.clone(), sql, None).await.unwrap_err();
+    assert!(refused.to_string().contains("HistogramExec asked for"), "{refused}");
+    answer(&engine(), &files, sql).await;
+}

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::DefaultParquetFileReaderFactory;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::UnboundedMemoryPool;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -130,6 +131,7 @@ async fn read(file: Vec<u8>, field: FieldRef, batches: &[Vec<i64>]) -> Result<Ve
         factory: Arc::new(DefaultParquetFileReaderFactory::new(store)),
         metrics: ExecutionPlanMetricsSet::new(),
         partition: 0,
+        memory: Arc::new(UnboundedMemoryPool::default()),
     };
     let mut file = File::open(opener, &PartitionedFile::new(at.to_string(), bytes), &[field]).await?;
     let mut arrays = Vec::new();
