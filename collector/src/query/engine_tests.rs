@@ -99,6 +99,51 @@ async fn one_process_reads_few_files_and_few_pages_of_them() {
 }
 
 #[tokio::test]
+async fn bounds_on_time_hold_and_cost_nothing_where_whole_files_are_within_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<DataFile> = (0..3).map(|n| hour(folder.path(), n)).collect();
+    // One more row, in memory, at the epoch.
+    let cpu = TableSnapshot { batches: vec![sample::cpu("s", 1..=1)], files: Arc::new(files) };
+    let snapshot = Snapshot { tables: [(CPU.name, cpu)].into() };
+    let engine = Engine::new(limits()).unwrap();
+    let times = || (0..3).flat_map(|hour| (0..ROWS_EACH).map(move |row| START_US + hour * HOUR_US + row * 3_000_000));
+    let (start, minute) = (START_US, 60_000_000);
+    for (from, to) in [
+        (start, start + 3 * HOUR_US),
+        (start, start + 2_997_000_000),
+        (start + 1, start + HOUR_US),
+        (start + 30 * minute, start + HOUR_US + 30 * minute),
+        (start + HOUR_US, start + HOUR_US),
+        (start + 2 * HOUR_US - 3_000_000, start + 9 * HOUR_US),
+        (-1, start),
+    ] {
+        let in_memory = i64::from(from <= 0);
+        for (low, high, within) in [
+            (">=", "<", times().filter(|us| *us >= from && *us < to).count()),
+            (">", "<=", times().filter(|us| *us > from && *us <= to).count()),
+        ] {
+            let time = |us: i64| format!("to_timestamp_micros({us})");
+            let condition =
+                format!("time {low} {} AND {} {} time", time(from), time(to), if high == "<" { ">" } else { ">=" });
+            for select in
+                ["SELECT count(*) FROM cpu", "SELECT count(pid) FROM cpu", "SELECT count(*) FROM (SELECT * FROM cpu)"]
+            {
+                let sql = format!("{select} WHERE {condition}");
+                let rows = engine.ask(snapshot.clone(), &sql, None).await.unwrap().collect().await.unwrap();
+                let found = rows[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0);
+                assert_eq!(found, within as i64 * PIDS + in_memory, "{sql}");
+            }
+        }
+    }
+    let all =
+        "EXPLAIN SELECT sum(on_cpu_ns) FROM cpu WHERE time >= '2026-11-26T00:00:00Z' AND time < '2026-11-27T00:00:00Z'";
+    let rows = engine.ask(snapshot, all, None).await.unwrap().collect().await.unwrap();
+    let plans: Vec<&str> = rows.iter().flat_map(|rows| rows.column(1).as_string::<i32>().iter().flatten()).collect();
+    let scan = plans.iter().flat_map(|plan| plan.lines()).find(|line| line.contains("file_type=parquet")).unwrap();
+    assert!(!scan.contains("predicate=") && scan.contains("projection=[on_cpu_ns]"), "{scan}");
+}
+
+#[tokio::test]
 async fn what_two_collectors_stored_is_read_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, seqs| {

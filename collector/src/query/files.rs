@@ -15,6 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::alike::Alike;
+use super::histogram::search::search;
 use crate::history::{DataFile, Place, SharedPlace};
 
 /// Most verdicts remembered; a history of that many files is due for compaction.
@@ -195,15 +196,16 @@ fn no_answer_of(error: &std::io::Error) -> Fault {
     Fault { reason: format!("the object store does not answer: {}", crate::error::chain(error)), lost: false }
 }
 
-/// What breaks when the whole file is read.
+/// What breaks when the whole file is read, as the engine does it and, of histograms, as we do.
 fn page_fault(path: &Path) -> Option<String> {
     let read = || -> Result<(), String> {
         let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+        let again = file.try_clone().map_err(|error| error.to_string())?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
         for batch in builder.build().map_err(|error| error.to_string())? {
             batch.map_err(|error| error.to_string())?;
         }
-        Ok(())
+        search(&again).map_err(|error| error.to_string())
     };
     // Decoders have been known to panic on bytes no encoder writes.
     std::panic::catch_unwind(read).unwrap_or_else(|_| Err("its pages do not decode".to_owned())).err()

@@ -20,8 +20,8 @@ use crate::history::batches::Batches;
 pub(super) struct Held {
     /// As [`schema::held`] says.
     pub(super) rows: Arc<[RecordBatch]>,
-    /// Which columns; `None` for all.
-    pub(super) projection: Option<Vec<usize>>,
+    /// Which columns.
+    pub(super) projection: Vec<usize>,
     /// These as they are handed on.
     pub(super) schema: SchemaRef,
     /// Rows of these are not handed on.
@@ -37,11 +37,7 @@ impl Held {
 
     fn read(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let rows = if self.left_out.is_empty() { rows } else { &self.left_out.leave_out(rows)? };
-        let rows = match &self.projection {
-            Some(columns) => &rows.project(columns)?,
-            None => rows,
-        };
-        Ok(schema::plain(rows)?)
+        Ok(schema::plain(&rows.project(&self.projection)?)?)
     }
 }
 

@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
@@ -16,7 +17,7 @@ use super::files::{Unreadable, Verifier};
 use super::held::Held;
 use super::leave_out;
 use super::once::{self, Reads};
-use super::prune::Span;
+use super::prune::{Bound, Span, TIME};
 use super::scan::Scan;
 use crate::buffer::{TableSnapshot, schema};
 use crate::history::batches::{Batches, KnownBatches};
@@ -117,47 +118,72 @@ impl Provider {
         reads.map_err(|error| DataFusionError::External(Box::new(error)))?
     }
 
-    fn projected(&self, projection: Option<&Vec<usize>>) -> Result<SchemaRef> {
-        Ok(match projection {
-            Some(columns) => Arc::new(self.schema().project(columns)?),
-            None => self.schema(),
-        })
+    /// The rows in memory without some batches and within `bounds`, as everybody knows them.
+    fn memory(
+        &self,
+        projection: Option<&Vec<usize>>,
+        left_out: Batches,
+        bounds: &[Bound],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut columns = Columns::of(self.schema(), projection);
+        if !bounds.is_empty() {
+            columns.also(TIME)?;
+        }
+        let (rows, schema) = (self.snapshot.batches.as_slice().into(), columns.schema()?);
+        let held = Held { rows, projection: columns.all.clone(), schema: Arc::clone(&schema), left_out };
+        match Bound::condition(bounds, &schema)? {
+            Some(within) => columns.filter(held.plan(None)?, within),
+            None => held.plan(limit),
+        }
     }
 
-    /// The same rows without some batches: their columns are read as well, and not handed on.
-    fn scan_without(
+    /// The rows of files without some batches: their columns are read as well, and not handed on.
+    fn files_without(
         &self,
-        state: &dyn Session,
+        scan: &Scan<'_>,
         files: &[DataFile],
         projection: Option<&Vec<usize>>,
         left_out: Batches,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let all = self.schema();
-        let wanted = projection.cloned().unwrap_or_else(|| (0..all.fields().len()).collect());
-        let mut columns = wanted.clone();
-        let mut place = |name: &str| -> Result<usize> {
-            let index = all.index_of(name)?;
-            Ok(columns.iter().position(|column| *column == index).unwrap_or_else(|| {
-                columns.push(index);
-                columns.len() - 1
-            }))
-        };
-        let (stream, seq) = (place("stream")?, place("seq")?);
-        let scan = self.scan_files(state, files, Some(&columns), None)?;
-        let others = leave_out::predicate(left_out, (stream, seq), &scan.schema(), state)?;
-        let filter = FilterExecBuilder::new(others, scan).apply_projection(Some((0..wanted.len()).collect()))?;
-        Ok(Arc::new(filter.build()?))
+        let mut columns = Columns::of(self.schema(), projection);
+        let (stream, seq) = (columns.also("stream")?, columns.also("seq")?);
+        let rows = scan.plan(files, Some(&columns.all), None)?;
+        let others = leave_out::predicate(left_out, (stream, seq), &rows.schema(), scan.state)?;
+        columns.filter(rows, others)
+    }
+}
+
+/// Columns that are asked for and, behind them, those that a condition needs and nobody above.
+struct Columns {
+    table: SchemaRef,
+    all: Vec<usize>,
+    asked_for: usize,
+}
+
+impl Columns {
+    fn of(table: SchemaRef, projection: Option<&Vec<usize>>) -> Self {
+        let all = projection.cloned().unwrap_or_else(|| (0..table.fields().len()).collect());
+        Self { table, asked_for: all.len(), all }
     }
 
-    fn scan_files(
-        &self,
-        state: &dyn Session,
-        files: &[DataFile],
-        projection: Option<&Vec<usize>>,
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let scan = Scan { schema: self.schema(), verifier: &self.knowledge.verifier, state };
-        scan.plan(files, projection, limit)
+    /// Where the column `name` stands among them.
+    fn also(&mut self, name: &str) -> Result<usize> {
+        let index = self.table.index_of(name)?;
+        Ok(self.all.iter().position(|column| *column == index).unwrap_or_else(|| {
+            self.all.push(index);
+            self.all.len() - 1
+        }))
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::new(self.table.project(&self.all)?))
+    }
+
+    /// Those rows that `condition` is true of, with what is asked for.
+    fn filter(&self, rows: Arc<dyn ExecutionPlan>, condition: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn ExecutionPlan>> {
+        let filter = FilterExecBuilder::new(condition, rows);
+        Ok(Arc::new(filter.apply_projection(Some((0..self.asked_for).collect()))?.build()?))
     }
 }
 
@@ -172,7 +198,12 @@ impl TableProvider for Provider {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        // Bounds on time are ours alone: of files that lie within them nobody has to look at a row's time.
+        let exact = |filter: &&Expr| match Bound::of(filter) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(exact).collect())
     }
 
     async fn scan(
@@ -182,27 +213,34 @@ impl TableProvider for Provider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let bounds: Vec<Bound> = filters.iter().filter_map(Bound::of).collect();
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
         let files = self.files(filters).await?;
         let reads = self.reads(files).await?;
         for (files, left_out) in reads.files {
-            parts.push(if left_out.is_empty() {
-                self.scan_files(state, &files, projection, limit)?
-            } else {
-                self.scan_without(state, &files, projection, left_out)?
-            });
+            let (within, others): (Vec<_>, Vec<_>) =
+                files.into_iter().partition(|file| bounds.iter().all(|bound| bound.holds_for(file)));
+            for (files, bounds) in [(within, [].as_slice()), (others, bounds.as_slice())] {
+                if files.is_empty() {
+                    continue;
+                }
+                let scan = Scan { schema: self.schema(), verifier: &self.knowledge.verifier, state, bounds };
+                parts.push(if left_out.is_empty() {
+                    scan.plan(&files, projection, limit)?
+                } else {
+                    self.files_without(&scan, &files, projection, left_out.clone())?
+                });
+            }
         }
         if !self.snapshot.batches.is_empty() {
-            let rows = self.snapshot.batches.as_slice().into();
-            let (projection, schema) = (projection.cloned(), self.projected(projection)?);
-            parts.push(Held { rows, projection, schema, left_out: reads.memory }.plan(limit)?);
+            parts.push(self.memory(projection, reads.memory, &bounds, limit)?);
         }
         if parts.len() > 1 {
             return UnionExec::try_new(parts);
         }
         match parts.pop() {
             Some(only) => Ok(only),
-            None => Ok(Arc::new(EmptyExec::new(self.projected(projection)?))),
+            None => Ok(Arc::new(EmptyExec::new(Columns::of(self.schema(), projection).schema()?))),
         }
     }
 }

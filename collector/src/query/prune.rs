@@ -1,10 +1,19 @@
-//! Which files a statement's times can touch.
+//! Which files a statement's times can touch, and which hold no others.
 
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use datafusion::physical_expr::expressions::{binary, col, lit};
+use datafusion::physical_expr::{PhysicalExpr, conjunction_opt};
 use datafusion::scalar::ScalarValue;
 
 use super::function::time_bucket;
 use crate::history::DataFile;
+
+/// The column of a row's time.
+pub const TIME: &str = "time";
 
 /// Times a statement asks for, microseconds since the epoch, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +59,69 @@ impl Span {
     }
 }
 
+/// A plain bound on `time`, to the microsecond. What is known of a file's first and last row is known of all of them, so
+/// that most files have to be asked for no row's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    op: Operator,
+    us: i64,
+}
+
+impl Bound {
+    /// The bound that `filter` is; `None` if it is anything else.
+    pub fn of(filter: &Expr) -> Option<Self> {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
+        let (op, us) = match (is_time(left), exact_us(right), exact_us(left), is_time(right)) {
+            (true, Some(us), _, _) => (*op, us),
+            (_, _, Some(us), true) => (op.swap()?, us),
+            _ => return None,
+        };
+        matches!(op, Operator::Gt | Operator::GtEq | Operator::Lt | Operator::LtEq).then_some(Self { op, us })
+    }
+
+    /// Whether every row of the file is within it.
+    pub fn holds_for(&self, file: &DataFile) -> bool {
+        file.times_us.is_some_and(|(first, last)| self.holds(first) && self.holds(last))
+    }
+
+    /// The condition that all of `bounds` are, over rows of this schema; `None` if there are none.
+    ///
+    /// # Errors
+    /// The rows have no time.
+    pub fn condition(bounds: &[Self], schema: &Schema) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let mut conditions = Vec::with_capacity(bounds.len());
+        for bound in bounds {
+            let us = lit(ScalarValue::TimestampMicrosecond(Some(bound.us), Some("UTC".into())));
+            conditions.push(binary(col(TIME, schema)?, bound.op, us, schema)?);
+        }
+        Ok(conjunction_opt(conditions))
+    }
+
+    fn holds(&self, us: i64) -> bool {
+        match self.op {
+            Operator::Gt => us > self.us,
+            Operator::GtEq => us >= self.us,
+            Operator::Lt => us < self.us,
+            _ => us <= self.us,
+        }
+    }
+}
+
+fn is_time(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(column) if column.name == TIME)
+}
+
+fn exact_us(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::Literal(ScalarValue::TimestampMicrosecond(us, _), _) => *us,
+        _ => None,
+    }
+}
+
 /// How wide the buckets are where the expression is `time` (no width) or its bucket, as in views.
 fn bucket_us(expr: &Expr) -> Option<i64> {
     match expr {
-        Expr::Column(column) if column.name == "time" => Some(0),
+        Expr::Column(column) if column.name == TIME => Some(0),
         Expr::Alias(alias) => bucket_us(&alias.expr),
         Expr::ScalarFunction(call) if matches!(call.name(), time_bucket::NAME | "date_bin") => {
             let [width, time, ..] = call.args.as_slice() else { return None };
@@ -86,7 +154,7 @@ mod tests {
     use datafusion::logical_expr::{ScalarUDF, col, lit};
 
     use super::super::function::time_bucket::TimeBucket;
-    use super::*;
+    use super::{Bound, DataFile, Expr, ScalarValue, Span};
 
     fn at(us: i64) -> Expr {
         lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())))
@@ -103,6 +171,27 @@ mod tests {
             [(0, 99, false), (0, 100, true), (150, 160, true), (200, 300, true), (202, 300, false), (0, 500, true)]
         {
             assert_eq!(span.may_touch(&file(first, last)), touched, "{first}..{last}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_known_of_a_file_by_its_first_and_last_row() {
+        let of = |filter: Expr| Bound::of(&filter).unwrap();
+        for (bound, first, last, holds) in [
+            (of(col("time").gt_eq(at(100))), 100, 900, true),
+            (of(col("time").gt_eq(at(100))), 99, 900, false),
+            (of(col("time").gt(at(100))), 100, 900, false),
+            (of(at(200).gt(col("time"))), 100, 199, true),
+            (of(col("time").lt(at(200))), 100, 200, false),
+            (of(col("time").lt_eq(at(200))), 100, 200, true),
+        ] {
+            assert_eq!(bound.holds_for(&file(first, last)), holds, "{bound:?} {first}..{last}");
+        }
+        let unknown = DataFile { times_us: None, ..file(0, 0) };
+        assert!(!of(col("time").gt(at(0))).holds_for(&unknown));
+        let seconds = lit(ScalarValue::TimestampSecond(Some(1), Some("UTC".into())));
+        for other in [col("time").eq(at(100)), col("pid").gt(at(100)), col("time").gt(seconds), col("time").is_null()] {
+            assert_eq!(Bound::of(&other), None, "{other}");
         }
     }
 

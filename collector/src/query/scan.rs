@@ -16,6 +16,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::files::Verifier;
 use super::histogram::scan::{HistogramExec, Source, file_column, is_histogram, row_column};
+use super::prune::Bound;
 use crate::history::DataFile;
 
 /// What a scan of some of a table's files needs.
@@ -26,6 +27,8 @@ pub(super) struct Scan<'a> {
     pub(super) verifier: &'a Verifier,
     /// The statement's.
     pub(super) state: &'a dyn Session,
+    /// What the times of rows have to be within, where that is not known of whole files.
+    pub(super) bounds: &'a [Bound],
 }
 
 impl Scan<'_> {
@@ -69,9 +72,13 @@ impl Scan<'_> {
         columns: Vec<usize>,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let source = ParquetSource::new(schema)
+        let mut source = ParquetSource::new(schema)
             .with_table_parquet_options(self.state.table_options().parquet.clone())
             .with_parquet_file_reader_factory(factory);
+        if let Some(within) = Bound::condition(self.bounds, &self.schema)? {
+            // Only so is it for the scan to leave rows out.
+            source = source.with_pushdown_filters(true).with_predicate(within);
+        }
         let partitions = self.state.config().target_partitions().max(1).min(files.len());
         let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions];
         for (index, file) in files.iter().enumerate() {

@@ -60,6 +60,11 @@ impl Column {
         }
     }
 
+    /// Memory of both columns; see [`Leaf::bytes`].
+    pub fn bytes(&self) -> usize {
+        self.value.bytes() + self.count.bytes()
+    }
+
     /// Takes these rows of the row group, ascending.
     ///
     /// # Errors

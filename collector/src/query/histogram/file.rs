@@ -10,6 +10,7 @@ use datafusion::common::exec_datafusion_err;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::TryStreamExt;
 use parquet::arrow::ProjectionMask;
@@ -29,6 +30,8 @@ pub struct Opener {
     pub metrics: ExecutionPlanMetricsSet,
     /// Of the plan, for the metrics.
     pub partition: usize,
+    /// What the statement may use.
+    pub memory: Arc<dyn MemoryPool>,
 }
 
 impl Opener {
@@ -46,6 +49,8 @@ pub struct File {
     /// The first row of each row group, and the end.
     groups: Vec<usize>,
     columns: Vec<State>,
+    /// For pages; what is handed on is the next operator's to account for.
+    memory: MemoryReservation,
 }
 
 impl std::fmt::Debug for File {
@@ -86,7 +91,8 @@ impl File {
             Ok(State { field: Arc::clone(field), kept, open: None, spare: Spare::default() })
         };
         let columns = columns.iter().map(column).collect::<Result<_>>()?;
-        Ok(Self { opener, at: at.clone(), reader, footer, groups, columns })
+        let memory = MemoryConsumer::new("HistogramExec").register(&opener.memory);
+        Ok(Self { opener, at: at.clone(), reader, footer, groups, columns, memory })
     }
 
     /// These rows of every column; `rows` are spans in the file, ascending but between row groups.
@@ -103,6 +109,8 @@ impl File {
                 Kept::Otherwise => self.read_other(number, rows).await?,
             });
         }
+        let open = self.columns.iter().filter_map(|column| column.open.as_ref());
+        self.memory.try_resize(open.map(|(_, column)| column.bytes()).sum())?;
         Ok(arrays)
     }
 
@@ -118,6 +126,8 @@ impl File {
             };
             let (missing, of_values) = column.missing(&spans);
             if !missing.is_empty() {
+                let wanted: u64 = missing.iter().map(|range| range.end.saturating_sub(range.start)).sum();
+                self.memory.try_grow(usize::try_from(wanted).unwrap_or(usize::MAX))?;
                 let bytes = self.reader.get_byte_ranges(missing.clone()).await?;
                 column.give(&missing, of_values, bytes);
             }

@@ -135,6 +135,12 @@ impl Leaf {
         self.parts.0.lock().unwrap_or_else(PoisonError::into_inner).push_back((at, bytes));
     }
 
+    /// Memory of what was read ahead and of the page that is open.
+    pub fn bytes(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |open| open.values.bytes() + size_of_val(open.lengths.as_slice()));
+        self.parts.bytes() + open
+    }
+
     /// Takes these rows: how many buckets each has, or [`NULL`], and the numbers of the buckets.
     ///
     /// # Errors
@@ -263,6 +269,13 @@ fn level<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8]> {
 /// What was read of the file, in the order of its bytes.
 #[derive(Debug, Default)]
 struct Parts(Mutex<VecDeque<(u64, Bytes)>>);
+
+impl Parts {
+    fn bytes(&self) -> usize {
+        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+}
 
 impl Length for Parts {
     fn len(&self) -> u64 {

@@ -7,6 +7,7 @@
 //!
 //! * [`scan`]: the operator, over the engine's scan of all other columns.
 //! * [`file`]: the histograms of one file, by the numbers of its rows.
+//! * [`search`]: all histograms of a file, to find out whether one is damaged.
 //! * [`shape`]: where a file keeps them; those that keep them in another way are left to the engine's reader.
 //! * [`column`]: one column in one row group.
 //! * [`leaf`]: one of its two columns of numbers, page by page.
@@ -15,6 +16,8 @@
 pub mod scan;
 
 pub mod file;
+
+pub mod search;
 
 pub mod shape;
 

@@ -132,8 +132,9 @@ impl ExecutionPlan for HistogramExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let (factory, memory) = (Arc::clone(&self.source.factory), Arc::clone(context.memory_pool()));
         let input = self.input.execute(partition, context)?;
-        let opener = Opener { factory: Arc::clone(&self.source.factory), metrics: self.metrics.clone(), partition };
+        let opener = Opener { factory, metrics: self.metrics.clone(), partition, memory };
         let adder = Adder {
             opener,
             files: Arc::clone(&self.source.files),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use skep_wire::chunk::Builder;
 use skep_wire::envelope::Origin;
 use skep_wire::tables::{CPU, Kind};
@@ -74,7 +75,7 @@ async fn answer(engine: &Engine, snapshot: &Snapshot, sql: &str) -> (String, usi
     (pretty_format_batches(&rows).unwrap().to_string(), answer.unreadable().len())
 }
 
-const STATEMENTS: [&str; 9] = [
+const STATEMENTS: [&str; 11] = [
     "SELECT pid, hist_quantile(run_queue_delay, 0.9), hist_merge(off_cpu) FROM cpu GROUP BY pid ORDER BY pid",
     "SELECT hist_quantile(off_cpu, 0.5), hist_merge(run_queue_delay) FROM cpu WHERE node = 'n' AND pid >= 57",
     "SELECT time, off_cpu, pid, run_queue_delay FROM cpu WHERE pid = 42 AND time >= '2026-11-26T00:02:00Z' ORDER BY time",
@@ -84,6 +85,8 @@ const STATEMENTS: [&str; 9] = [
     "SELECT sum(cardinality(off_cpu)), count(off_cpu) FROM (SELECT off_cpu FROM cpu LIMIT 1000000)",
     "SELECT a.pid, b.off_cpu FROM cpu AS a JOIN cpu AS b USING (pid, time) WHERE a.pid = 3 ORDER BY b.time LIMIT 9",
     "SELECT pid, hist_merge(off_cpu) FROM cpu WHERE node = 'another' GROUP BY pid",
+    "SELECT hist_merge(off_cpu) FROM cpu WHERE time >= '2026-11-26T00:00:00Z' AND time < '2026-11-26T01:00:00Z'",
+    "SELECT hist_merge(off_cpu), count(*) FROM cpu WHERE time > '2026-11-26T00:00:00Z' AND time <= '2026-11-26T00:07:00Z'",
 ];
 
 #[tokio::test]
@@ -116,22 +119,61 @@ async fn conditions_reach_the_scan_below() {
     assert!(of("HistogramExec") < of("predicate=pid@"), "{plan}");
 }
 
-#[tokio::test]
-async fn a_file_whose_buckets_are_damaged_is_left_out_and_named() {
+/// Damages one of two files, in a column of buckets whose number `damage` gets, and expects the rows of the other.
+async fn damaged(damage: impl Fn(&mut [u8], &ParquetMetaData, usize)) {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (rows(0..50), rows(50..60));
     let files = vec![file(folder.path(), "a.parquet", &first), file(folder.path(), "b.parquet", &second)];
     let path = files[0].path.clone();
-    let footer = parquet::file::metadata::ParquetMetaDataReader::new();
+    let footer = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
     let footer = footer.parse_and_finish(&fs::File::open(&path).unwrap()).unwrap();
-    let group = footer.row_group(0);
-    let column = group.columns().iter().find(|column| column.column_path().string() == "off_cpu.list.element.count");
-    let (start, length) = column.unwrap().byte_range();
+    let columns = footer.row_group(0).columns();
+    let column = columns.iter().position(|column| column.column_path().string() == "off_cpu.list.element.count");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[start as usize..(start + length) as usize].fill(0xa5);
+    damage(&mut bytes, &footer, column.unwrap());
     fs::write(&path, bytes).unwrap();
     let engine = engine();
     let sql = "SELECT hist_merge(off_cpu), count(*) FROM cpu";
     let (expected, _) = answer(&engine, &snapshot(vec![second], Vec::new()), sql).await;
     assert_eq!(answer(&engine, &snapshot(Vec::new(), files), sql).await, (expected, 1));
+}
+
+#[tokio::test]
+async fn a_file_whose_buckets_are_damaged_is_left_out_and_named() {
+    damaged(|bytes, footer, column| {
+        let (start, length) = footer.row_group(0).column(column).byte_range();
+        bytes[start as usize..(start + length) as usize].fill(0xa5);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn damage_that_only_this_reader_sees_is_damage() {
+    damaged(|bytes, footer, column| {
+        let second = &footer.offset_index().unwrap()[0][column].page_locations()[1];
+        // The row at which it begins as the index has it, in zigzag and seven bits a byte; then one more or less.
+        let mut rest = second.first_row_index as u64 * 2;
+        let mut number = Vec::new();
+        while rest >= 0x80 {
+            number.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        number.push(rest as u8);
+        let start = footer.row_group(0).column(column).offset_index_offset().unwrap() as usize;
+        let at = bytes[start..].windows(number.len()).position(|found| found == number).unwrap();
+        bytes[start + at] ^= 0b10;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_that_were_read_are_the_statements_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = snapshot(Vec::new(), vec![file(folder.path(), "a.parquet", &rows(0..50))]);
+    let sql = "SELECT sum(cardinality(off_cpu)) FROM cpu";
+    let limits =
+        Limits { partitions: 1, memory_each_bytes: 1 << 10, ..Limits::of_one(256 << 20, Duration::from_secs(60)) };
+    let refused = Engine::new(limits).unwrap().ask(files.clone(), sql, None).await.unwrap_err();
+    assert!(refused.to_string().contains("HistogramExec asked for"), "{refused}");
+    answer(&engine(), &files, sql).await;
 }

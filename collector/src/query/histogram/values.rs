@@ -65,6 +65,14 @@ impl Values {
         }
     }
 
+    /// Memory of what was not taken.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Plain(bytes) => bytes.len(),
+            Self::Indexed(indexed) => indexed.bytes.len(),
+        }
+    }
+
     /// Takes the next `count` numbers.
     ///
     /// # Errors
