@@ -49,6 +49,9 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     let query_timeout = seconds(&mut query, "timeout_s", 60);
     query.finish();
     let maintain = super::maintain::read(&mut top, adopt_after);
+    let mut section = top.section("incidents");
+    let incident_quiet = seconds(&mut section, "quiet_s", 900);
+    section.finish();
     let mut section = top.section("alerts");
     let alerts = skep_alerts::settings::read(&mut section, crate::alert::DEFAULT_RULES);
     section.finish();
@@ -74,6 +77,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         history_refresh: refresh,
         maintain,
         alerts,
+        incident_quiet,
     })
 }
 

@@ -3,6 +3,7 @@
 //! * [`responder`]: durable rows in, rows to store and commands to send out.
 //! * `poll`: peers that are asked before something disruptive is done.
 //! * [`watch`]: rows to findings.
+//! * `glance`: what a quick look at each window says, likewise.
 //! * [`minute`]: what the minutes' series say, as rows and findings.
 //! * [`service`]: services that are down, as findings.
 //! * [`vigil`]: how well skep itself sees, as findings.
@@ -16,6 +17,8 @@ mod watch;
 
 mod minute;
 
+mod glance;
+
 mod service;
 
 mod vigil;
@@ -24,6 +27,9 @@ mod rows;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod glance_tests;
 
 #[cfg(test)]
 mod minute_tests;
