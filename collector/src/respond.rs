@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skep_alerts::report::Report;
 use skep_audit::{Book, BookError, Record};
 use skep_rules::load::Loaded;
 use skep_runtime::clock::Clock;
@@ -14,11 +15,9 @@ use skep_wire::envelope::{self, Origin};
 use skep_wire::v1::{self, down};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::alert::report;
 use crate::alert::task::Word;
 use crate::buffer::Store;
 use crate::decide::Refusal;
-use crate::detect::finding::Finding;
 use crate::folder::write_whole;
 use crate::ingest::arrival;
 use crate::ingest::publish::Observed;
@@ -145,6 +144,7 @@ impl Respond {
             // Who waits no longer goes on without.
             let _gone = entered.send(()).is_err();
         }
+        self.report_standing().await;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let first = tokio::time::Instant::now() + WRITE_DOWN;
@@ -250,11 +250,11 @@ impl Respond {
     /// Rows and steps first, commands when those are durable.
     async fn carry_out(&mut self, output: Output) -> Result<(), Stopping> {
         let mut todo = vec![output];
-        while let Some(Output { chunks, records, commands, probes, findings }) = todo.pop() {
+        while let Some(Output { chunks, records, commands, probes, reports }) = todo.pop() {
             self.own.store_all(chunks).await?;
             self.chain(records).await?;
             self.keep();
-            self.report(&findings).await;
+            self.report(reports).await;
             for (node, probe) in probes {
                 let id = probe.id.clone();
                 let message = v1::Down { message: Some(down::Message::Probe(probe)) };
@@ -311,12 +311,21 @@ impl Respond {
         }
     }
 
-    async fn report(&self, findings: &[Finding]) {
+    async fn report(&self, told: Vec<Report>) {
         let Some(reports) = &self.reports else { return };
-        for finding in findings {
+        for report in told {
             // The other end is gone only while stopping.
-            let _stopping = reports.send(Word::Report(report::of(finding))).await.is_err();
+            let _stopping = reports.send(Word::Report(report)).await.is_err();
         }
+    }
+
+    /// What stands since before this start: some of it may not have been told, and the end of some neither.
+    async fn report_standing(&self) {
+        let Some(reports) = &self.reports else { return };
+        let standing = self.responder.standing();
+        let keys = standing.iter().map(|report| report.key.clone()).collect();
+        self.report(standing).await;
+        let _stopping = reports.send(Word::Incidents { keys }).await.is_err();
     }
 
     fn now(&self) -> i64 {

@@ -30,10 +30,12 @@ pub(crate) fn run(name: &str, json: bool, arguments: &[String]) -> Result<()> {
             bench.arg(name);
             bench
         }
-        "healing" => {
+        "healing" | "found" => {
             setup::ensure_box()?;
             checked(cargo().args(["build", "--quiet", "--profile", PROFILE, "--workspace", "--bins"]))?;
-            Command::new(setup::target_folder()?.join(PROFILE).join("skep-healing"))
+            let mut bench = Command::new(setup::target_folder()?.join(PROFILE).join("skep-healing"));
+            bench.args((name == "found").then_some("find"));
+            bench
         }
         // Quality first: it stands beside the arithmetic it measures, not among the costs.
         "series" => {

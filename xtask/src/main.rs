@@ -59,7 +59,7 @@ enum Task {
     },
     /// Cost of a hot path against its floor: cargo xtask bench overhead --json
     Bench {
-        /// Which: overhead, agent, syscall, batch, ingest, query, fleet, series, healing
+        /// Which: overhead, agent, syscall, batch, ingest, query, fleet, series, healing, found
         name: String,
         /// One JSON object
         #[arg(long)]

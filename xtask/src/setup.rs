@@ -50,12 +50,14 @@ const INTEROP_TOOLS: [(&str, &str); 1] = [("python3-venv", "interop tests read t
 const PEERS: [(&str, &str); 1] = [("bpftrace", "bench overhead compares with it")];
 
 /// What `cargo xtask bench healing` breaks things in.
-const BOX_TOOLS: [(&str, &str); 5] = [
+const BOX_TOOLS: [(&str, &str); 7] = [
     ("systemd-container", "the host that is broken is a box"),
     ("systemd", "which runs in it"),
     ("dbus", "by which it is spoken to"),
     ("iproute2", "it has a network of its own"),
     ("util-linux", "likewise"),
+    ("mount", "disks of its own, for `bench found`"),
+    ("e2fsprogs", "a file system on them"),
 ];
 
 /// What `cargo xtask vm` wants on top.

@@ -8,6 +8,7 @@ use skep_wire::{tables, v1};
 
 use super::account::{Account, Statement, coverage};
 use super::block::{self, Devices};
+use super::files::Files;
 use super::gauges::{Gauge, Gauges, OwnState};
 use super::identity::Identities;
 use super::pods::{Pods, Wanted};
@@ -46,6 +47,7 @@ pub struct Aggregator {
     identities: Identities,
     account: Account,
     gauges: Gauges,
+    files: Files,
     processes: Builder,
     connections: Builder,
     security: Builder,
@@ -93,6 +95,7 @@ impl Aggregator {
             identities,
             account: Account::default(),
             gauges: Gauges::start(),
+            files: Files::start(),
             processes: Builder::new(&tables::PROCESSES),
             connections: Builder::new(&tables::CONNECTIONS),
             security: Builder::new(&tables::SECURITY),
@@ -275,7 +278,9 @@ impl Aggregator {
         let syscalls = self.syscalls_chunk(span, reading)?;
         let sockets = self.sockets_chunk(span, reading)?;
         let blocks = self.block_chunk(span, reading)?;
-        let host = self.host_chunk(span)?;
+        let ran = reading.cpu.iter().map(|seen| seen.process);
+        let files = self.files.read(span.length_s, ran, &self.identities);
+        let host = self.host_chunk(span, files)?;
         self.introduce(until_us)?;
         let statement = self.account.state_window((span.from_us, span.until_us), &reading.ledger);
         let chunks = [cpu, syscalls, sockets, blocks, host].into_iter().flatten().collect();
@@ -293,7 +298,7 @@ impl Aggregator {
         let until_us = self.clock.wall_us_at(until_ns);
         let span = self.span(self.from_us, until_us);
         // Its rates end here too: the next window's are over that window only.
-        let host = self.host_chunk(span)?;
+        let host = self.host_chunk(span, Vec::new())?;
         self.notes.push(LossRow::uncounted((span.from_us, span.until_us), ledger::READ_FAILED, detail));
         let statement = self.account.state_events((span.from_us, span.until_us));
         let sealed = self.seal(host.into_iter().collect(), statement, Some(until_us))?;
@@ -392,13 +397,13 @@ impl Aggregator {
         Ok(builder.finish())
     }
 
-    fn host_chunk(&mut self, span: Span) -> Result<Option<v1::Chunk>, ChunkError> {
+    fn host_chunk(&mut self, span: Span, files: Vec<Gauge>) -> Result<Option<v1::Chunk>, ChunkError> {
         self.own.identities = self.identities.len() as u64;
         self.own.identities_evicted = self.identities.evicted();
         (self.own.cgroups, self.own.cgroups_refused) = self.identities.cgroups();
         let mut builder = Builder::new(&tables::HOST);
         let spending = std::mem::take(&mut self.spending);
-        for gauge in self.gauges.read(span.length_s, self.own).into_iter().chain(spending) {
+        for gauge in self.gauges.read(span.length_s, self.own).into_iter().chain(files).chain(spending) {
             builder
                 .int("time", span.from_us)
                 .float("window_s", span.length_s)

@@ -4,7 +4,7 @@
 //! * [`hierarchy`], [`tree`], [`membership`]: which cgroups there are and which a process is in.
 //! * [`workload`], [`pods`], [`cgroup`]: who a cgroup belongs to.
 //! * [`lookup`], [`identity`]: who a pid and a start time are.
-//! * [`gauges`], [`rows`], [`security`], [`block`], [`capability`]: what the columns hold.
+//! * [`files`], [`gauges`], [`rows`], [`security`], [`block`], [`capability`]: what the columns hold.
 //! * [`account`]: the ledger of this stage.
 //! * [`aggregator`]: all of these together.
 //! * [`watch`]: the loop that owns probes and aggregator.
@@ -17,6 +17,7 @@ pub mod aggregator;
 pub mod block;
 pub mod capability;
 pub mod cgroup;
+pub mod files;
 pub mod gauges;
 pub mod hierarchy;
 pub mod identity;

@@ -2,7 +2,7 @@
 //!
 //! A report belongs to a group for each route that takes it: the route, and what its labels in `group_by` say. A new group
 //! waits `wait` for company and is told; what changes after that is told together, no sooner than `interval` after the last
-//! time; what stands is told again after `repeat`. What began and ended before anybody was told is not told. A silence is
+//! time; what stands is told again after `repeat`, and when it is worse than what was told. What began and ended before anybody was told is not told. A silence is
 //! looked at when something is about to be told: what it covers is told when it ends, if it stands then.
 
 use std::collections::BTreeMap;
@@ -66,6 +66,9 @@ struct Member {
     since_us: i64,
     until_us: Option<i64>,
     told: bool,
+    /// Than what was told.
+    #[serde(default)]
+    worse: bool,
 }
 
 /// One group.
@@ -148,9 +151,15 @@ impl Desk {
         if let Some(member) = group.members.get_mut(&key) {
             // It came back before anybody was told that it was gone.
             member.until_us = None;
+            if report.rank() > member.report.rank() {
+                member.report = report.clone();
+                member.worse = true;
+                group.schedule(route, now_us);
+            }
             return false;
         }
-        let member = Member { report: report.clone(), since_us: report.time_us, until_us: None, told: false };
+        let member =
+            Member { report: report.clone(), since_us: report.time_us, until_us: None, told: false, worse: false };
         group.members.insert(key, member);
         group.schedule(route, now_us);
         true
@@ -264,10 +273,10 @@ impl Group {
         self.due_us = None;
         let (mut items, mut gone) = (Vec::new(), Vec::new());
         for (key, member) in &mut self.members {
-            if member.told && member.until_us.is_none() {
+            if member.told && member.until_us.is_none() && !member.worse {
                 continue;
             }
-            let is_end = member.told;
+            let is_end = member.told && member.until_us.is_some();
             if items.len() == MAX_ITEMS {
                 self.due_us = Some(now_us);
                 break;
@@ -277,7 +286,7 @@ impl Group {
                 self.due_us = Some(now_us.saturating_add(SILENCE_LOOK_US));
                 continue;
             }
-            member.told = true;
+            (member.told, member.worse) = (true, false);
             if is_end || member.report.state == State::Happened {
                 gone.push(key.clone());
             }
@@ -291,7 +300,7 @@ impl Group {
     }
 
     fn has_news(&self) -> bool {
-        self.members.values().any(|member| !member.told || member.until_us.is_some())
+        self.members.values().any(|member| !member.told || member.until_us.is_some() || member.worse)
     }
 
     fn is_to_repeat(&self, route: &Route, now_us: i64) -> bool {

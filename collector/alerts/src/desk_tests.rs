@@ -219,3 +219,17 @@ fn headlines_say_how_it_stands() {
     assert_eq!(one.group, three.group);
     assert_ne!(one.id, three.id);
 }
+
+#[test]
+fn what_became_worse_is_told_again_and_its_end_once() {
+    let mut told = Told::new(vec![route()], Vec::new());
+    told.desk.take(&report("x", "a", "medium", State::Firing), 0);
+    assert_eq!(told.until(20), [(10, "x".to_owned())]);
+    told.desk.take(&report("x", "a", "medium", State::Firing), 20 * S);
+    told.desk.take(&report("x", "a", "critical", State::Firing), 21 * S);
+    assert_eq!(told.until(100), [(70, "x".to_owned())], "no sooner than the group may be told");
+    told.desk.take(&report("x", "a", "medium", State::Firing), 100 * S);
+    told.desk.take(&report("x", "a", "critical", State::Firing), 101 * S);
+    told.take("x", "a", State::Resolved);
+    assert_eq!(told.until(300), [(130, "-x".to_owned())]);
+}

@@ -14,6 +14,7 @@
 //! * [`hold`]: one incident is one alarm, and many alarms make the next one dearer.
 //! * [`forecast`]: what the value will be in an hour, between which bounds, and whether there is any skill in that.
 //! * [`limit`]: when it reaches a limit, a disk being full, with the interval.
+//! * [`rush`]: likewise, of what fills up while one looks on.
 //! * [`health`]: 0 to 100 for a node or a workload, with the parts that made it.
 //! * [`replay`]: series from files of other tools.
 //! * [`state`]: all of it as bytes, to survive a restart.
@@ -41,6 +42,8 @@ pub mod level;
 pub mod forecast;
 
 pub mod limit;
+
+pub mod rush;
 
 pub mod health;
 

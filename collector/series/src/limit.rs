@@ -72,8 +72,10 @@ impl NoSkill {
 
 /// Points at a distance of at least a step, oldest first.
 #[derive(Debug, Clone, PartialEq)]
-struct Ring<const POINTS: usize> {
+pub(crate) struct Ring<const POINTS: usize> {
     step_s: f64,
+    /// Points below which it says nothing.
+    least: usize,
     first_s: f64,
     /// Seconds after the first, and the value.
     points: [(f32, f64); POINTS],
@@ -81,12 +83,12 @@ struct Ring<const POINTS: usize> {
 }
 
 impl<const POINTS: usize> Ring<POINTS> {
-    fn new(step_s: f64) -> Self {
-        Self { step_s, first_s: 0.0, points: [(0.0, 0.0); POINTS], len: 0 }
+    pub(crate) fn new(step_s: f64, least: usize) -> Self {
+        Self { step_s, least, first_s: 0.0, points: [(0.0, 0.0); POINTS], len: 0 }
     }
 
     /// Whether the point was far enough from the newest to be kept.
-    fn push(&mut self, time_s: f64, value: f64, thin: bool) {
+    pub(crate) fn push(&mut self, time_s: f64, value: f64, thin: bool) {
         if self.len == 0 {
             self.first_s = time_s;
         }
@@ -124,10 +126,10 @@ impl<const POINTS: usize> Ring<POINTS> {
 
     /// All of the ring speaks if it can, else its newer half, else the newer half of that: what fills a disk may have begun
     /// just now. A part of the ring must know the latest time too.
-    fn until(&self, newest_s: f64, value: f64, limit: f64) -> Result<Until, NoSkill> {
+    pub(crate) fn until(&self, newest_s: f64, value: f64, limit: f64) -> Result<Until, NoSkill> {
         let all = self.part(self.len, newest_s, value, limit);
         let mut length = self.len / 2;
-        while all.is_err() && length >= LEAST_POINTS {
+        while all.is_err() && length >= self.least {
             if let Ok(until) = self.part(length, newest_s, value, limit)
                 && until.latest_days.is_some()
             {
@@ -141,7 +143,7 @@ impl<const POINTS: usize> Ring<POINTS> {
     /// By the newest so many points.
     fn part(&self, length: usize, newest_s: f64, value: f64, limit: f64) -> Result<Until, NoSkill> {
         let points = &self.points[self.len - length..self.len];
-        if points.len() < LEAST_POINTS {
+        if points.len() < self.least {
             return Err(NoSkill::TooYoung);
         }
         let mut paces = [0.0; POINTS];
@@ -182,7 +184,12 @@ impl<const POINTS: usize> Ring<POINTS> {
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, StateError> {
-        let mut ring = Self { step_s: from.f64()?, first_s: from.f64()?, len: from.u8()? as usize, ..Self::new(1.0) };
+        let mut ring = Self {
+            step_s: from.f64()?,
+            first_s: from.f64()?,
+            len: from.u8()? as usize,
+            ..Self::new(1.0, LEAST_POINTS)
+        };
         if ring.len > POINTS {
             return Err(StateError::Inconsistent);
         }
@@ -234,7 +241,11 @@ pub struct Limit {
 
 impl Default for Limit {
     fn default() -> Self {
-        Self { newest: (f64::NEG_INFINITY, 0.0), recent: Ring::new(RECENT_STEP_S), long: Ring::new(LONG_STEP_S) }
+        Self {
+            newest: (f64::NEG_INFINITY, 0.0),
+            recent: Ring::new(RECENT_STEP_S, LEAST_POINTS),
+            long: Ring::new(LONG_STEP_S, LEAST_POINTS),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! A finding, as a report. Pure.
+//! A finding, and an incident, as a report. Pure.
 
 use skep_alerts::report::{Labels, Report, State};
 
 use crate::detect::finding::Finding;
+use crate::incident::{self, Incident};
 
 /// Kinds whose findings have an end that is a finding too.
 const LASTING: [&str; 2] = ["check", "self"];
@@ -44,6 +45,39 @@ pub fn of(finding: &Finding) -> Report {
         time_us: finding.time_us,
         finding: finding.id.clone(),
     }
+}
+
+/// In front of the keys of incidents.
+pub const INCIDENTS: &str = "incident ";
+
+/// What a report says of an incident.
+pub fn of_incident(incident: &Incident) -> Report {
+    let over = incident.state == incident::State::Closed;
+    let labels = [
+        ("rule", "incident"),
+        ("kind", "incident"),
+        ("severity", incident.severity.as_str()),
+        ("node", incident.node.as_str()),
+        ("workload", incident.workload.as_str()),
+        ("incident", incident.id.as_str()),
+    ];
+    Report {
+        key: format!("{INCIDENTS}{}", incident.id),
+        state: if over { State::Resolved } else { State::Firing },
+        labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        title: incident.title.clone(),
+        details: vec![format!("findings={}", incident.findings), format!("rules={}", incident.rules.join(","))],
+        time_us: if over { incident.changed_us } else { incident.began_us },
+        finding: String::new(),
+    }
+}
+
+/// Puts the incident a finding belongs to into what is said of it.
+pub fn in_incident(mut report: Report, incident: Option<String>) -> Report {
+    if let Some(incident) = incident {
+        report.labels.insert("incident".to_owned(), incident);
+    }
+    report
 }
 
 #[cfg(test)]

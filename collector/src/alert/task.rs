@@ -11,6 +11,7 @@ use skep_runtime::clock::Clock;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::alert::report;
 use crate::folder::write_whole;
 
 /// Reports that may wait for this task; who reports waits when it is full.
@@ -29,6 +30,11 @@ pub enum Word {
         /// Which.
         rule: String,
         /// All that it found and that may stand: what it found before the last start and is not here is over.
+        keys: Vec<String>,
+    },
+    /// The incidents that are not over, at a start: what else is told as one is over.
+    Incidents {
+        /// Their keys.
         keys: Vec<String>,
     },
 }
@@ -78,6 +84,7 @@ impl Alerting {
                             self.desk.take(&report, now_us);
                             true
                         }
+                        Some(Word::Incidents { keys }) => self.desk.settle(report::INCIDENTS, &keys, now_us),
                         Some(Word::Standing { rule, keys }) => self.desk.settle(&key_prefix(&rule), &keys, now_us),
                         None => break,
                     };

@@ -143,6 +143,7 @@ pub(super) async fn start(config: &Config, limits: Limits, clock: &Clock) -> Res
     let now_us = clock.wall_us();
     let key = setup.key.clone();
     let mut responder = Responder::new(setup);
+    responder.quiet_after(config.incident_quiet);
     take_up(&mut responder, &folder);
     go_on(&mut responder, &folder);
     let audit = open_chain(&folder, &identity, key, responder.policy_version(), now_us)?;

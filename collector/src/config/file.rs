@@ -50,6 +50,9 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     query.finish();
     let maintain = super::maintain::read(&mut top, adopt_after);
     let kubernetes = skep_kubernetes::Settings::read(top.section("kubernetes"));
+    let mut section = top.section("incidents");
+    let incident_quiet = seconds(&mut section, "quiet_s", 900);
+    section.finish();
     let mut section = top.section("alerts");
     let alerts = skep_alerts::settings::read(&mut section, crate::alert::DEFAULT_RULES);
     section.finish();
@@ -76,6 +79,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         maintain,
         kubernetes,
         alerts,
+        incident_quiet,
     })
 }
 

@@ -61,6 +61,8 @@ pub struct Config {
     pub kubernetes: skep_kubernetes::Settings,
     /// Who hears of what.
     pub alerts: skep_alerts::settings::Settings,
+    /// How long an incident is quiet before it is over.
+    pub incident_quiet: Duration,
 }
 
 /// Flags and environment variables of `serve`.

@@ -4,6 +4,7 @@
 //! * [`series`]: what is abnormal in a workload's numbers; one online robust score a series.
 //! * [`hold`]: a storm of the same thing is one finding and a count.
 //! * [`canary`], [`silence`], [`degraded`]: whether skep itself still sees.
+//! * [`change`]: what changed before something was found.
 //! * [`service`]: what the nodes' checks say of their services.
 //! * [`finding`]: what comes out.
 //!
@@ -20,6 +21,8 @@ pub mod canary;
 pub mod silence;
 
 pub mod degraded;
+
+pub mod change;
 
 pub mod service;
 

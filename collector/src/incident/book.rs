@@ -1,13 +1,16 @@
 //! Which finding belongs to which incident, and when one begins and ends.
 //!
-//! Findings of one node or of one workload in the same minutes belong together. It takes one of medium severity to begin an
-//! incident, and a while without such to end it, or an operator's word; one that comes back soon after is the same one.
+//! Findings of one node or of one workload in the same minutes belong together, and so do grave ones of a workload and of
+//! whom it calls, or who calls it. It takes one of medium severity to begin an incident, and a while without such to end it,
+//! or an operator's word; one that comes back soon after is the same one.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use skep_alerts::report::State as Reported;
 
-use super::state::{COLLECTOR, Cause, Change, Incident, State};
+use super::state::{COLLECTOR, Cause, Change, Incident, Member, State};
+use super::talk::{Talk, Talks};
 use crate::alert::report;
 use crate::decide::Refusal;
 use crate::detect::finding::{Finding, Severity};
@@ -30,28 +33,48 @@ const MAX_INCIDENTS: usize = 1_000;
 /// Most changes of nodes that are remembered.
 const MAX_CHANGES: usize = 1_000;
 
+/// Most changes that one incident tells of when it begins, the newest.
+const MAX_TOLD: usize = 10;
+
+/// Nodes of an incident from which on no other joins because somebody talks to somebody there.
+const MAX_NODES: usize = 8;
+
 /// So many findings of an incident have a row each; then, every time they have doubled. All are in `findings`.
 const ROWS: i64 = 64;
 
 /// Something that changed on a node and is no finding.
 #[derive(Debug)]
 struct Changed {
-    node: String,
+    whom: Member,
     time_us: i64,
     what: String,
 }
 
 /// All incidents that matter still.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Book {
+    quiet_us: i64,
     incidents: HashMap<String, Incident>,
     changes: VecDeque<Changed>,
+    talks: Talks,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        let (incidents, changes, talks) = Default::default();
+        Self { quiet_us: QUIET_US, incidents, changes, talks }
+    }
 }
 
 /// Where rows go: an incident as it has become, and why.
 pub type Tell<'t> = dyn FnMut(&Incident, Cause<'_>) + 't;
 
 impl Book {
+    /// Ends incidents after so long without anything, instead of a quarter of an hour.
+    pub fn quiet_after(&mut self, quiet: Duration) {
+        self.quiet_us = i64::try_from(quiet.as_micros()).unwrap_or(i64::MAX);
+    }
+
     /// Takes a row up that was written before this start, the oldest first.
     pub fn restore(&mut self, incident: Incident) {
         let newer = self.incidents.get(&incident.id).is_none_or(|known| known.changed_us <= incident.changed_us);
@@ -60,16 +83,33 @@ impl Book {
         }
     }
 
-    /// Takes a finding; `id` gives a new incident its id.
-    pub fn take(&mut self, finding: &Finding, now_us: i64, id: impl FnOnce() -> String, tell: &mut Tell<'_>) {
+    /// Who talks to whom.
+    pub fn talks(&mut self) -> &mut Talks {
+        &mut self.talks
+    }
+
+    /// Incidents that are not over.
+    pub fn standing(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.values().filter(|incident| incident.state != State::Closed)
+    }
+
+    /// Takes a finding; `id` gives a new incident its id. The incident it belongs to.
+    pub fn take(
+        &mut self,
+        finding: &Finding,
+        now_us: i64,
+        id: impl FnOnce() -> String,
+        tell: &mut Tell<'_>,
+    ) -> Option<String> {
         let reported = report::of(finding);
         if reported.state == Reported::Resolved {
             return self.over(&reported.key, finding, now_us, tell);
         }
-        let place = self.home(finding).map(|incident| incident.id.clone());
+        let home = self.home(finding).map(|(incident, talk)| (incident.id.clone(), talk));
+        let (place, talk) = home.map_or((None, None), |(id, talk)| (Some(id), talk));
         let incident = match place.and_then(|id| self.incidents.get_mut(&id)) {
             Some(incident) => incident,
-            None if finding.severity < Severity::Medium => return,
+            None if finding.severity < Severity::Medium => return None,
             None => {
                 let id = id();
                 self.make_room(now_us, tell);
@@ -82,38 +122,50 @@ impl Book {
         }
         let told = incident.findings <= ROWS || incident.findings.count_ones() == 1;
         if told || change != Change::Joined {
-            tell(incident, Cause { change, actor: COLLECTOR, finding: Some(&finding.id), detail: &finding.title });
+            let why = talk.map(|talk| format!("{} ({})", finding.title, talk.explain()));
+            let detail = why.as_deref().unwrap_or(&finding.title);
+            tell(incident, Cause { change, actor: COLLECTOR, finding: Some(&finding.id), detail });
         }
-        if change != Change::Opened {
-            return;
+        if change == Change::Opened {
+            let near = |changed: &&Changed| {
+                (0..=CAUSE_US).contains(&(finding.time_us - changed.time_us)) && concerns(incident, &changed.whom)
+            };
+            let near: Vec<&Changed> = self.changes.iter().filter(near).collect();
+            for changed in &near[near.len().saturating_sub(MAX_TOLD)..] {
+                let before_s = (finding.time_us - changed.time_us) / 1_000_000;
+                let detail = format!("{}, {before_s} s before", changed.what);
+                touch(incident, now_us);
+                tell(incident, Cause { change: Change::Changed, actor: COLLECTOR, finding: None, detail: &detail });
+            }
         }
-        let near = |changed: &&Changed| {
-            changed.node == finding.node && (0..=CAUSE_US).contains(&(finding.time_us - changed.time_us))
-        };
-        for changed in self.changes.iter().filter(near) {
-            touch(incident, now_us);
-            tell(incident, Cause { change: Change::Changed, actor: COLLECTOR, finding: None, detail: &changed.what });
-        }
+        Some(incident.id.clone())
     }
 
-    /// Something that is no finding changed on a node: it restarted, for one.
-    pub fn changed(&mut self, node: &str, what: &str, now_us: i64, tell: &mut Tell<'_>) {
+    /// Something that is no finding changed on a node, or a workload of it: it restarted, for one.
+    pub fn changed(&mut self, whom: Member, what: &str, now_us: i64, tell: &mut Tell<'_>) {
         for incident in self.incidents.values_mut() {
-            if incident.state != State::Closed && incident.node == node && now_us - incident.last_us <= JOIN_US {
+            let goes_on = incident.state != State::Closed && now_us - incident.last_us <= JOIN_US;
+            if goes_on && incident.changes < MAX_TOLD && concerns(incident, &whom) {
+                incident.changes += 1;
                 touch(incident, now_us);
                 tell(incident, Cause { change: Change::Changed, actor: COLLECTOR, finding: None, detail: what });
             }
         }
+        self.happened(whom, what, now_us);
+    }
+
+    /// As [`Book::changed`], before this start.
+    pub fn happened(&mut self, whom: Member, what: &str, time_us: i64) {
         if self.changes.len() >= MAX_CHANGES {
             self.changes.pop_front();
         }
-        self.changes.push_back(Changed { node: node.to_owned(), time_us: now_us, what: what.to_owned() });
+        self.changes.push_back(Changed { whom, time_us, what: what.to_owned() });
     }
 
     /// Ends what is quiet, and forgets what nothing can belong to any more.
     pub fn tick(&mut self, now_us: i64, tell: &mut Tell<'_>) {
         for incident in self.incidents.values_mut() {
-            let quiet = now_us - incident.last_us > QUIET_US;
+            let quiet = now_us - incident.last_us > self.quiet_us;
             if incident.state != State::Closed && quiet && incident.standing.is_empty() {
                 close(incident, now_us, "nothing more came, and nothing stands", tell);
             }
@@ -123,6 +175,7 @@ impl Book {
         while self.changes.front().is_some_and(|change| now_us - change.time_us > CAUSE_US) {
             self.changes.pop_front();
         }
+        self.talks.tick(now_us);
     }
 
     /// An operator's word; the incident as it is then.
@@ -153,13 +206,29 @@ impl Book {
         Ok(incident)
     }
 
-    /// The incident a finding belongs to: of several, the one that is not over, then the one that had one last.
-    fn home(&self, finding: &Finding) -> Option<&Incident> {
-        let fitting = self.incidents.values().filter(|incident| belongs(incident, finding));
-        fitting.max_by_key(|incident| (incident.state != State::Closed, incident.last_us, incident.changed_us))
+    /// The incident a finding belongs to: of several, the one that is not over, then the one that had one last. Where nobody
+    /// on its node or of its name has one, that of somebody it depends on, or who depends on it.
+    fn home(&self, finding: &Finding) -> Option<(&Incident, Option<Talk>)> {
+        let last = |incident: &&Incident| (incident.state != State::Closed, incident.last_us, incident.changed_us);
+        let own = self.incidents.values().filter(|incident| is_of(incident, finding) && belongs(incident, finding));
+        if let Some(incident) = own.max_by_key(last) {
+            return Some((incident, None));
+        }
+        if finding.severity < Severity::Medium {
+            return None;
+        }
+        let whom = Member::new(&finding.node, &finding.workload);
+        let has_room = |incident: &&Incident| incident.state != State::Closed && incident.nodes() < MAX_NODES;
+        let near = self.incidents.values().filter(has_room).filter(|incident| belongs(incident, finding));
+        let talking = near.filter_map(|incident| {
+            let talk = incident.members.iter().find_map(|member| self.talks.between(member, &whom))?;
+            Some((incident, Some(talk)))
+        });
+        talking.max_by_key(|(incident, _)| last(incident))
     }
 
-    fn over(&mut self, key: &str, finding: &Finding, now_us: i64, tell: &mut Tell<'_>) {
+    fn over(&mut self, key: &str, finding: &Finding, now_us: i64, tell: &mut Tell<'_>) -> Option<String> {
+        let mut of = None;
         for incident in self.incidents.values_mut() {
             let before = incident.standing.len();
             incident.standing.retain(|standing| standing != key);
@@ -168,8 +237,10 @@ impl Book {
                 incident.last_us = incident.last_us.max(finding.time_us);
                 let (finding, detail) = (Some(finding.id.as_str()), finding.title.as_str());
                 tell(incident, Cause { change: Change::Over, actor: COLLECTOR, finding, detail });
+                of = Some(incident.id.clone());
             }
         }
+        of
     }
 
     /// The one that had nothing for the longest time ends where there are too many.
@@ -198,26 +269,47 @@ fn begun(id: String, finding: &Finding, now_us: i64) -> Incident {
         title: finding.title.clone(),
         node: finding.node.clone(),
         workload: finding.workload.clone(),
+        members: Vec::new(),
         findings: 0,
+        changes: 0,
         rules: Vec::new(),
         standing: Vec::new(),
         closed_by_hand: false,
     }
 }
 
-/// Whether a finding is of the same node or workload, in the same minutes. What an operator closed takes in silence what it
-/// is known for and nothing worse: he has seen that.
+/// Whether a finding is of a node of it, or of the same workload elsewhere. What is on many nodes is about the first of them.
+fn is_of(incident: &Incident, finding: &Finding) -> bool {
+    let has_name = !matches!(finding.workload.as_str(), "" | "host");
+    incident.node == finding.node
+        || has_name && incident.workload == finding.workload
+        || incident.nodes() <= MAX_NODES && incident.members.iter().any(|member| member.node == finding.node)
+}
+
+/// Whether a change may be why: one of the node, or of a workload that the incident is about. Where it is about the node as a
+/// whole, any workload of that may be it.
+fn concerns(incident: &Incident, whom: &Member) -> bool {
+    let same = |member: &Member| {
+        member.node == whom.node && (whom.workload.is_empty() || member.workload.is_empty() || member == whom)
+    };
+    incident.members.iter().any(same)
+}
+
+/// Whether a finding is of the same minutes. What an operator closed takes in silence what it is known for and nothing worse:
+/// he has seen that.
 fn belongs(incident: &Incident, finding: &Finding) -> bool {
-    let of_it = incident.node == finding.node
-        || !matches!(finding.workload.as_str(), "" | "host") && incident.workload == finding.workload;
     let near = match incident.state {
         State::Closed if incident.closed_by_hand => JOIN_US,
         State::Closed => REOPEN_US,
         _ if !incident.standing.is_empty() => i64::MAX,
         _ => JOIN_US,
     };
-    let known = || incident.rules.iter().any(|rule| **rule == *finding.rule) && finding.severity <= incident.severity;
-    of_it && (finding.time_us - incident.last_us).saturating_abs() <= near && (!incident.closed_by_hand || known())
+    let known = || {
+        incident.rules.iter().any(|rule| **rule == *finding.rule)
+            && incident.members.iter().any(|member| member.workload == finding.workload)
+            && finding.severity <= incident.severity
+    };
+    (finding.time_us - incident.last_us).saturating_abs() <= near && (!incident.closed_by_hand || known())
 }
 
 /// Adds a finding; what that is to the incident.
@@ -230,6 +322,7 @@ fn join(incident: &mut Incident, finding: &Finding, now_us: i64) -> Change {
         incident.last_us = incident.last_us.max(finding.time_us);
     }
     Incident::name(&mut incident.rules, &finding.rule);
+    incident.meet(Member::new(&finding.node, &finding.workload));
     if finding.severity > incident.severity {
         incident.severity = finding.severity;
         incident.title.clone_from(&finding.title);

@@ -69,6 +69,30 @@ impl Change {
     }
 }
 
+/// A node, or a workload of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Member {
+    /// Which node.
+    pub node: String,
+    /// Empty for all of it.
+    pub workload: String,
+}
+
+impl Member {
+    /// A workload of a node.
+    pub fn new(node: &str, workload: &str) -> Self {
+        Self { node: node.to_owned(), workload: workload.to_owned() }
+    }
+
+    fn text(&self) -> String {
+        format!("{} {}", self.node, self.workload)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        text.split_once(' ').map(|(node, workload)| Self::new(node, workload))
+    }
+}
+
 /// An incident as it is now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incident {
@@ -90,8 +114,12 @@ pub struct Incident {
     pub node: String,
     /// Of the first.
     pub workload: String,
+    /// Whom its findings are about, the first in front.
+    pub members: Vec<Member>,
     /// How many belong to it.
     pub findings: i64,
+    /// Changes told of while it goes on, since this start.
+    pub changes: usize,
     /// Of its findings.
     pub rules: Vec<String>,
     /// Troubles that are not over, by their keys.
@@ -124,6 +152,19 @@ impl Incident {
         }
     }
 
+    /// Adds whom a finding is about, likewise.
+    pub(super) fn meet(&mut self, member: Member) {
+        if self.members.len() < MAX_NAMES && !self.members.contains(&member) {
+            self.members.push(member);
+        }
+    }
+
+    /// Nodes that its findings are about.
+    pub(super) fn nodes(&self) -> usize {
+        let nodes: std::collections::BTreeSet<&str> = self.members.iter().map(|member| member.node.as_str()).collect();
+        nodes.len()
+    }
+
     /// Sets the columns of one row; the caller ends it.
     pub fn write(&self, row: &mut Builder, cause: Cause<'_>) {
         row.int("time", self.changed_us)
@@ -136,6 +177,7 @@ impl Incident {
             .text("title", &self.title)
             .text("target_node", &self.node)
             .text("workload", &self.workload)
+            .text_list("members", &self.members.iter().map(Member::text).collect::<Vec<_>>())
             .int("findings", self.findings)
             .maybe_text("finding", cause.finding)
             .text_list("rules", &self.rules)
@@ -148,6 +190,12 @@ impl Incident {
     pub fn read(row: &Row<'_>) -> Option<Self> {
         let names = |name: &str| row.text_list(name).unwrap_or_default().into_iter().map(str::to_owned).collect();
         let state = State::parse(row.text("state")?)?;
+        let (node, workload) = (row.text("target_node")?, row.text("workload")?);
+        // A release before this one did not say.
+        let members = match row.text_list("members") {
+            Some(members) if !members.is_empty() => members.into_iter().filter_map(Member::parse).collect(),
+            _ => vec![Member::new(node, workload)],
+        };
         Some(Self {
             id: row.text("incident")?.to_owned(),
             state,
@@ -156,9 +204,11 @@ impl Incident {
             last_us: row.int("last")?,
             severity: Severity::parse(row.text("severity")?)?,
             title: row.text("title")?.to_owned(),
-            node: row.text("target_node")?.to_owned(),
-            workload: row.text("workload")?.to_owned(),
+            node: node.to_owned(),
+            workload: workload.to_owned(),
+            members,
             findings: row.int("findings")?,
+            changes: 0,
             rules: names("rules"),
             standing: names("standing"),
             closed_by_hand: state == State::Closed && row.text("actor") != Some(COLLECTOR),

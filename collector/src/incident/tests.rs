@@ -1,5 +1,5 @@
 use skep_wire::chunk::{self, Builder};
-use skep_wire::tables::INCIDENTS;
+use skep_wire::tables::{CONNECTIONS, INCIDENTS};
 
 use super::*;
 use crate::decide::Refusal;
@@ -152,10 +152,10 @@ fn an_operators_word_holds() {
 #[test]
 fn what_changed_is_told_with_it() {
     let mut desk = Desk::default();
-    desk.act(|book, _, tell| book.changed("a", "the node has restarted", 95 * MINUTE, tell));
-    desk.act(|book, _, tell| book.changed("b", "the node has restarted", 99 * MINUTE, tell));
+    desk.act(|book, _, tell| book.changed(Member::new("a", ""), "the node has restarted", 95 * MINUTE, tell));
+    desk.act(|book, _, tell| book.changed(Member::new("b", ""), "the node has restarted", 99 * MINUTE, tell));
     desk.find(100, "a", "", "x", Severity::High);
-    desk.act(|book, _, tell| book.changed("a", "the node has restarted", 101 * MINUTE, tell));
+    desk.act(|book, _, tell| book.changed(Member::new("a", ""), "the node has restarted", 101 * MINUTE, tell));
     let told = desk.told();
     assert_eq!(says(&told), [("i3", "opened"), ("i3", "changed"), ("i3", "changed")]);
     let times: Vec<_> = desk.rows.iter().map(|row| chunk::rows(row).next().unwrap().int("time")).collect();
@@ -193,4 +193,90 @@ fn a_storm_has_few_rows_and_many_nodes_are_bounded() {
     }
     let closed = desk.told.iter().filter(|(_, change, _)| *change == "closed").count();
     assert_eq!(closed, 501);
+}
+
+/// Shop calls the database on another node.
+fn call(book: &mut Book, minute: i64) {
+    let (client, server) = (("a", "unit:shop", "connect", 4000, 5432), ("b", "unit:db", "accept", 5432, 4000));
+    for (node, workload, direction, local, remote) in [client, server] {
+        let mut row = Builder::new(&CONNECTIONS);
+        row.int("time", minute * MINUTE).text("event", "open").text("direction", direction).int("socket_id", 1);
+        row.int("pid", 1).int("start_ns", 1).text("comm", "x").text("workload", workload).text("attribution", "exact");
+        row.text("local_address", "10.0.0.2").int("local_port", local);
+        row.text("remote_address", "10.0.0.2").int("remote_port", remote).end_row().unwrap();
+        let chunk = row.finish().unwrap();
+        chunk::rows(&chunk).for_each(|row| book.talks().row(node, &row));
+    }
+}
+
+#[test]
+fn who_depends_on_whom_is_one_incident_and_the_time_line_says_why() {
+    let mut desk = Desk::default();
+    call(&mut desk.book, 99);
+    desk.find(100, "b", "", "disk", Severity::Medium);
+    desk.find(101, "a", "unit:shop", "slow", Severity::Low);
+    desk.find(102, "a", "unit:shop", "down", Severity::High);
+    desk.find(103, "c", "unit:shop2", "down", Severity::High);
+    desk.find(104, "a", "", "load", Severity::Low);
+    let told = desk.told();
+    let all = [("i1", "opened"), ("i1", "joined"), ("i4", "opened"), ("i1", "joined")];
+    assert_eq!(says(&told), all, "what is mild joins only on its own node, and who does not call is another's affair");
+    let row = chunk::rows(&desk.rows[1]).next().unwrap();
+    assert_eq!(row.text("detail"), Some("down on a (unit:shop on a calls unit:db on b, port 5432)"));
+    assert_eq!(row.text_list("members"), Some(vec!["b ", "a unit:shop"]));
+    let read = Incident::read(&row).unwrap();
+    assert_eq!(read.members, [Member::new("b", ""), Member::new("a", "unit:shop")]);
+}
+
+#[test]
+fn dependence_does_not_spread_over_a_fleet() {
+    let mut desk = Desk::default();
+    desk.find(100, "n0", "unit:w0", "down", Severity::High);
+    for node in 1..20 {
+        let (client, server) = (node - 1, node);
+        for (at, direction, local, remote) in [(client, "connect", 4000, 80), (server, "accept", 80, 4000)] {
+            let mut row = Builder::new(&CONNECTIONS);
+            row.int("time", 100 * MINUTE).text("event", "open").text("direction", direction).int("socket_id", 1);
+            row.int("pid", 1).int("start_ns", 1).text("comm", "x").text("workload", &format!("unit:w{at}"));
+            row.text("attribution", "exact")
+                .text("local_address", &format!("10.0.0.{server}"))
+                .int("local_port", local);
+            row.text("remote_address", &format!("10.0.0.{server}")).int("remote_port", remote).end_row().unwrap();
+            let chunk = row.finish().unwrap();
+            chunk::rows(&chunk).for_each(|row| desk.book.talks().row(&format!("n{at}"), &row));
+        }
+        desk.find(100, &format!("n{node}"), &format!("unit:w{node}"), "down", Severity::High);
+    }
+    let opened: Vec<_> = desk.told().into_iter().filter(|(_, change)| *change == "opened").collect();
+    assert_eq!(opened.len(), 3, "eight nodes each: {opened:?}");
+}
+
+#[test]
+fn only_changes_of_whom_it_is_about_are_told() {
+    let mut desk = Desk::default();
+    for (workload, what) in [("unit:web", "web was started again"), ("unit:db", "db was started again")] {
+        desk.act(|book, _, tell| book.changed(Member::new("a", workload), what, 99 * MINUTE, tell));
+    }
+    desk.find(100, "a", "unit:web", "x", Severity::High);
+    let details = |desk: &Desk| -> Vec<String> {
+        let rows = desk.rows.iter().flat_map(chunk::rows);
+        rows.filter(|row| row.text("change") == Some("changed"))
+            .filter_map(|row| Some(row.text("detail")?.to_owned()))
+            .collect()
+    };
+    assert_eq!(details(&desk), ["web was started again, 60 s before"]);
+    let mut whole = Desk::default();
+    whole.act(|book, _, tell| book.changed(Member::new("a", "unit:db"), "db was started again", 99 * MINUTE, tell));
+    whole.find(100, "a", "", "x", Severity::High);
+    assert_eq!(details(&whole), ["db was started again, 60 s before"], "the node's trouble may be anybody's doing");
+}
+
+#[test]
+fn what_an_operator_closed_is_not_another_workloads() {
+    let mut desk = Desk::default();
+    desk.find(100, "a", "unit:web", "busy", Severity::Medium);
+    desk.say(101, "i1", Change::Closed).unwrap();
+    desk.find(102, "a", "unit:web", "busy", Severity::Medium);
+    desk.find(103, "a", "unit:db", "busy", Severity::Medium);
+    assert_eq!(says(&desk.told()), [("i1", "opened"), ("i1", "closed"), ("i1", "joined"), ("i4", "opened")]);
 }

@@ -5,12 +5,14 @@
 
 use skep_series::limit::Until;
 
+use super::glance;
 use super::watch::Found;
 use crate::detect::finding::{Finding, Severity, quoted};
 use crate::detect::hold::{Key, Verdict};
 use crate::detect::series::gallery::Judged;
-use crate::detect::series::minute::NODE;
+use crate::detect::series::minute::{NODE, Value};
 use crate::detect::series::siblings::Unlike;
+use crate::detect::series::track::Signal;
 
 /// Nothing like it was ever seen.
 const NOVELTY: &str = "novelty";
@@ -81,8 +83,16 @@ impl Found<'_> {
         });
         let title = format!("{}: {} is {}{usual}{more}", whom(first), first.what.signal, number(first.what.value));
         let evidence = new.iter().take(MOST_EVIDENCE).map(|judged| evidence(judged)).collect();
-        let sql = self.scores_sql(first, NOVELTY);
-        self.say(NOVELTY, first, String::new(), of_so_many(new.len()), title, evidence, sql);
+        self.say(Said {
+            rule: NOVELTY,
+            workload: first.what.workload.clone(),
+            about: String::new(),
+            severity: of_so_many(new.len()),
+            title,
+            evidence,
+            evidence_sql: self.scores_sql(first, NOVELTY),
+            coverage: first.what.coverage,
+        });
     }
 
     fn far(&mut self, far: &[&Judged]) {
@@ -96,8 +106,16 @@ impl Found<'_> {
         let title =
             format!("{}: {} is {value}, it was {} for an hour{more}", whom(first), what.signal, number(level.median));
         let evidence = far.iter().take(MOST_EVIDENCE).map(|judged| level_evidence(judged)).collect();
-        let sql = self.scores_sql(first, LEVEL);
-        self.say(LEVEL, first, String::new(), of_so_many(far.len()), title, evidence, sql);
+        self.say(Said {
+            rule: LEVEL,
+            workload: what.workload.clone(),
+            about: String::new(),
+            severity: of_so_many(far.len()),
+            title,
+            evidence,
+            evidence_sql: self.scores_sql(first, LEVEL),
+            coverage: what.coverage,
+        });
     }
 
     fn unlike(&mut self, unlike: &[&Judged]) {
@@ -111,8 +129,16 @@ impl Found<'_> {
         let title =
             format!("{}: {} is {value}, and {median} on {siblings} other nodes{more}", whom(first), what.signal);
         let evidence = unlike.iter().take(MOST_EVIDENCE).map(|judged| siblings_evidence(judged)).collect();
-        let sql = self.scores_sql(first, SIBLINGS);
-        self.say(SIBLINGS, first, String::new(), of_so_many(unlike.len()), title, evidence, sql);
+        self.say(Said {
+            rule: SIBLINGS,
+            workload: what.workload.clone(),
+            about: String::new(),
+            severity: of_so_many(unlike.len()),
+            title,
+            evidence,
+            evidence_sql: self.scores_sql(first, SIBLINGS),
+            coverage: what.coverage,
+        });
     }
 
     fn scores_sql(&self, judged: &Judged, kind: &str) -> String {
@@ -124,53 +150,76 @@ impl Found<'_> {
     }
 
     fn over_limit(&mut self, judged: &Judged) {
-        let title = format!("{}: {} is {}", whom(judged), judged.what.signal, number(judged.what.value));
-        let sql = gauge_sql(&self.origin.node, &judged.what.signal);
-        let about = judged.what.signal.clone();
-        self.say(OVER_LIMIT, judged, about, Severity::Medium, title, vec![evidence(judged)], sql);
+        let Value { workload, signal, value, coverage, .. } = &judged.what;
+        self.beyond_limit((workload, signal), *value, *coverage, vec![evidence(judged)]);
+    }
+
+    /// Of minutes and of windows alike: the same trouble is told once.
+    pub(super) fn beyond_limit(
+        &mut self,
+        (workload, signal): (&str, &str),
+        value: f64,
+        coverage: f64,
+        evidence: Vec<String>,
+    ) {
+        self.say(Said {
+            rule: OVER_LIMIT,
+            workload: workload.to_owned(),
+            about: signal.to_owned(),
+            severity: Severity::Medium,
+            title: format!("{}: {signal} is {}", name(workload), number(value)),
+            evidence,
+            evidence_sql: gauge_sql(&self.origin.node, workload, signal),
+            coverage,
+        });
     }
 
     fn filling(&mut self, judged: &Judged, until: &Until) {
-        let latest = until.latest_days.map_or_else(|| "perhaps never".to_owned(), days);
-        let title = format!(
-            "{}: {} is {} and full in {} ({} to {latest})",
-            whom(judged),
-            judged.what.signal,
-            number(judged.what.value),
-            days(until.days),
-            days(until.earliest_days),
-        );
         let severity = match until.days {
             soon if soon < 1.0 / 24.0 => Severity::High,
             soon if soon < 1.0 => Severity::Medium,
             _ => Severity::Low,
         };
-        let evidence = vec![
-            format!("{}={}", judged.what.signal, number(judged.what.value)),
-            format!("pace_per_day={}", number(until.pace_per_day)),
-            format!("watched_days={:.2}", until.watched_days),
-        ];
-        let sql = gauge_sql(&self.origin.node, &judged.what.signal);
-        self.say(FILLING, judged, judged.what.signal.clone(), severity, title, evidence, sql);
+        let Value { workload, signal, value, coverage, .. } = &judged.what;
+        self.fills((workload, signal), *value, *coverage, until, severity);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a finding that differ between its kinds")]
-    fn say(
+    /// Likewise.
+    pub(super) fn fills(
         &mut self,
-        rule: &'static str,
-        judged: &Judged,
-        about: String,
+        (workload, signal): (&str, &str),
+        value: f64,
+        coverage: f64,
+        until: &Until,
         severity: Severity,
-        title: String,
-        evidence: Vec<String>,
-        evidence_sql: String,
     ) {
-        let key = Key {
-            rule: rule.into(),
-            node: self.origin.node.clone(),
-            workload: judged.what.workload.clone(),
-            programs: about,
-        };
+        let latest = until.latest_days.map_or_else(|| "perhaps never".to_owned(), days);
+        self.say(Said {
+            rule: FILLING,
+            workload: workload.to_owned(),
+            about: signal.to_owned(),
+            severity,
+            title: format!(
+                "{}: {signal} is {} and full in {} ({} to {latest})",
+                name(workload),
+                number(value),
+                days(until.days),
+                days(until.earliest_days),
+            ),
+            evidence: vec![
+                format!("{signal}={}", number(value)),
+                format!("pace_per_day={}", number(until.pace_per_day)),
+                format!("watched_days={:.4}", until.watched_days),
+            ],
+            evidence_sql: gauge_sql(&self.origin.node, workload, signal),
+            coverage,
+        });
+    }
+
+    pub(super) fn say(&mut self, said: Said) {
+        let Said { rule, workload, about, severity, title, evidence, evidence_sql, coverage } = said;
+        let key =
+            Key { rule: rule.into(), node: self.origin.node.clone(), workload: workload.clone(), programs: about };
         let Verdict::Raise { held_back } = self.hold.ask(&key, self.now_us) else { return };
         let finding = Finding {
             id: self.draw.hex(),
@@ -181,17 +230,30 @@ impl Found<'_> {
             title,
             node: self.origin.node.clone(),
             boot: self.origin.boot.clone(),
-            workload: judged.what.workload.clone(),
+            workload,
             process: None,
             aim: None,
             attack: Vec::new(),
             evidence,
             evidence_sql,
-            coverage: judged.what.coverage,
+            coverage,
             used_cores: None,
         };
         self.raise(key, held_back, finding);
     }
+}
+
+/// What differs between the findings about series.
+pub(super) struct Said {
+    pub(super) rule: &'static str,
+    pub(super) workload: String,
+    /// What else makes it the same finding as another.
+    pub(super) about: String,
+    pub(super) severity: Severity,
+    pub(super) title: String,
+    pub(super) evidence: Vec<String>,
+    pub(super) evidence_sql: String,
+    pub(super) coverage: f64,
 }
 
 fn more(more: usize) -> String {
@@ -228,7 +290,12 @@ fn siblings_evidence(judged: &Judged) -> String {
 }
 
 fn whom(judged: &Judged) -> &str {
-    if judged.what.workload == NODE { "the node" } else { &judged.what.workload }
+    name(&judged.what.workload)
+}
+
+/// A workload, or the node, for people.
+pub(super) fn name(workload: &str) -> &str {
+    if workload == NODE { "the node" } else { workload }
 }
 
 /// Which stream, which side, how often seen before, and what was expected.
@@ -249,8 +316,9 @@ fn evidence(judged: &Judged) -> String {
     )
 }
 
-fn gauge_sql(node: &str, signal: &str) -> String {
-    let (metric, label) = signal.split_once('{').unwrap_or((signal, ""));
+fn gauge_sql(node: &str, workload: &str, signal: &str) -> String {
+    // One of a workload has that as its label.
+    let (metric, label) = signal.split_once('{').unwrap_or((signal, workload));
     format!(
         "SELECT time, value FROM host WHERE node = {} AND metric = {} AND label = {} ORDER BY time",
         quoted(node),
@@ -260,7 +328,7 @@ fn gauge_sql(node: &str, signal: &str) -> String {
 }
 
 /// Four digits, whatever the size.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 1e6 || (size < 1e-3 && size > 0.0) {
         format!("{value:.3e}")
@@ -281,6 +349,9 @@ fn days(days: f64) -> String {
 
 /// A finding's title of a kind restored from the table, for the hold: the signal it was about.
 pub(super) fn about(rule: &str, title: &str) -> String {
+    if rule == Signal::BlockLatency.as_str() {
+        return glance::device_in(title).to_owned();
+    }
     if rule != OVER_LIMIT && rule != FILLING {
         return String::new();
     }
@@ -313,8 +384,10 @@ mod tests {
     #[test]
     fn the_rows_behind_a_gauge_are_found() {
         assert!(
-            gauge_sql("n", "disk_used_ratio{/}").ends_with("metric = 'disk_used_ratio' AND label = '/' ORDER BY time")
+            gauge_sql("n", "", "disk_used_ratio{/}")
+                .ends_with("metric = 'disk_used_ratio' AND label = '/' ORDER BY time")
         );
-        assert!(gauge_sql("n", "load_1m").contains("label = ''"));
+        assert!(gauge_sql("n", "", "load_1m").contains("label = ''"));
+        assert!(gauge_sql("n", "unit:x", "files_used_ratio").contains("label = 'unit:x'"));
     }
 }

@@ -4,6 +4,7 @@
 //! * `poll`: peers that are asked before something disruptive is done.
 //! * `cluster`: what is heard of the cluster.
 //! * [`watch`]: rows to findings.
+//! * `glance`: what a quick look at each window says, likewise.
 //! * [`minute`]: what the minutes' series say, as rows and findings.
 //! * [`service`]: services that are down, as findings.
 //! * [`vigil`]: how well skep itself sees, as findings.
@@ -19,6 +20,8 @@ mod watch;
 
 mod minute;
 
+mod glance;
+
 mod service;
 
 mod vigil;
@@ -27,6 +30,9 @@ mod rows;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod glance_tests;
 
 #[cfg(test)]
 mod minute_tests;

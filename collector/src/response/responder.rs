@@ -5,8 +5,10 @@
 //! that no host is ever changed by an action that history does not know.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use skep_alerts::report::Report;
 use skep_audit::Record;
 use skep_policy::finding::{is_over, part};
 use skep_policy::{Begin, Decision, End, Engine, Full, Heard, Mode, pattern};
@@ -20,13 +22,16 @@ use skep_wire::{chunk, v1};
 
 use super::rows::Rows;
 use super::watch::{Reading, Watch};
+use crate::alert::report;
 use crate::decide::action::{Action, Cause};
 use crate::decide::state::{Event, State};
 use crate::decide::{Ledger, Policy, Refusal, seen};
+use crate::detect::change::Changed;
 use crate::detect::finding::{Aim, Finding, Severity};
 use crate::detect::series::keep::KeepError;
+use crate::detect::series::minute::NODE;
 use crate::dispatch::{Draw, Signer};
-use crate::incident::{self, Book, Change, Incident};
+use crate::incident::{self, Book, Change, Incident, Member};
 
 /// Node name of the collector's own stream.
 pub const OWN_NODE: &str = "collector";
@@ -77,8 +82,8 @@ pub struct Output {
     pub commands: Vec<Outgoing>,
     /// To be sent then too: nodes and what they are to look at.
     pub probes: Vec<(String, v1::Probe)>,
-    /// What `chunks` have of findings, for whoever should hear of them.
-    pub findings: Vec<Finding>,
+    /// What `chunks` have of findings and incidents, for whoever should hear of them.
+    pub reports: Vec<Report>,
 }
 
 impl Output {
@@ -124,11 +129,22 @@ impl Responder {
         }
     }
 
+    /// Incidents are over after so long without anything.
+    pub fn quiet_after(&mut self, quiet: Duration) {
+        self.incidents.quiet_after(quiet);
+    }
+
     /// Learns from a batch that was durable before this start, in order and before anything else: baselines and what
     /// became of actions from the nodes' batches, holds and actions from the collector's own. Raises nothing.
     pub fn restore(&mut self, origin: &Origin, batch: &v1::Batch, now_us: i64) {
+        if origin.node != OWN_NODE {
+            self.watch.restore_glance(origin, batch);
+        }
         for chunk in &batch.chunks {
             if origin.node != OWN_NODE {
+                if chunk.table == "connections" {
+                    chunk::rows(chunk).for_each(|row| self.incidents.talks().row(&origin.node, &row));
+                }
                 self.watch.restore_minutes(origin, chunk);
                 // It is a peer, though nobody knows yet whether it is there.
                 self.engine.peer(&origin.node, false, now_us);
@@ -155,6 +171,9 @@ impl Responder {
                 "cpu" if origin.node != OWN_NODE => self.watch.restore_cpu(origin, chunk),
                 _ => {}
             }
+        }
+        for Changed { workload, what, time_us } in self.watch.take_changed() {
+            self.incidents.happened(Member::new(&origin.node, &workload), &what, time_us);
         }
     }
 
@@ -256,7 +275,14 @@ impl Responder {
         }
         self.watch.listen(self.engine.cares());
         let mut out = self.with_scores();
+        for chunk in batch.chunks.iter().filter(|chunk| chunk.table == "connections") {
+            chunk::rows(chunk).for_each(|row| self.incidents.talks().row(&origin.node, &row));
+        }
         let findings = self.watch.batch(origin, batch, now_us, &mut self.draw, &mut out.rows);
+        // It comes before what came of it.
+        for Changed { workload, what, .. } in self.watch.take_changed() {
+            self.tell_change(Member::new(&origin.node, &workload), &what, now_us, &mut out);
+        }
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
         }
@@ -296,9 +322,7 @@ impl Responder {
         self.connected.insert(node.to_owned(), boot.to_owned());
         let before = self.booted.insert(node.to_owned(), boot.to_owned());
         if before.is_some_and(|before| before != boot) {
-            self.incidents.changed(node, "the node has restarted", now_us, &mut |incident, cause| {
-                out.rows.incident(incident, cause);
-            });
+            self.tell_change(Member::new(node, NODE), "the node has restarted", now_us, &mut out);
         }
         self.engine.peer(node, true, now_us);
         self.expire_of_another_boot(node, boot, now_us, &mut out);
@@ -487,7 +511,7 @@ impl Responder {
         for finding in findings {
             self.consider(&finding, now_us, &mut out);
         }
-        self.incidents.tick(now_us, &mut |incident, cause| out.rows.incident(incident, cause));
+        self.incidents.tick(now_us, &mut |incident, cause| out.incident(incident, cause));
         self.decide(now_us, &mut out);
         out.finish()
     }
@@ -510,7 +534,6 @@ impl Responder {
 
     /// What the policy makes of a finding comes with the next [`Responder::decide`].
     fn consider(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
-        out.findings.push(finding.clone());
         self.file(finding, now_us, out);
         let decisions = if is_over(&finding.evidence) == Some(true) {
             let whom = (finding.node.as_str(), finding.workload.as_str());
@@ -521,10 +544,29 @@ impl Responder {
         self.carry_out(decisions, now_us, out);
     }
 
-    /// Puts a finding to the incident it belongs to.
+    /// Puts a finding to the incident it belongs to, and reports both.
     fn file(&mut self, finding: &Finding, now_us: i64, out: &mut Pending) {
         let Self { incidents, draw, .. } = self;
-        incidents.take(finding, now_us, || draw.hex(), &mut |incident, cause| out.rows.incident(incident, cause));
+        let home = incidents.take(finding, now_us, || draw.hex(), &mut |incident, cause| out.incident(incident, cause));
+        out.reports.push(report::in_incident(report::of(finding), home));
+    }
+
+    /// What skep itself did to a host is a change of it too.
+    fn tell_act(&mut self, id: &str, now_us: i64, out: &mut Pending) {
+        let Some(action) = self.ledger.get(id).filter(|action| !action.dry_run) else { return };
+        let what = format!("action {}: {} {} of {}", short(id), action.verb(), action.parameters(), action.workload);
+        let whom = Member::new(&action.node, &action.workload);
+        self.tell_change(whom, &what, now_us, out);
+    }
+
+    /// Something changed, which may be why something is wrong.
+    fn tell_change(&mut self, whom: Member, what: &str, now_us: i64, out: &mut Pending) {
+        self.incidents.changed(whom, what, now_us, &mut |incident, cause| out.incident(incident, cause));
+    }
+
+    /// Incidents that are not over, as reports: whoever should hear of them may have been told nothing before this start.
+    pub fn standing(&self) -> Vec<Report> {
+        self.incidents.standing().map(report::of_incident).collect()
     }
 
     /// An operator's word on an incident.
@@ -536,7 +578,7 @@ impl Responder {
         now_us: i64,
     ) -> Result<(v1::ActReply, Output), Refusal> {
         let mut out = Pending::default();
-        let tell = &mut |incident: &Incident, cause: incident::Cause<'_>| out.rows.incident(incident, cause);
+        let tell = &mut |incident: &Incident, cause: incident::Cause<'_>| out.incident(incident, cause);
         let incident = self.incidents.operator(&request.action_id, change, word, now_us, tell)?;
         let (state, detail) = (incident.state.as_str().to_owned(), incident.title.clone());
         let reply = v1::ActReply { state, detail, action_id: incident.id.clone() };
@@ -587,7 +629,6 @@ impl Responder {
                         let escalated = escalated(self.draw.hex(), now_us, &finding, &why);
                         out.rows.finding(&escalated);
                         self.file(&escalated, now_us, out);
-                        out.findings.push(escalated);
                     }
                 }
             }
@@ -653,6 +694,9 @@ impl Responder {
             Ok(Word::Receipt { id, state }) => {
                 if self.receipt(id, state, row, now_us) {
                     out.rows.receipt(now_us, id, node, state, row);
+                    if state == State::Applied {
+                        self.tell_act(id, now_us, out);
+                    }
                 }
             }
             Ok(Word::UndoRefused { action }) => self.undo_refused(action, row, now_us, out),
@@ -821,6 +865,11 @@ fn escalated(id: String, now_us: i64, about: &skep_policy::Finding, why: &str) -
     }
 }
 
+/// As much of an id as is shown.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
 /// A budget of the policy is used up.
 fn used_up(Full { what, used, allowed }: Full) -> Refusal {
     Refusal::Budget { what, used, allowed }
@@ -850,12 +899,21 @@ pub(super) struct Pending {
     pub(super) rows: Rows,
     commands: Vec<Outgoing>,
     pub(super) probes: Vec<(String, v1::Probe)>,
-    findings: Vec<Finding>,
+    reports: Vec<Report>,
 }
 
 impl Pending {
+    /// What became of an incident: a row, and a report where it begins, ends or is worse than it was.
+    fn incident(&mut self, incident: &Incident, cause: incident::Cause<'_>) {
+        self.rows.incident(incident, cause);
+        // Whether it is worse is seen by whoever was told of it.
+        if !matches!(cause.change, Change::Changed | Change::Over | Change::Acknowledged) {
+            self.reports.push(report::of_incident(incident));
+        }
+    }
+
     pub(super) fn finish(self) -> Output {
         let (chunks, records) = self.rows.finish();
-        Output { chunks, records, commands: self.commands, probes: self.probes, findings: self.findings }
+        Output { chunks, records, commands: self.commands, probes: self.probes, reports: self.reports }
     }
 }

@@ -11,6 +11,8 @@ use crate::decide::state::State;
 use crate::detect::finding::Finding;
 use crate::detect::series::Scored;
 use crate::detect::series::gallery::Judged;
+use crate::detect::series::glance::Glimpse;
+use crate::detect::series::track::Score;
 use crate::incident::{self, Incident};
 
 /// Longest fact in the audit chain, in characters.
@@ -76,6 +78,22 @@ impl Rows {
         if let Some(unlike) = judged.unlike {
             self.score_of(node, judged, "siblings", [unlike.median, unlike.spread, unlike.z]);
         }
+    }
+
+    /// A value that was far from the last ten minutes.
+    pub(super) fn glimpse(&mut self, node: &str, glimpse: &Glimpse, score: &Score) {
+        self.scores
+            .int("time", glimpse.time_us)
+            .float("window_s", glimpse.window_s)
+            .text("target_node", node)
+            .text("workload", &glimpse.workload)
+            .text("signal", &glimpse.signal)
+            .float("value", score.value)
+            .float("baseline", score.baseline)
+            .float("spread", score.spread)
+            .float("score", score.score)
+            .float("coverage", glimpse.coverage);
+        end(&mut self.scores);
     }
 
     fn score_of(&mut self, node: &str, judged: &Judged, kind: &str, [baseline, spread, score]: [f64; 3]) {

@@ -14,10 +14,12 @@ use super::minute;
 use super::rows::Rows;
 use super::service;
 use super::vigil::{self, News, Vigil};
+use crate::detect::change::{Changed, Changes};
 use crate::detect::event::{self, Event};
 use crate::detect::finding::{Aim, Finding, Severity, quoted};
 use crate::detect::hold::{Hold, Key, Verdict};
 use crate::detect::series::gallery::Gallery;
+use crate::detect::series::glance::Glance;
 use crate::detect::series::keep::KeepError;
 use crate::detect::series::track::{STREAK, Signal};
 use crate::detect::series::{Scored, Series, usage};
@@ -47,8 +49,11 @@ pub(super) struct Watch {
     budget: Budget,
     series: Series,
     gallery: Gallery,
+    glance: Glance,
     vigil: Vigil,
     services: Services,
+    changes: Changes,
+    changed: Vec<Changed>,
     hold: Hold,
     /// Node to the share of its execs that arrived, by its last ledger: events come ahead of the ledger of their
     /// window.
@@ -80,8 +85,11 @@ impl Watch {
             budget: Budget::default(),
             series: Series::default(),
             gallery: Gallery::default(),
+            glance: Glance::default(),
             vigil: Vigil::default(),
             services: Services::default(),
+            changes: Changes::default(),
+            changed: Vec::new(),
             hold: Hold::default(),
             exec_coverage: HashMap::new(),
             readings: Vec::new(),
@@ -111,6 +119,7 @@ impl Watch {
         let mut found = Found { origin, now_us, draw, rows, hold: &mut self.hold, judge, findings: Vec::new() };
         for chunk in &batch.chunks {
             found.minute(&self.gallery.chunk(&origin.node, chunk));
+            self.glance.chunk(&origin.node, chunk);
             match chunk.table.as_str() {
                 "canaries" => chunk::rows(chunk).for_each(|row| {
                     found.news(self.vigil.canary(origin, &row, now_us));
@@ -119,6 +128,7 @@ impl Watch {
                     let (canary, news) = self.vigil.process(origin, &row);
                     if !canary {
                         found.exec(&row, coverage);
+                        self.changed.extend(self.changes.row(&origin.node, &row));
                     }
                     found.news(news);
                 }),
@@ -132,6 +142,7 @@ impl Watch {
                     for window in usage::windows(chunk) {
                         let scored = self.series.window(&origin.node, &origin.boot, &window);
                         scored.iter().for_each(|scored| found.scored(scored));
+                        self.glance.usage(&origin.node, &window);
                         if self.listened_to {
                             self.readings.extend(scored.iter().filter_map(|scored| reading(&origin.node, scored)));
                         }
@@ -142,6 +153,7 @@ impl Watch {
         }
         // A window's own batch carries its last events too: they come first.
         if let Some(host) = batch.chunks.iter().find(|chunk| chunk.table == "host") {
+            found.glance(&self.glance.end(&origin.node, &origin.boot));
             found.news(self.vigil.window(origin, host, now_us));
         }
         found.findings
@@ -165,6 +177,11 @@ impl Watch {
         readings
     }
 
+    /// What changed in the batches since this was asked last.
+    pub(super) fn take_changed(&mut self) -> Vec<Changed> {
+        std::mem::take(&mut self.changed)
+    }
+
     /// What a node did since it was last heard of here is with another collector.
     pub(super) fn was_elsewhere(&mut self, node: &str) {
         self.vigil.was_elsewhere(node);
@@ -186,6 +203,7 @@ impl Watch {
     pub(super) fn restore_processes(&mut self, origin: &Origin, chunk: &v1::Chunk) {
         for row in chunk::rows(chunk) {
             event::remember(&mut self.rules, &origin.node, &row);
+            self.changed.extend(self.changes.row(&origin.node, &row));
         }
     }
 
@@ -193,6 +211,19 @@ impl Watch {
     pub(super) fn restore_cpu(&mut self, origin: &Origin, chunk: &v1::Chunk) {
         for window in usage::windows(chunk) {
             self.series.window(&origin.node, &origin.boot, &window);
+        }
+    }
+
+    /// Learns a window that is over without raising anything.
+    pub(super) fn restore_glance(&mut self, origin: &Origin, batch: &v1::Batch) {
+        for chunk in &batch.chunks {
+            self.glance.chunk(&origin.node, chunk);
+            if chunk.table == "cpu" {
+                usage::windows(chunk).iter().for_each(|window| self.glance.usage(&origin.node, window));
+            }
+        }
+        if batch.chunks.iter().any(|chunk| chunk.table == "host") {
+            self.glance.end(&origin.node, &origin.boot);
         }
     }
 
@@ -266,6 +297,11 @@ impl Watch {
         let (series, late) = (self.gallery.take_evicted(), self.gallery.take_late());
         if series > 0 {
             let detail = format!("{series} series seen longest ago are forgotten, for want of room");
+            rows.audit(now_us, "collector", "evicted", "series", "", &detail);
+        }
+        let refused = self.glance.take_refused();
+        if refused > 0 {
+            let detail = format!("{refused} values of windows are not compared, for want of room");
             rows.audit(now_us, "collector", "evicted", "series", "", &detail);
         }
         if late > 0 {
@@ -471,7 +507,7 @@ impl Found<'_> {
                 ),
                 Some(scored.score.value),
             ),
-            Signal::RunQueueDelay => (
+            _ => (
                 Severity::Low,
                 format!(
                     "{} waits {:.1} ms for a CPU, {:.1} ms is usual",

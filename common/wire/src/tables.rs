@@ -441,7 +441,7 @@ pub const HOST: Table = Table {
         WINDOW,
         &[
             column("metric", Text, "name with its unit"),
-            column("label", Text, "device, interface, mount or empty"),
+            column("label", Text, "device, interface, mount, check, workload or empty"),
             column("value", Float, "reading at the end of the window, or the rate over it where the name says per_s"),
         ],
     ],
@@ -590,7 +590,7 @@ pub const INCIDENTS: Table = Table {
         column(
             "change",
             Text,
-            "opened, joined (by a finding), over (a trouble of it), changed (something else on its node), acknowledged, closed or reopened",
+            "opened, joined (by a finding), over (a trouble of it), changed (something else where it is), acknowledged, closed or reopened",
         ),
         column("began", Time, "when its first finding was raised"),
         column("last", Time, "when its last one of medium severity or worse was, or a trouble of it was over"),
@@ -598,6 +598,11 @@ pub const INCIDENTS: Table = Table {
         column("title", Text, "one line for people, of the worst"),
         column("target_node", Text, "node of the first"),
         column("workload", Text, "whom the first was about"),
+        maybe(
+            "members",
+            TextList,
+            "whom its findings are about, NODE WORKLOAD each; of the node as a whole WORKLOAD is empty",
+        ),
         column("findings", Int, "how many belong to it so far"),
         maybe("finding", Text, "the finding that changed it"),
         column("rules", TextList, "rules and signals of its findings"),

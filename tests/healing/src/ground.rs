@@ -95,7 +95,8 @@ impl Ground {
             ("SKEP_EXECUTOR_CONFIG", executor.to_str().context("an odd path")?),
             ("DBUS_SYSTEM_BUS_ADDRESS", &bus),
         ];
-        let skep = Skep::up(&part("data"), &policy, &variables)?;
+        let policy = policy.to_str().context("an odd path")?;
+        let skep = Skep::up(&part("data"), &["--act", "--window", "2s", "--policy", policy], &variables)?;
         let record = Record::begin(skep.reader());
         let ground = Self { record, skep, _bystander: bystander, boxed, _neighbour: neighbour, _folder: folder };
         ground.wait_until_well(services.len(), hog)?;
@@ -135,7 +136,12 @@ impl Ground {
 
 /// What a service answers with.
 pub(crate) fn answer(subject: &Subject, path: &str) -> Option<u16> {
-    let to = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, subject.port()));
+    ask(subject.port(), path)
+}
+
+/// What whoever listens on a port of this host answers with.
+pub(crate) fn ask(port: u16, path: &str) -> Option<u16> {
+    let to = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     // In one piece: that is how it is read.

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A running job. Dropping this ends it and removes its cgroup.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ fn hierarchy() -> (PathBuf, bool) {
 }
 
 impl Hog {
-    /// Runs `script` in the cgroup of this path.
+    /// Runs `script` in the cgroup of this path, ahead of all others.
     pub(crate) fn start(cgroup: &str, script: &str) -> Result<Self> {
         let (root, is_v2) = hierarchy();
         let folder = root.join(cgroup.trim_start_matches('/'));
@@ -35,6 +36,13 @@ impl Hog {
         // Its share of a machine that is busy with other things must not decide what is seen.
         let (weight, most) = if is_v2 { ("cpu.weight", "10000") } else { ("cpu.shares", "262144") };
         fs::write(folder.join(weight), most)?;
+        Self::start_as_others(cgroup, script)
+    }
+
+    /// As [`Hog::start`], with the share that any cgroup has.
+    pub(crate) fn start_as_others(cgroup: &str, script: &str) -> Result<Self> {
+        let folder = hierarchy().0.join(cgroup.trim_start_matches('/'));
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let script = format!("echo $$ > {}/cgroup.procs && {script}", folder.display());
         let child = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).spawn()?;
         let usage = PathBuf::from(format!("/proc/{}/stat", child.id()));
@@ -71,6 +79,14 @@ impl Hog {
     }
 }
 
+impl Hog {
+    /// All that it started.
+    fn members(&self) -> Vec<Pid> {
+        let text = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()
+    }
+}
+
 impl Drop for Hog {
     fn drop(&mut self) {
         // It may have ended by itself.
@@ -78,6 +94,10 @@ impl Drop for Hog {
         let _ = self.child.wait();
         let deadline = Instant::now() + Duration::from_secs(5);
         while fs::remove_dir(&self.folder).is_err() && Instant::now() < deadline {
+            for pid in self.members() {
+                // One that is gone needs none.
+                let _ = kill_process(pid, Signal::KILL);
+            }
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -10,6 +10,8 @@ mod boxed;
 
 mod figures;
 
+mod find;
+
 mod ground;
 
 mod hog;
@@ -102,6 +104,17 @@ enum Part {
         /// Whose ports
         address: std::net::Ipv4Addr,
     },
+    /// Saturates a host's resources and measures how soon that is found, and by which series
+    Find(find::FindArguments),
+    /// Opens connections to a port of this host, until it is ended
+    #[command(hide = true)]
+    Storm {
+        /// Which
+        port: u16,
+        /// How many
+        #[arg(long)]
+        per_second: u32,
+    },
     /// Somebody's machine: listens on all ports it is told
     #[command(hide = true)]
     Neighbour,
@@ -113,7 +126,15 @@ fn main() -> Result<()> {
         Some(Part::Subject { port, folder }) => subject::run(port, &folder),
         Some(Part::Scan { address }) => subject::scan(address),
         Some(Part::Neighbour) => neighbour::run(),
-        None if std::env::var_os(INSIDE).is_none() => move_in(),
+        Some(Part::Storm { port, per_second }) => {
+            find::storm(port, per_second);
+            Ok(())
+        }
+        Some(Part::Find(_)) | None if std::env::var_os(INSIDE).is_none() => move_in(),
+        Some(Part::Find(arguments)) => {
+            listen();
+            find::run(&arguments)
+        }
         None => {
             listen();
             let figures = round::run_all(&arguments)?;

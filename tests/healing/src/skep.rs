@@ -29,16 +29,15 @@ pub(crate) struct Reader {
 
 impl Skep {
     /// Starts everything and returns when the agent's node is connected.
-    pub(crate) fn up(data: &Path, policy: &Path, variables: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn up(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("skep");
         ensure!(program.exists(), "{} is missing: run this as cargo xtask bench healing", program.display());
         fs::create_dir_all(data)?;
         let log = File::create(data.join("up.log"))?;
         let up = Command::new(&program)
-            .args(["up", "--act", "--window", "2s", "--listen", "127.0.0.1:0", "--data"])
+            .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .arg("--policy")
-            .arg(policy)
+            .args(arguments)
             // What it takes on a machine of two cores that runs a hundred services is measured elsewhere.
             .env("SKEP_CPU_BUDGET", "0")
             .envs(variables.iter().copied())

@@ -91,7 +91,8 @@ fn begin(how: &str, port: u16, folder: &Path, hangs: &AtomicBool) -> Result<()> 
     match how {
         "hang" => hangs.store(true, Ordering::Relaxed),
         "end" => std::process::exit(1),
-        "descriptors" => drop(thread::spawn(leak_descriptors)),
+        "descriptors" => drop(thread::spawn(|| leak_descriptors(Duration::from_millis(10)))),
+        "descriptors-slowly" => drop(thread::spawn(|| leak_descriptors(Duration::from_millis(100)))),
         "memory" => drop(thread::spawn(leak_memory)),
         "disk" => fill(&folder.join(files::DISK))?,
         "shell" => {
@@ -107,11 +108,11 @@ fn begin(how: &str, port: u16, folder: &Path, hangs: &AtomicBool) -> Result<()> 
     Ok(())
 }
 
-fn leak_descriptors() {
+fn leak_descriptors(every: Duration) {
     let mut held = Vec::new();
     loop {
         held.extend(File::open("/dev/null"));
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(every);
     }
 }
 

@@ -48,7 +48,7 @@ pub fn read(section: &mut Section, defaults: &str) -> Settings {
     let channels: Vec<Channel> = each(section, "channel", channel);
     let mut routes: Vec<Route> = each(section, "route", |section| route(section, &channels));
     if routes.is_empty() && !channels.is_empty() {
-        routes.push(to_all(&channels));
+        routes.extend(by_default(&channels));
     }
     let silences = each(section, "silence", silence);
     let mut rules: Vec<Rule> = each(section, "rule", rule);
@@ -101,7 +101,19 @@ fn note_twice<'a>(section: &Section, key: &str, names: impl Iterator<Item = &'a 
     }
 }
 
-/// Where nothing is said everybody hears of what is worth a look.
+/// Where nothing is said everybody hears of incidents, and of what is worth a look and in none.
+fn by_default(channels: &[Channel]) -> [Route; 2] {
+    let only = |condition| Pattern::parse(condition).into_iter().collect();
+    let incidents = Route {
+        name: "incidents".to_owned(),
+        matches: only("kind=incident"),
+        group_by: vec!["incident".to_owned()],
+        ..to_all(channels)
+    };
+    [incidents, Route { matches: only("incident="), ..to_all(channels) }]
+}
+
+/// Of what is worth a look.
 fn to_all(channels: &[Channel]) -> Route {
     Route {
         name: "default".to_owned(),

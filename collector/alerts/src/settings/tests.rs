@@ -22,8 +22,8 @@ fn every_channel_has_what_it_needs_and_without_a_route_all_hear() {
                 to = [\"Ops <c@d.example>\"]\n\
                 [[alerts.channel]]\nname = \"g\"\nkind = \"alertmanager\"\nurl = \"http://am:9093\"\n";
     let read = read_text(text).unwrap();
-    assert_eq!(read.routes.len(), 1);
-    assert_eq!(read.routes[0].channels, ["a", "b", "c", "d", "e", "f", "g"]);
+    assert_eq!(read.routes.len(), 2);
+    assert!(read.routes.iter().all(|route| route.channels == ["a", "b", "c", "d", "e", "f", "g"]));
     let Way::PagerDuty { url, .. } = &read.channels[4].way else { panic!("{:?}", read.channels[4]) };
     assert_eq!(*url, Address::Plain(PAGERDUTY.to_owned()));
     let Way::Mail(mail) = &read.channels[5].way else { panic!("{:?}", read.channels[5]) };
@@ -83,4 +83,17 @@ fn routes_silences_and_rules_are_read_as_they_stand() {
     let rule = &read.rules[0];
     assert_eq!((rule.lasts, rule.keep_firing), (Duration::from_secs(60), Duration::from_secs(300)));
     assert_eq!(rule.labels["team"], "base");
+}
+
+#[test]
+fn without_a_route_an_incident_is_told_and_not_its_findings() {
+    let settings = read_text("[alerts]\n[[alerts.channel]]\nname = \"log\"\nkind = \"log\"\n").unwrap();
+    let takes = |labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut routes = settings.routes.iter();
+        routes.find(|route| crate::pattern::all_match(&route.matches, &labels)).map(|route| route.name.as_str())
+    };
+    assert_eq!(takes(&[("kind", "incident"), ("incident", "i1")]), Some("incidents"));
+    assert_eq!(takes(&[("kind", "series"), ("incident", "i1")]), None);
+    assert_eq!(takes(&[("kind", "rule")]), Some("default"));
 }

@@ -14,8 +14,8 @@ use crate::place::PlaceArgs;
 
 /// What `skep incidents --help` says above its options.
 pub(crate) const ABOUT: &str = "Findings that belong together, as one incident with a time line.\n\n\
-    Findings of one node or one workload in the same minutes are one incident. It takes one of medium severity to open it. \
-    It is closed when a quarter of an hour passed without another such and nothing of it stands, or by an operator; what comes \
+    Findings of one node or one workload in the same minutes are one incident, and so are those of a workload and of whom it \
+    calls. It takes one of medium severity to open it. What changed shortly before stands in its time line. It is closed when a quarter of an hour passed without another such and nothing of it stands, or by an operator; what comes \
     back within half an hour opens it again. The start of an id is enough.";
 
 /// Arguments of `skep incidents`.

@@ -32,7 +32,8 @@ const FAR: f64 = 10.0;
 const SEEN: usize = 1;
 
 /// Gauges that are full at one, and the share at which that is said without any forecast.
-const FULL: [(&str, f64); 3] = [("disk_used_ratio", 0.95), ("inodes_used_ratio", 0.95), ("memory_used_ratio", 0.97)];
+const FULL: [(&str, f64); 4] =
+    [("disk_used_ratio", 0.95), ("inodes_used_ratio", 0.95), ("memory_used_ratio", 0.97), ("files_used_ratio", 0.8)];
 
 /// What is known of one value.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,7 +246,7 @@ impl Node {
 }
 
 /// The share at which a gauge is as good as full.
-fn full_at(signal: &str) -> Option<f64> {
+pub(super) fn full_at(signal: &str) -> Option<f64> {
     let metric = signal.split('{').next().unwrap_or(signal);
     FULL.iter().find(|(full, _)| *full == metric).map(|(_, share)| *share)
 }

@@ -28,6 +28,18 @@ const LEFT_OUT: [&str; 3] = ["uptime_s", "agent_identities_evicted", "agent_cgro
 /// The node as a whole, where a workload's name stands else.
 pub const NODE: &str = "";
 
+/// A gauge of workloads, which are its labels.
+pub const FILES: &str = "files_used_ratio";
+
+/// Whom a gauge is about, and the signal it is.
+pub(super) fn whose(metric: &str, label: &str) -> (String, String) {
+    match label {
+        "" => (NODE.to_owned(), metric.to_owned()),
+        workload if metric == FILES => (workload.to_owned(), metric.to_owned()),
+        label => (NODE.to_owned(), format!("{metric}{{{label}}}")),
+    }
+}
+
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
@@ -323,9 +335,9 @@ impl Open {
         let counted = if self.gauges.is_empty() { ON_CPU + 1 } else { COUNTED.len() };
         let mut values = Vec::new();
         for ((metric, label), (sum, count)) in self.gauges {
-            let signal = if label.is_empty() { metric } else { format!("{metric}{{{label}}}") };
+            let (workload, signal) = whose(&metric, &label);
             let value = sum / f64::from(count.max(1));
-            values.push(Value { workload: NODE.to_owned(), signal, value, coverage: 1.0, rate: false });
+            values.push(Value { workload, signal, value, coverage: 1.0, rate: false });
         }
         let mut workloads: Vec<(&str, &Sums)> =
             self.workloads.iter().filter_map(|(name, place)| Some((name.as_str(), self.sums.get(*place)?))).collect();

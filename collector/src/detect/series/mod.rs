@@ -12,7 +12,9 @@
 //! * [`track`]: one series: its values and its score.
 //! * [`node`]: one node's windows: order, gaps, warm-up.
 //!
-//! Beside this quick look at what a workload uses, everything that is measured is looked at by the minute:
+//! * [`glance`]: likewise what saturates: the run queue, disks, connections, and what is about to be full.
+//!
+//! Beside this quick look window by window, everything that is measured is looked at by the minute:
 //!
 //! * [`minute`]: rows to values, for each workload and for the node.
 //! * [`gallery`]: all series, judged by `skep-series`; bounded.
@@ -24,6 +26,8 @@ pub mod usage;
 pub mod track;
 
 pub mod node;
+
+pub mod glance;
 
 mod columns;
 

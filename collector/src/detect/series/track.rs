@@ -30,6 +30,12 @@ pub enum Signal {
     CpuCores,
     /// Mean wait for a CPU.
     RunQueueDelay,
+    /// Threads that wait for a CPU, for each there is.
+    RunQueueLength,
+    /// Connections that were opened or not to be opened, a second.
+    ConnectionAttempts,
+    /// Mean time a disk takes for a read or a write.
+    BlockLatency,
 }
 
 impl Signal {
@@ -38,6 +44,9 @@ impl Signal {
         match self {
             Self::CpuCores => "cpu_cores",
             Self::RunQueueDelay => "run_queue_delay_mean_ns",
+            Self::RunQueueLength => "run_queue_length_per_cpu",
+            Self::ConnectionAttempts => "connection_attempts_per_s",
+            Self::BlockLatency => "block_latency_mean_ns",
         }
     }
 
@@ -46,6 +55,20 @@ impl Signal {
         match self {
             Self::CpuCores => 0.3,
             Self::RunQueueDelay => 10_000_000.0,
+            Self::RunQueueLength => 1.0,
+            Self::ConnectionAttempts => 50.0,
+            Self::BlockLatency => 20_000_000.0,
+        }
+    }
+
+    /// Differences from here on are felt.
+    pub fn grave_effect(self) -> f64 {
+        match self {
+            Self::CpuCores => self.least_effect(),
+            Self::RunQueueDelay => f64::INFINITY,
+            Self::RunQueueLength => 2.0,
+            Self::ConnectionAttempts => 100.0,
+            Self::BlockLatency => 50_000_000.0,
         }
     }
 
@@ -54,14 +77,18 @@ impl Signal {
         match self {
             Self::CpuCores => 0.05 + 0.05 * median,
             Self::RunQueueDelay => 1_000_000.0 + 0.1 * median,
+            Self::RunQueueLength => 0.1 + 0.1 * median,
+            Self::ConnectionAttempts => 5.0 + 0.1 * median,
+            Self::BlockLatency => 2_000_000.0 + 0.2 * median,
         }
     }
 
-    /// Values there must be before a score means anything. For cpu the node's warm-up sees to it.
+    /// Values there must be before a score means anything. For what is zero where it is not, the node's warm-up sees to it.
     fn least_values(self) -> usize {
         match self {
-            Self::CpuCores => 1,
+            Self::CpuCores | Self::ConnectionAttempts => 1,
             Self::RunQueueDelay => 12,
+            Self::RunQueueLength | Self::BlockLatency => 6,
         }
     }
 }
