@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use skep_journal::{Journal, JournalError};
+use skep_journal::state::mark;
+use skep_journal::{Journal, JournalError, Now};
 use skep_runtime::clock::Clock;
 use skep_seglog::Disk;
 use skep_wire::v1;
@@ -25,6 +26,9 @@ const GREET: Duration = Duration::from_secs(30);
 
 /// The first wait for an API server that does not answer; twice as long each time, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// Which boot of this host it is: the hour of the budget is one of a clock that nobody sets.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -93,14 +97,16 @@ impl Task {
 
     async fn serve(&mut self) -> Result<Ended, JournalError> {
         let Some((cluster, identity, version)) = self.reach().await else { return Ok(Ended::Stopping) };
-        let now_us = self.clock.wall_us();
-        let journal = Journal::open(Disk, &self.dir, now_us)?;
+        let boot = std::fs::read_to_string(BOOT_ID).map_or(0, |id| mark(id.trim()));
+        let now = Now { wall_us: self.clock.wall_us(), boot_ns: self.clock.boot_ns(), boot };
+        let journal = Journal::open(Disk, &self.dir, now)?;
         let fault = Fault::of_environment();
         let setup = Setup {
             settings: self.settings.clone(),
             cluster,
             identity: identity.clone(),
             clock: self.clock.clone(),
+            boot,
             fault,
         };
         let mut greeting = Greeting {

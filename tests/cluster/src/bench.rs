@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use skep_journal::Journal;
+use skep_journal::{Journal, Now};
 use skep_kubernetes::cluster::Cluster;
 use skep_kubernetes::engine::{Engine, Setup};
 use skep_kubernetes::fault::Fault;
@@ -54,8 +54,9 @@ impl Bench {
         let cluster = runtime.block_on(Cluster::of(&settings)).unwrap();
         let identity = runtime.block_on(cluster.identity()).unwrap().0;
         let fault = Fault::of_environment();
-        let setup = Setup { settings, cluster, identity: identity.clone(), clock: clock.clone(), fault };
-        let journal = Journal::open(Disk, dir, clock.wall_us()).unwrap();
+        let now = Now { wall_us: clock.wall_us(), boot_ns: clock.boot_ns(), boot: 1 };
+        let setup = Setup { settings, cluster, identity: identity.clone(), clock: clock.clone(), boot: 1, fault };
+        let journal = Journal::open(Disk, dir, now).unwrap();
         let engine = runtime.block_on(async { tokio::spawn(Engine::start(setup, journal)).await.unwrap() }).unwrap();
         Self { runtime, engine, identity, clock, issued: 0 }
     }

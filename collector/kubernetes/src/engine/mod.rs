@@ -13,7 +13,7 @@ mod end;
 use std::collections::BTreeMap;
 
 use skep_journal::record::What;
-use skep_journal::{Entry, Journal, JournalError, Seen, Standing};
+use skep_journal::{Entry, Journal, JournalError, Now, Seen, Standing};
 use skep_runtime::clock::Clock;
 use skep_seglog::{Disk, Storage};
 use skep_wire::order;
@@ -44,6 +44,8 @@ pub struct Setup {
     pub identity: String,
     /// Clocks.
     pub clock: Clock,
+    /// Which boot of this host it is: [`skep_journal::state::mark`] of its id, 0 where that is not known.
+    pub boot: u64,
     /// For tests.
     pub fault: Fault,
 }
@@ -132,9 +134,14 @@ impl<S: Storage + Clone> Engine<S> {
         self.due.values().map(|due| due.at_us).min()
     }
 
+    fn now(&self) -> Now {
+        let Setup { clock, boot, .. } = &self.setup;
+        clock.reanchor();
+        Now { wall_us: clock.wall_us(), boot_ns: clock.boot_ns(), boot: *boot }
+    }
+
     fn now_us(&self) -> i64 {
-        self.setup.clock.reanchor();
-        self.setup.clock.wall_us()
+        self.now().wall_us
     }
 
     fn follow(&mut self, action: &str) {
@@ -162,16 +169,19 @@ impl<S: Storage + Clone> Engine<S> {
             command: Some(command.clone()),
             dry_run: false,
             lease_until_us: 0,
+            journal_us: 0,
         }
     }
 
     fn seen(&self, command: &v1::Command, begins: bool) -> What {
-        let now_us = self.now_us();
+        let now = self.now();
         What::Seen(Seen {
             nonce: command.nonce.clone(),
             command: command.id.clone(),
-            until_us: command.not_after_us.max(now_us) + REMEMBER_US,
-            begun_us: if begins { now_us } else { 0 },
+            until_us: command.not_after_us.max(now.wall_us) + REMEMBER_US,
+            begun_us: if begins { now.wall_us } else { 0 },
+            begun_boot_ns: if begins { now.boot_ns } else { 0 },
+            begun_boot: if begins { now.boot } else { 0 },
         })
     }
 
@@ -190,10 +200,11 @@ impl<S: Storage + Clone> Engine<S> {
         let last = self.journal.state().last_receipt;
         for (number, mut receipt) in (last + 1..).zip(receipts) {
             receipt.number = number;
+            receipt.journal_us = self.journal.state().journal_us;
             changes.push(What::Receipt(receipt));
         }
-        let now_us = self.now_us();
-        tokio::task::block_in_place(|| self.journal.write(Entry::of(changes), now_us))
+        let now = self.now();
+        tokio::task::block_in_place(|| self.journal.write(Entry::of(changes), now))
     }
 
     /// A refusal is a receipt. One of an undo, or of a command seen before, does not speak for the action itself.
