@@ -110,7 +110,7 @@ fn episode(runtime: &Runtime, seed: u64, rounds: u64, figures: &mut Figures) -> 
     let proxy = runtime.block_on(Proxy::listen())?;
     proxy.open(&address);
     let socket = ground.path().join("tap.sock");
-    let tap = Tap::listen(&socket, &ground.path().join("executor.sock"), dice.next())?;
+    let tap = Tap::listen(&socket, &ground.path().join("executor.sock"), dice.roll())?;
     let mut agent = Program::agent(&ground, clock("agent")?, &proxy.address, &socket)?;
     agent.start().context("the agent")?;
 

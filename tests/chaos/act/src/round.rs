@@ -242,9 +242,6 @@ impl Life<'_> {
             Ok(Err(status)) => {
                 let used_up = status.message().contains("budget is used up");
                 self.figures.add(if used_up { "orders_refused_budget" } else { "orders_refused" }, 1);
-                if std::env::var_os("ACT_DEBUG").is_some() {
-                    eprintln!("refused: {}", status.message());
-                }
                 None
             }
             Err(_) => {

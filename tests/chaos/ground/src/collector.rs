@@ -26,11 +26,14 @@ pub struct Collector {
 }
 
 /// The collector's program.
-pub fn program() -> Result<PathBuf> {
+fn program() -> Result<PathBuf> {
     beside("skep-collector")
 }
 
 /// A program of ours, beside this one.
+///
+/// # Errors
+/// It is not built.
 pub fn beside(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     let path = here.parent().context("own folder")?.join(name);
@@ -41,11 +44,17 @@ pub fn beside(name: &str) -> Result<PathBuf> {
 impl Collector {
     /// Starts it and does not wait. With `clock_s`, its monotonic clocks are ahead by so much: no life may take up times
     /// of another.
+    ///
+    /// # Errors
+    /// It is not built, or cannot be started.
     pub fn spawn(ground: &Ground, clock_s: Option<u64>) -> Result<Self> {
         Self::spawn_as(ground, &program()?, CONFIG, clock_s, &[])
     }
 
     /// As [`Collector::spawn`], of this program, with this configuration and these variables in its environment.
+    ///
+    /// # Errors
+    /// It cannot be started.
     pub fn spawn_as(
         ground: &Ground,
         program: &Path,
@@ -81,6 +90,9 @@ impl Collector {
     }
 
     /// Waits until it listens.
+    ///
+    /// # Errors
+    /// It ended, or does not listen in time.
     pub fn ready(&mut self, ground: &Ground) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -119,6 +131,9 @@ impl Collector {
     }
 
     /// SIGTERM, and whether it ended well.
+    ///
+    /// # Errors
+    /// It did not end in order, or in time.
     pub fn stop(mut self) -> Result<()> {
         self.signal(Signal::TERM);
         let deadline = Instant::now() + PATIENCE;

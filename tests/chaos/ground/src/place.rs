@@ -28,6 +28,9 @@ pub struct Ground {
 
 impl Ground {
     /// Mounts the disk, which takes root.
+    ///
+    /// # Errors
+    /// Without root, and where the disk cannot be had.
     pub fn new() -> Result<Self> {
         let temp = tempfile::tempdir()?;
         let ground = Self { temp };
@@ -93,6 +96,9 @@ impl Ground {
     }
 
     /// Fills the disk but for `left` bytes.
+    ///
+    /// # Errors
+    /// Its size cannot be asked for, or the file not be made.
     pub fn fill(&self, left: u64) -> Result<()> {
         let about = rustix::fs::statvfs(self.disk())?;
         let bytes = (about.f_bavail * about.f_frsize).saturating_sub(left);
@@ -113,6 +119,9 @@ impl Ground {
     }
 
     /// A channel to `address` with one of the certificates.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not for this certificate.
     pub async fn channel(&self, address: &str, who: &str) -> Result<Channel> {
         let read = |file: String| fs::read(self.tls(&file)).context("a certificate of ours");
         let tls = ClientTlsConfig::new()

@@ -24,6 +24,9 @@ struct Way {
 
 impl Proxy {
     /// Listens; the way is closed.
+    ///
+    /// # Errors
+    /// No port is left.
     pub async fn listen() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
