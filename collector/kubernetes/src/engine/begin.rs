@@ -102,7 +102,7 @@ impl<S: Storage + Clone> Engine<S> {
     }
 
     /// The act and how its object is, if it may be acted on at this moment.
-    async fn ready(&self, command: &v1::Command) -> Result<(Act, Captured), Refusal> {
+    async fn ready(&mut self, command: &v1::Command) -> Result<(Act, Captured), Refusal> {
         let cluster = &self.setup.cluster;
         if command.trigger.is_some() {
             return Err(Refusal::Malformed { what: "a trigger is read on hosts, not in clusters" });

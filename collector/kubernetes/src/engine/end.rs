@@ -136,7 +136,7 @@ impl<S: Storage + Clone> Engine<S> {
     }
 
     /// Whether nothing of the action is left.
-    pub(super) async fn take_back_quietly(&self, action: &str) -> bool {
+    pub(super) async fn take_back_quietly(&mut self, action: &str) -> bool {
         let Some((command, Some(captured))) = self.known(action) else { return true };
         match act::undo(&self.setup.cluster, &command, &captured).await {
             Ok(_) => true,
