@@ -50,6 +50,7 @@ use crate::flight::{self, FlightSql};
 use crate::folder::{Announced, Folder};
 use crate::history::flusher::Flusher;
 use crate::history::refresher::Refresher;
+use crate::ingest::opener::Opener;
 use crate::ingest::publish::{Events, Publisher};
 use crate::ingest::registry::Registry;
 use crate::ingest::session::Shared;
@@ -259,6 +260,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         clock: clock.clone(),
         window: config.window,
         large: Arc::new(Semaphore::new(1)),
+        opener: Opener::start().map_err(AppError::Thread)?,
         asks: asks.clone(),
     };
     if let Some(folder) = config.rules.clone() {

@@ -144,12 +144,12 @@ mod tests {
 
     #[test]
     fn a_bucket_is_stored_as_its_midpoint() {
-        let data = v1::Histograms { lengths: vec![2, 0, 1], buckets: vec![40, 600, 3], counts: vec![3, 1, u64::MAX] };
+        let data = v1::Histograms { lengths: vec![2, 0, 1], buckets: vec![40, 500, 3], counts: vec![3, 1, u64::MAX] };
         let packed = pack(&data, Some(NullBuffer::from(vec![true, false, true]))).unwrap();
         assert_eq!(packed.value_data().len(), 1 + 1 + 2 + 1 + 10);
         let lists = unpack(&packed).unwrap();
         assert_eq!(lists.data_type(), &schema::data_type(skep_wire::tables::Kind::Histogram));
-        let midpoints = [40, 640].map(|index| bucket::midpoint(index) as i64).to_vec();
+        let midpoints = [40, 540].map(|index| bucket::midpoint(index) as i64).to_vec();
         assert_eq!(parts(&lists, 0), (midpoints, vec![3, 1]));
         assert!(lists.is_null(1));
         assert_eq!(parts(&lists, 2), (vec![3], vec![i64::MAX]));

@@ -17,6 +17,7 @@ use tonic::Status;
 use super::arrival::{self, Checked};
 use super::asked::Asked;
 use super::hole::{self, Missing, Word};
+use super::opener::{Opened, Opener};
 use super::publish::Slot;
 use super::quarantine;
 use super::registry::{Hole, Registry, SessionId, Tally};
@@ -58,6 +59,8 @@ pub struct Shared {
     pub window: u32,
     /// Leave to open a large batch.
     pub large: Arc<Semaphore>,
+    /// Opens it.
+    pub opener: Opener,
     /// To the responder.
     pub asks: mpsc::Sender<Ask>,
 }
@@ -293,7 +296,7 @@ impl Session {
             Ok(slot) => slot,
             Err(end) => return Some(end),
         };
-        let (envelope, checked, slot) = match Self::check(envelope, now_us).await {
+        let (envelope, checked, slot) = match Self::check(Arc::clone(&self.shared), envelope, now_us).await {
             Ok((envelope, Ok(checked))) => (envelope, checked, slot),
             Err(end) => return Some(end),
             Ok((envelope, Err(refused))) => {
@@ -333,19 +336,13 @@ impl Session {
     }
 
     /// Opens and checks a batch; a large one beside the threads that serve the others.
-    async fn check(
-        envelope: v1::Envelope,
-        now_us: i64,
-    ) -> Result<(v1::Envelope, Result<Checked, arrival::Refused>), End> {
+    async fn check(shared: Arc<Shared>, envelope: v1::Envelope, now_us: i64) -> Result<Opened, End> {
         if envelope.payload_bytes < LARGE_BYTES {
             let checked = arrival::check(&envelope, now_us);
             return Ok((envelope, checked));
         }
-        let checking = tokio::task::spawn_blocking(move || {
-            let checked = arrival::check(&envelope, now_us);
-            (envelope, checked)
-        });
-        checking.await.map_err(|error| End::Reset(error.to_string()))
+        let opened = shared.opener.open(envelope, now_us).await;
+        opened.ok_or_else(|| End::Reset("the batch could not be looked at".to_owned()))
     }
 
     /// The first number known to be gone before the batch.

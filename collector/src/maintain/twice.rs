@@ -109,7 +109,7 @@ mod tests {
         let (path, rows) = (folder.join(&relative), sample::cpu("s", seqs));
         let mut draft = parquet_file::Draft::new(&Folders::default(), &path, &CPU).unwrap();
         draft.sum_of(&Batches::of_rows(std::slice::from_ref(&rows)).unwrap());
-        draft.write(&rows).unwrap();
+        draft.write(&crate::buffer::schema::plain(&rows).unwrap()).unwrap();
         draft.finish().unwrap();
         let file = DataFile { path, bytes: 1, rows: None, times_us: None, crc32c: None };
         let name = FileName::parse(name).unwrap();
