@@ -1,5 +1,7 @@
 //! What fills up while one looks on.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use skep_series::Point;
 use skep_series::limit::NoSkill;
 use skep_series::rush::Rush;
