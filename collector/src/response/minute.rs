@@ -123,9 +123,9 @@ impl Found<'_> {
         let mut unlike = unlike.to_vec();
         unlike.sort_by(|a, b| z(b).total_cmp(&z(a)));
         let first = unlike[0];
-        let Some(Unlike { median, siblings, .. }) = first.unlike else { return };
+        let Some(Unlike { value, median, siblings, .. }) = first.unlike else { return };
         let (what, more) = (&first.what, more(unlike.len() - 1));
-        let (value, median) = (number(what.value), number(median));
+        let (value, median) = (number(value), number(median));
         let title =
             format!("{}: {} is {value}, and {median} on {siblings} other nodes{more}", whom(first), what.signal);
         let evidence = unlike.iter().take(MOST_EVIDENCE).map(|judged| siblings_evidence(judged)).collect();
@@ -283,10 +283,10 @@ fn level_evidence(judged: &Judged) -> String {
 }
 
 fn siblings_evidence(judged: &Judged) -> String {
-    let what = format!("{}={}", judged.what.signal, number(judged.what.value));
-    let Some(unlike) = judged.unlike else { return what };
-    let (median, spread) = (number(unlike.median), number(unlike.spread));
-    format!("{what} z={:.1}, {median} on {} other nodes, spread {spread}", unlike.z, unlike.siblings)
+    let signal = &judged.what.signal;
+    let Some(unlike) = judged.unlike else { return signal.clone() };
+    let [value, median, spread] = [unlike.value, unlike.median, unlike.spread].map(number);
+    format!("{signal}={value} z={:.1}, {median} on {} other nodes, spread {spread}", unlike.z, unlike.siblings)
 }
 
 fn whom(judged: &Judged) -> &str {

@@ -70,13 +70,21 @@ impl Rows {
             && let Some(reason) = judged.novelty.reason
         {
             let (from, to) = reason.expected;
-            self.score_of(node, judged, "novelty", [(from + to) / 2.0, (to - from) / 2.0, judged.novelty.score]);
+            let at = (judged.time_us, judged.what.value);
+            self.score_of(node, judged, "novelty", at, [(from + to) / 2.0, (to - from) / 2.0, judged.novelty.score]);
         }
         if let Some(level) = judged.level.filter(|level| level.far || level.over_limit) {
-            self.score_of(node, judged, "level", [level.median, level.spread, level.z]);
+            let at = (judged.time_us, judged.what.value);
+            self.score_of(node, judged, "level", at, [level.median, level.spread, level.z]);
         }
         if let Some(unlike) = judged.unlike {
-            self.score_of(node, judged, "siblings", [unlike.median, unlike.spread, unlike.z]);
+            self.score_of(
+                node,
+                judged,
+                "siblings",
+                (unlike.time_us, unlike.value),
+                [unlike.median, unlike.spread, unlike.z],
+            );
         }
     }
 
@@ -96,14 +104,21 @@ impl Rows {
         end(&mut self.scores);
     }
 
-    fn score_of(&mut self, node: &str, judged: &Judged, kind: &str, [baseline, spread, score]: [f64; 3]) {
+    fn score_of(
+        &mut self,
+        node: &str,
+        judged: &Judged,
+        kind: &str,
+        (time_us, value): (i64, f64),
+        [baseline, spread, score]: [f64; 3],
+    ) {
         self.scores
-            .int("time", judged.time_us)
+            .int("time", time_us)
             .float("window_s", 60.0)
             .text("target_node", node)
             .text("workload", &judged.what.workload)
             .text("signal", &format!("{} {kind}", judged.what.signal))
-            .float("value", judged.what.value)
+            .float("value", value)
             .float("baseline", baseline)
             .float("spread", spread)
             .float("score", score)

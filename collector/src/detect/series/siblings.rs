@@ -2,7 +2,8 @@
 //!
 //! What all do at once is nothing of one of them, and what one does alone is, however often it did it before. Siblings are
 //! values of the same name on other nodes; their median and their spread (scaled median absolute deviation, never below
-//! what matters in the signal) say what is usual now. Nodes that never were alike are no siblings: one that was far off
+//! what matters in the signal) say what is usual then. Nodes tell their minutes one after the other, so each is compared by
+//! the minute before its last, which all have told. Nodes that never were alike are no siblings: one that was far off
 //! before is not told of again.
 //!
 //! A member is some 40 bytes, and there are at most [`MAX_MEMBERS`]. What was learned is not kept over a restart: it is
@@ -33,15 +34,16 @@ const LEAST_MINUTES: u32 = 30;
 /// Of the last hour, minutes before these in which it may have been far off; more, and it never was a sibling.
 const SEEN: u32 = 1;
 
-/// Minutes whose values are compared: nodes do not tell theirs at once.
-const FRESH_US: i64 = 60_000_000;
-
 /// After so long a member that was not heard of makes room.
 const STALE_US: i64 = 3_600_000_000;
 
 /// How one value stands among its siblings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unlike {
+    /// Start of the minute in which it stands so.
+    pub time_us: i64,
+    /// Its value then.
+    pub value: f64,
     /// Their median.
     pub median: f64,
     /// Their spread.
@@ -56,8 +58,10 @@ pub struct Unlike {
 
 #[derive(Debug, Clone, Copy)]
 struct Member {
-    time_us: i64,
-    value: f64,
+    /// Start of its last minute, and the value.
+    last: (i64, f64),
+    /// The same of the one before.
+    before: Option<(i64, f64)>,
     /// Minutes it was compared.
     compared: u32,
     /// The last 64 of them, the newest lowest: a one is far off.
@@ -87,22 +91,25 @@ impl Siblings {
             }
         }
         let all = self.named.entry(name).or_default();
-        let others = fresh(all, node, time_us);
-        let before = all.get(&node).copied();
-        self.members += usize::from(before.is_none());
-        let mut own = before.unwrap_or(Member { time_us, value: what.value, compared: 0, history: 0 });
-        (own.time_us, own.value) = (time_us, what.value);
-        let stands = stands(what.value, others, bounds);
+        let last = (time_us, what.value);
+        let Some(mut own) = all.get(&node).copied() else {
+            all.insert(node, Member { last, before: None, compared: 0, history: 0 });
+            self.members += 1;
+            return None;
+        };
+        let (time_us, value) = own.last;
+        let others = others(all, node, time_us);
+        (own.before, own.last) = (Some(own.last), last);
         let mut unlike = None;
-        if let Some((median, spread, siblings)) = stands {
-            let z = (what.value - median) / spread;
+        if let Some((median, spread, siblings)) = stands(value, others, bounds) {
+            let z = (value - median) / spread;
             own.compared = own.compared.saturating_add(1);
             own.history = own.history << 1 | u64::from(z.abs() >= FAR);
             let minutes = own.history.trailing_ones();
             let earlier = own.history.count_ones() - minutes;
             let before = own.compared.min(u64::BITS) - minutes;
             let is_told = minutes > 0 && earlier <= SEEN && before >= LEAST_MINUTES;
-            unlike = is_told.then_some(Unlike { median, spread, z, siblings, minutes });
+            unlike = is_told.then_some(Unlike { time_us, value, median, spread, z, siblings, minutes });
         }
         all.insert(node, own);
         unlike
@@ -131,7 +138,7 @@ impl Siblings {
     }
 
     fn make_room(&mut self, now_us: i64) {
-        self.retain(|_, member| member.time_us > now_us - STALE_US);
+        self.retain(|_, member| member.last.0 > now_us - STALE_US);
         let used: std::collections::HashSet<u32> = self.named.values().flat_map(BTreeMap::keys).copied().collect();
         self.nodes.retain(|_, number| used.contains(number));
     }
@@ -145,11 +152,20 @@ impl Siblings {
     }
 }
 
-/// Values of others in this minute: those that stand after the node, around to it.
-fn fresh(all: &BTreeMap<u32, Member>, node: u32, time_us: i64) -> Vec<f64> {
+impl Member {
+    fn at(&self, time_us: i64) -> Option<f64> {
+        [Some(self.last), self.before]
+            .into_iter()
+            .flatten()
+            .find(|(at_us, _)| *at_us == time_us)
+            .map(|(_, value)| value)
+    }
+}
+
+/// Values of others in a minute: those that stand after the node, around to it.
+fn others(all: &BTreeMap<u32, Member>, node: u32, time_us: i64) -> Vec<f64> {
     let around = all.range(node..).chain(all.range(..node)).filter(|(other, _)| **other != node);
-    let fresh = around.filter(|(_, member)| (member.time_us - time_us).abs() <= FRESH_US);
-    fresh.take(MOST_SIBLINGS).map(|(_, member)| member.value).collect()
+    around.filter_map(|(_, member)| member.at(time_us)).take(MOST_SIBLINGS).collect()
 }
 
 /// Median, spread and number of those who are there, if they are enough.
@@ -199,8 +215,8 @@ mod tests {
     fn one_that_leaves_the_others_is_told_of_with_what_they_do() {
         let mut siblings = Siblings::default();
         let said = minutes(&mut siblings, 0..60, 6, |minute| if minute < 50 { 0.4 } else { 3.0 }, |_| 0.4);
-        assert!(said[..50].iter().all(Option::is_none), "{said:?}");
-        let told: Vec<Unlike> = said[50..].iter().map(|unlike| unlike.unwrap()).collect();
+        assert!(said[..51].iter().all(Option::is_none), "{said:?}");
+        let told: Vec<Unlike> = said[51..].iter().map(|unlike| unlike.unwrap()).collect();
         assert_eq!((told[0].minutes, told[1].minutes, told[1].siblings), (1, 2, 5));
         assert!((told[1].median - 0.43).abs() < 1e-9 && (told[1].z - 25.7).abs() < 1e-6, "{:?}", told[1]);
     }
@@ -212,7 +228,7 @@ mod tests {
         assert!(said.iter().all(Option::is_none), "{said:?}");
         // And who stays behind is told of.
         let said = minutes(&mut Siblings::default(), 0..60, 6, |_| 0.4, load);
-        assert!(said[51].is_some_and(|unlike| unlike.z < -10.0), "{:?}", said[51]);
+        assert!(said[52].is_some_and(|unlike| unlike.z < -10.0), "{:?}", said[52]);
     }
 
     #[test]
@@ -243,7 +259,7 @@ mod tests {
         assert_eq!(siblings.members, 6);
         siblings.forget("n3");
         assert_eq!((siblings.members, siblings.nodes.len()), (5, 5));
-        siblings.observe("n0", 2 * STALE_US, &value(0.4), &BOUNDS);
+        assert_eq!(siblings.observe("n0", 2 * STALE_US, &value(0.4), &BOUNDS), None);
         siblings.make_room(2 * STALE_US);
         assert_eq!((siblings.members, siblings.nodes.len()), (1, 1));
     }
