@@ -57,7 +57,7 @@ use crate::ingest::session::Shared;
 use crate::ingest::uplink::UplinkService;
 use crate::maintain::Keeper;
 use crate::missing::Missing;
-use crate::respond::{OwnStream, Respond};
+use crate::respond::{Ask, OwnStream, Respond};
 use crate::response::OWN_NODE;
 use crate::wal::writer::Limits;
 use crate::wal::{Command, StreamKey, Wal, Writer};
@@ -263,10 +263,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         opener: Opener::start().map_err(AppError::Thread)?,
         asks: asks.clone(),
     };
-    if let Some(folder) = config.rules.clone() {
-        tokio::spawn(crate::rules::watch(folder, asks.clone()));
-    }
-    tokio::spawn(Cluster::of(&config.kubernetes, &folder, &clock, (&registry, &asks)).run());
+    spawn_watchers(config, Cluster::of(&config.kubernetes, &folder, &clock, (&registry, &asks)), &asks);
     let uplink = UplinkService::new(Arc::new(shared), asks.clone(), shutdown.clone());
     let missing = Arc::new(Missing::new(told, asks.clone(), clock));
     let stop = shutdown.token();
@@ -275,6 +272,14 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let serving = spawn_server(listener, tls, (uplink, console, flight), &shutdown);
     let tasks = Tasks { wal_ended, serving, responding, alerting, flushing, refreshing, keeper_ended };
     Ok(Running { folder, shutdown, tasks, finish, flusher, stop_keeper, told: !config.alerts.channels.is_empty() })
+}
+
+/// Starts what looks after the rules' folder and a cluster, where there are any.
+fn spawn_watchers(config: &Config, cluster: Cluster, asks: &mpsc::Sender<Ask>) {
+    if let Some(folder) = config.rules.clone() {
+        tokio::spawn(crate::rules::watch(folder, asks.clone()));
+    }
+    tokio::spawn(cluster.run());
 }
 
 /// Starts the WAL's thread; the receiver gets how it ended.

@@ -36,12 +36,13 @@ fn decode(file: &File, footer: &ParquetMetaData, group: usize, leaves: &Leaves) 
     let mut column = Column::new(footer, group, leaves)?;
     let rows = usize::try_from(footer.row_group(group).num_rows())?;
     for start in (0..rows).step_by(ROWS_AT_ONCE) {
-        let span = [start..rows.min(start + ROWS_AT_ONCE)];
-        let (missing, of_values) = column.missing(&span);
+        let span = start..rows.min(start + ROWS_AT_ONCE);
+        let span = std::slice::from_ref(&span);
+        let (missing, of_values) = column.missing(span);
         let bytes = missing.iter().map(|range| read(file, range)).collect::<Result<_>>()?;
         column.give(&missing, of_values, bytes);
         let mut lists = Lists::default();
-        column.take(&span, &mut lists)?;
+        column.take(span, &mut lists)?;
         lists.finish()?;
     }
     Ok(())
