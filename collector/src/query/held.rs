@@ -1,15 +1,20 @@
 //! Rows in memory as the engine reads them: made plain batch by batch, since all of them at once would take several times
-//! the memory that the buffer may.
+//! the memory that the buffer may. How many they are is known, which is what an order of joins goes by.
 
+use std::fmt::{Formatter, Result as Written};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::source::{DataSource, DataSourceExec};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan, SendableRecordBatchStream, Statistics};
 use futures::stream;
 
 use crate::buffer::schema;
@@ -26,13 +31,14 @@ pub(super) struct Held {
     pub(super) schema: SchemaRef,
     /// Rows of these are not handed on.
     pub(super) left_out: Batches,
+    /// No more are needed.
+    pub(super) limit: Option<usize>,
 }
 
 impl Held {
-    /// The scan of at most `limit` rows.
-    pub(super) fn plan(self, limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = Arc::clone(&self.schema);
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(self)], None, None, false, limit)?))
+    /// The scan.
+    pub(super) fn plan(self) -> Arc<dyn ExecutionPlan> {
+        DataSourceExec::from_data_source(self)
     }
 
     fn read(&self, rows: &RecordBatch) -> Result<RecordBatch> {
@@ -41,14 +47,57 @@ impl Held {
     }
 }
 
-impl PartitionStream for Held {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
+impl DataSource for Held {
+    fn open(&self, _partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let (held, mut number, mut left) = (self.clone(), 0, self.limit.unwrap_or(usize::MAX));
+        let read = std::iter::from_fn(move || {
+            let rows = held.rows.get(number).filter(|_| left > 0)?;
+            number += 1;
+            Some(held.read(rows).map(|rows| {
+                let rows = rows.slice(0, rows.num_rows().min(left));
+                left -= rows.num_rows();
+                rows
+            }))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream::iter(read))))
     }
 
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let held = self.clone();
-        let read = (0..held.rows.len()).map(move |number| held.read(&held.rows[number]));
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream::iter(read)))
+    fn fmt_as(&self, _: DisplayFormatType, out: &mut Formatter<'_>) -> Written {
+        write!(out, "memory, {} batches", self.rows.len())?;
+        self.limit.map_or(Ok(()), |limit| write!(out, ", fetch={limit}"))
+    }
+
+    fn output_partitioning(&self) -> Partitioning {
+        Partitioning::UnknownPartitioning(1)
+    }
+
+    fn eq_properties(&self) -> EquivalenceProperties {
+        EquivalenceProperties::new(Arc::clone(&self.schema))
+    }
+
+    fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
+        let all: usize = self.rows.iter().map(RecordBatch::num_rows).sum();
+        let rows = all.min(self.limit.unwrap_or(usize::MAX));
+        let num_rows = if self.left_out.is_empty() { Precision::Exact(rows) } else { Precision::Inexact(rows) };
+        Ok(Arc::new(Statistics { num_rows, ..Statistics::new_unknown(&self.schema) }))
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
+        Some(Arc::new(Self { limit, ..self.clone() }))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.limit
+    }
+
+    fn try_swapping_with_projection(&self, _: &ProjectionExprs) -> Result<Option<Arc<dyn DataSource>>> {
+        Ok(None)
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
     }
 }

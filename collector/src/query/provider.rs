@@ -131,10 +131,13 @@ impl Provider {
             columns.also(TIME)?;
         }
         let (rows, schema) = (self.snapshot.batches.as_slice().into(), columns.schema()?);
-        let held = Held { rows, projection: columns.all.clone(), schema: Arc::clone(&schema), left_out };
-        match Bound::condition(bounds, &schema)? {
-            Some(within) => columns.filter(held.plan(None)?, within),
-            None => held.plan(limit),
+        let within = Bound::condition(bounds, &schema)?;
+        // A limit is one of rows within the bounds.
+        let limit = limit.filter(|_| within.is_none());
+        let held = Held { rows, projection: columns.all.clone(), schema, left_out, limit }.plan();
+        match within {
+            Some(within) => columns.filter(held, within),
+            None => Ok(held),
         }
     }
 
