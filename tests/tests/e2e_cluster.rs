@@ -27,10 +27,9 @@ fn wait_for(skep: &Skep, action: &str, state: &str) -> Value {
 fn order(skep: &Skep, arguments: &[&str]) -> String {
     let words = [&["actions", "order", "kubernetes"], arguments, &["--format", "json"]].concat();
     let output = skep.skep(&words);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let reply: Value = serde_json::from_str(&said).expect("a reply");
-    reply["action"].as_str().expect("an id").to_owned()
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let rows = skep_tests::json_rows(&output.stdout);
+    rows[0]["action"].as_str().expect("its id").to_owned()
 }
 
 fn say(skep: &Skep, words: &[&str]) {
