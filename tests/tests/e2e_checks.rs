@@ -75,7 +75,8 @@ fn services_that_break_are_findings_once_each_and_so_is_their_end() {
     database.stop();
     cache.ask(&["setrange", "large", "4000000", "x"]);
     let down = wait_for(&skep, "db is down: ", "critical");
-    assert!(down.contains("Connection refused"), "{down}");
+    // Or it was asked something at that moment.
+    assert!(down.contains("Connection refused") || down.contains("reset by peer"), "{down}");
     wait_for(&skep, "cache is down: memory is running out: redis_memory_used_ratio", "medium");
     wait_for_states(&skep, [("cache", "down"), ("db", "down"), ("shop", "blocked")]);
     let about = "SELECT count(*) FROM findings WHERE rule = 'check-failed' AND kind = 'check' AND workload = 'unit:postgresql.service'";
