@@ -17,7 +17,8 @@ use crate::act::hierarchy::{Hierarchies, HierarchyError};
 use crate::act::host::Host;
 use crate::config::Config;
 use crate::engine::{Engine, Found, STOPPING, Setup};
-use crate::fault::Fault;
+use crate::fault;
+use crate::journal::fault::Fault;
 use crate::journal::state::mark;
 use crate::journal::{Journal, JournalError, Now};
 use crate::socket::server::{Ask, Server, SocketError};
@@ -121,7 +122,7 @@ pub async fn run(options: Options) -> Result<(), AppError> {
         host: Host::new(Hierarchies::discover()?, options.config.policy.clone()),
         config: options.config,
         clock: clock.clone(),
-        fault: Fault::of_environment(),
+        fault: Fault::of_environment(fault::ENVIRONMENT),
     };
     let cpu = &setup.host.cgroups.cpu;
     tracing::info!(root = %cpu.root.display(), version = ?cpu.version, act, "cpu hierarchy");

@@ -7,6 +7,7 @@ use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use skep_runtime::error::chain;
 use thiserror::Error;
 
 use crate::settings::Settings;
@@ -100,20 +101,6 @@ impl ClusterError {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// How a patch is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patch {
@@ -143,7 +130,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::Config`].
     pub async fn of(settings: &Settings) -> Result<Self, ClusterError> {
-        let why = |error: &dyn std::error::Error| ClusterError::Config { why: chain(error) };
+        let why = |error: &(dyn std::error::Error + 'static)| ClusterError::Config { why: chain(error) };
         let mut config = match &settings.kubeconfig {
             Some(path) => {
                 let options = KubeConfigOptions { context: settings.context.clone(), ..Default::default() };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use skep_journal::fault::Fault;
 use skep_journal::state::mark;
 use skep_journal::{Journal, JournalError, Now};
 use skep_runtime::clock::Clock;
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::engine::{Engine, Setup};
-use crate::fault::Fault;
+use crate::fault;
 use crate::settings::Settings;
 
 /// How often changes are looked at that are under way.
@@ -100,7 +101,7 @@ impl Task {
         let boot = std::fs::read_to_string(BOOT_ID).map_or(0, |id| mark(id.trim()));
         let now = Now { wall_us: self.clock.wall_us(), boot_ns: self.clock.boot_ns(), boot };
         let journal = Journal::open(Disk, &self.dir, now)?;
-        let fault = Fault::of_environment();
+        let fault = Fault::of_environment(fault::ENVIRONMENT);
         let setup = Setup {
             settings: self.settings.clone(),
             cluster,

@@ -5,6 +5,8 @@
 
 use skep_wire::v1;
 
+use super::state::Now;
+
 /// One indivisible step: all of its changes, or none.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Entry {
@@ -92,6 +94,21 @@ pub struct Standing {
     /// Wall clock, microseconds: when the lease ends.
     #[prost(int64, tag = "5")]
     pub lease_until_us: i64,
+}
+
+impl Seen {
+    /// That a command was seen, to be remembered until then; `begins` if it begins to act now.
+    pub fn of(command: &v1::Command, until_us: i64, begins: bool, now: Now) -> Self {
+        let begun = if begins { now } else { Now::default() };
+        Self {
+            nonce: command.nonce.clone(),
+            command: command.id.clone(),
+            until_us,
+            begun_us: begun.wall_us,
+            begun_boot_ns: begun.boot_ns,
+            begun_boot: begun.boot,
+        }
+    }
 }
 
 impl Entry {

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use skep_journal::fault::Fault;
 use skep_journal::{Journal, Now};
 use skep_kubernetes::cluster::Cluster;
 use skep_kubernetes::engine::{Engine, Setup};
-use skep_kubernetes::fault::Fault;
+use skep_kubernetes::fault;
 use skep_kubernetes::settings::Settings;
 use skep_runtime::clock::Clock;
 use skep_runtime::settings;
@@ -53,7 +54,7 @@ impl Bench {
         let settings = settings(text, kubeconfig);
         let cluster = runtime.block_on(Cluster::of(&settings)).unwrap();
         let identity = runtime.block_on(cluster.identity()).unwrap().0;
-        let fault = Fault::of_environment();
+        let fault = Fault::of_environment(fault::ENVIRONMENT);
         let now = Now { wall_us: clock.wall_us(), boot_ns: clock.boot_ns(), boot: 1 };
         let setup = Setup { settings, cluster, identity: identity.clone(), clock: clock.clone(), boot: 1, fault };
         let journal = Journal::open(Disk, dir, now).unwrap();

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use crate::act::gauge::Gauge;
 use crate::act::host::Host;
 use crate::config::Config;
-use crate::fault::Fault;
+use crate::journal::fault::Fault;
 use crate::journal::record::What;
 use crate::journal::{Journal, JournalError};
 use crate::verify::Refusal;

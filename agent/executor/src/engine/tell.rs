@@ -9,7 +9,7 @@ use super::Engine;
 use crate::journal::record::What;
 use crate::journal::state::REMEMBER_US;
 use crate::journal::state::mark;
-use crate::journal::{Entry, JournalError, Now, Seen};
+use crate::journal::{JournalError, Now, Seen};
 use crate::verify::Refusal;
 
 /// Nonces of commands that end later than this are remembered as if they ended then. They were refused; a clock set back by
@@ -54,26 +54,14 @@ impl<S: Storage + Clone> Engine<S> {
 
     pub(super) fn seen(&self, command: &v1::Command, begins: bool) -> What {
         let now = self.now();
-        What::Seen(Seen {
-            nonce: command.nonce.clone(),
-            command: command.id.clone(),
-            until_us: command.not_after_us.min(now.wall_us + MOST_AHEAD_US).saturating_add(REMEMBER_US),
-            begun_us: if begins { now.wall_us } else { 0 },
-            begun_boot_ns: if begins { now.boot_ns } else { 0 },
-            begun_boot: if begins { now.boot } else { 0 },
-        })
+        let until_us = command.not_after_us.min(now.wall_us + MOST_AHEAD_US).saturating_add(REMEMBER_US);
+        What::Seen(Seen::of(command, until_us, begins, now))
     }
 
     /// Writes changes and receipts as one step, then shows the receipts.
-    pub(super) fn record(&mut self, mut changes: Vec<What>, receipts: Vec<v1::Receipt>) -> Result<(), JournalError> {
-        let last = self.journal.state().last_receipt;
-        for (number, mut receipt) in (last + 1..).zip(receipts) {
-            receipt.number = number;
-            receipt.journal_us = self.journal.state().journal_us;
-            changes.push(What::Receipt(receipt));
-        }
+    pub(super) fn record(&mut self, changes: Vec<What>, receipts: Vec<v1::Receipt>) -> Result<(), JournalError> {
         let now = self.now();
-        self.journal.write(Entry::of(changes), now)?;
+        self.journal.record(changes, receipts, now)?;
         self.publish();
         Ok(())
     }

@@ -12,8 +12,10 @@ mod end;
 
 use std::collections::BTreeMap;
 
+use skep_journal::fault::Fault;
 use skep_journal::record::What;
-use skep_journal::{Entry, Journal, JournalError, Now, Seen, Standing};
+use skep_journal::state::REMEMBER_US;
+use skep_journal::{Journal, JournalError, Now, Seen, Standing};
 use skep_runtime::clock::Clock;
 use skep_seglog::{Disk, Storage};
 use skep_wire::order;
@@ -21,7 +23,6 @@ use skep_wire::v1::{self, Step};
 
 use crate::act::Captured;
 use crate::cluster::Cluster;
-use crate::fault::Fault;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 
@@ -29,9 +30,6 @@ const SECOND_US: i64 = 1_000_000;
 
 /// An undo that failed is tried again after this time.
 const RETRY_US: i64 = 5 * SECOND_US;
-
-/// Commands are remembered for so long after their own end, whatever the clock does meanwhile.
-const REMEMBER_US: i64 = 86_400 * SECOND_US;
 
 /// What an engine is made with.
 #[derive(Debug)]
@@ -175,14 +173,7 @@ impl<S: Storage + Clone> Engine<S> {
 
     fn seen(&self, command: &v1::Command, begins: bool) -> What {
         let now = self.now();
-        What::Seen(Seen {
-            nonce: command.nonce.clone(),
-            command: command.id.clone(),
-            until_us: command.not_after_us.max(now.wall_us) + REMEMBER_US,
-            begun_us: if begins { now.wall_us } else { 0 },
-            begun_boot_ns: if begins { now.boot_ns } else { 0 },
-            begun_boot: if begins { now.boot } else { 0 },
-        })
+        What::Seen(Seen::of(command, command.not_after_us.max(now.wall_us) + REMEMBER_US, begins, now))
     }
 
     /// Nothing of it stands any more.
@@ -196,15 +187,9 @@ impl<S: Storage + Clone> Engine<S> {
     }
 
     /// Writes changes and receipts as one step.
-    fn record(&mut self, mut changes: Vec<What>, receipts: Vec<v1::Receipt>) -> Result<(), JournalError> {
-        let last = self.journal.state().last_receipt;
-        for (number, mut receipt) in (last + 1..).zip(receipts) {
-            receipt.number = number;
-            receipt.journal_us = self.journal.state().journal_us;
-            changes.push(What::Receipt(receipt));
-        }
+    fn record(&mut self, changes: Vec<What>, receipts: Vec<v1::Receipt>) -> Result<(), JournalError> {
         let now = self.now();
-        tokio::task::block_in_place(|| self.journal.write(Entry::of(changes), now))
+        tokio::task::block_in_place(|| self.journal.record(changes, receipts, now))
     }
 
     /// A refusal is a receipt. One of an undo, or of a command seen before, does not speak for the action itself.

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use prost::Message;
 use skep_seglog::{Disk, Fault, Log, LogError, Options, Position, ReadError, SegmentId, Storage};
+use skep_wire::v1;
 use thiserror::Error;
 
-use super::record::Entry;
+use super::record::{Entry, What};
 use super::state::{Now, State, UnknownChange};
 
 /// The journal is rewritten when it has grown past this: some ten thousand steps.
@@ -87,6 +88,18 @@ impl<S: Storage + Clone> Journal<S> {
     /// looked at.
     pub fn damage(&self) -> &[Fault] {
         &self.damage
+    }
+
+    /// Writes changes and receipts as one step, the receipts with the numbers that are next; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// As [`Journal::write`].
+    pub fn record(&mut self, mut changes: Vec<What>, receipts: Vec<v1::Receipt>, now: Now) -> Result<(), JournalError> {
+        let (last, journal_us) = (self.state.last_receipt, self.state.journal_us);
+        for (number, receipt) in (last + 1..).zip(receipts) {
+            changes.push(What::Receipt(v1::Receipt { number, journal_us, ..receipt }));
+        }
+        self.write(Entry::of(changes), now)
     }
 
     /// Writes one step; it is on disk when this returns.
