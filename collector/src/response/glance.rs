@@ -2,7 +2,7 @@
 
 use super::minute::{Said, name, number};
 use super::watch::Found;
-use crate::detect::finding::{Severity, quoted};
+use crate::detect::finding::Severity;
 use crate::detect::series::glance::{Glimpse, Why};
 use crate::detect::series::track::{STREAK, Score, Signal};
 
@@ -61,12 +61,7 @@ impl Found<'_> {
             severity: if is_grave { Severity::Medium } else { Severity::Low },
             title,
             evidence,
-            evidence_sql: format!(
-                "SELECT * FROM scores WHERE target_node = {} AND workload = {} AND signal = {} ORDER BY time",
-                quoted(&self.origin.node),
-                quoted(&glimpse.workload),
-                quoted(&glimpse.signal),
-            ),
+            evidence_sql: self.score_sql(&glimpse.workload, &glimpse.signal),
             coverage: glimpse.coverage,
         });
     }

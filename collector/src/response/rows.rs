@@ -12,11 +12,28 @@ use crate::detect::finding::Finding;
 use crate::detect::series::Scored;
 use crate::detect::series::gallery::Judged;
 use crate::detect::series::glance::Glimpse;
+use crate::detect::series::siblings::Unlike;
 use crate::detect::series::track::Score;
 use crate::incident::{self, Incident};
 
 /// Longest fact in the audit chain, in characters.
 const MAX_FACT: usize = 4_000;
+
+/// How a value stands to what it is compared with.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    value: f64,
+    baseline: f64,
+    spread: f64,
+    score: f64,
+}
+
+impl Figures {
+    fn of(score: &Score) -> Self {
+        let Score { value, baseline, spread, score, .. } = *score;
+        Self { value, baseline, spread, score }
+    }
+}
 
 /// Rows of the collector's own tables, and what goes into the audit chain.
 #[derive(Debug)]
@@ -50,79 +67,59 @@ impl Rows {
 
     /// A scored window.
     pub(super) fn score(&mut self, node: &str, scored: &Scored) {
-        self.scores
-            .int("time", scored.time_us)
-            .float("window_s", scored.window_s)
-            .text("target_node", node)
-            .text("workload", &scored.workload)
-            .text("signal", scored.signal.as_str())
-            .float("value", scored.score.value)
-            .float("baseline", scored.score.baseline)
-            .float("spread", scored.score.spread)
-            .float("score", scored.score.score)
-            .float("coverage", scored.coverage);
-        end(&mut self.scores);
+        let Scored { time_us, window_s, workload, signal, score, coverage, .. } = scored;
+        self.add_score(node, workload, signal.as_str(), (*time_us, *window_s), Figures::of(score), *coverage);
     }
 
     /// What was notable of one series in one minute: a row each for novelty, for level and among siblings.
     pub(super) fn minute(&mut self, node: &str, judged: &Judged) {
+        let Judged { time_us, what, .. } = judged;
+        let mut add = |kind: &str, time_us: i64, figures: Figures| {
+            let signal = format!("{} {kind}", what.signal);
+            self.add_score(node, &what.workload, &signal, (time_us, 60.0), figures, what.coverage);
+        };
         if judged.novelty.score > 0.0
             && let Some(reason) = judged.novelty.reason
         {
             let (from, to) = reason.expected;
-            let at = (judged.time_us, judged.what.value);
-            self.score_of(node, judged, "novelty", at, [(from + to) / 2.0, (to - from) / 2.0, judged.novelty.score]);
+            let (baseline, spread) = ((from + to) / 2.0, (to - from) / 2.0);
+            add("novelty", *time_us, Figures { value: what.value, baseline, spread, score: judged.novelty.score });
         }
         if let Some(level) = judged.level.filter(|level| level.far || level.over_limit) {
-            let at = (judged.time_us, judged.what.value);
-            self.score_of(node, judged, "level", at, [level.median, level.spread, level.z]);
+            let (baseline, spread) = (level.median, level.spread);
+            add("level", *time_us, Figures { value: what.value, baseline, spread, score: level.z });
         }
-        if let Some(unlike) = judged.unlike {
-            self.score_of(
-                node,
-                judged,
-                "siblings",
-                (unlike.time_us, unlike.value),
-                [unlike.median, unlike.spread, unlike.z],
-            );
+        if let Some(Unlike { time_us, value, median, spread, z, .. }) = judged.unlike {
+            add("siblings", time_us, Figures { value, baseline: median, spread, score: z });
         }
     }
 
     /// A value that was far from the last ten minutes.
     pub(super) fn glimpse(&mut self, node: &str, glimpse: &Glimpse, score: &Score) {
-        self.scores
-            .int("time", glimpse.time_us)
-            .float("window_s", glimpse.window_s)
-            .text("target_node", node)
-            .text("workload", &glimpse.workload)
-            .text("signal", &glimpse.signal)
-            .float("value", score.value)
-            .float("baseline", score.baseline)
-            .float("spread", score.spread)
-            .float("score", score.score)
-            .float("coverage", glimpse.coverage);
-        end(&mut self.scores);
+        let Glimpse { time_us, window_s, workload, signal, coverage, .. } = glimpse;
+        self.add_score(node, workload, signal, (*time_us, *window_s), Figures::of(score), *coverage);
     }
 
-    fn score_of(
+    fn add_score(
         &mut self,
         node: &str,
-        judged: &Judged,
-        kind: &str,
-        (time_us, value): (i64, f64),
-        [baseline, spread, score]: [f64; 3],
+        workload: &str,
+        signal: &str,
+        (time_us, window_s): (i64, f64),
+        figures: Figures,
+        coverage: f64,
     ) {
         self.scores
             .int("time", time_us)
-            .float("window_s", 60.0)
+            .float("window_s", window_s)
             .text("target_node", node)
-            .text("workload", &judged.what.workload)
-            .text("signal", &format!("{} {kind}", judged.what.signal))
-            .float("value", value)
-            .float("baseline", baseline)
-            .float("spread", spread)
-            .float("score", score)
-            .float("coverage", judged.what.coverage);
+            .text("workload", workload)
+            .text("signal", signal)
+            .float("value", figures.value)
+            .float("baseline", figures.baseline)
+            .float("spread", figures.spread)
+            .float("score", figures.score)
+            .float("coverage", coverage);
         end(&mut self.scores);
     }
 

@@ -527,12 +527,7 @@ impl Found<'_> {
             format!("windows_before={}", scored.score.rests_on),
             format!("share_in_cgroup={:.2}", scored.aim_share),
         ];
-        let evidence_sql = format!(
-            "SELECT * FROM scores WHERE target_node = {} AND workload = {} AND signal = {} ORDER BY time",
-            quoted(&self.origin.node),
-            quoted(&scored.workload),
-            quoted(scored.signal.as_str()),
-        );
+        let evidence_sql = self.score_sql(&scored.workload, scored.signal.as_str());
         let id = self.draw.hex();
         self.raise(
             key,
@@ -556,6 +551,16 @@ impl Found<'_> {
                 used_cores,
             },
         );
+    }
+
+    /// The scores of one series.
+    pub(super) fn score_sql(&self, workload: &str, signal: &str) -> String {
+        format!(
+            "SELECT * FROM scores WHERE target_node = {} AND workload = {} AND signal = {} ORDER BY time",
+            quoted(&self.origin.node),
+            quoted(workload),
+            quoted(signal),
+        )
     }
 
     pub(super) fn raise(&mut self, key: Key, held_back: u64, mut finding: Finding) {
