@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use skep_rules::aging::Aging;
 use skep_wire::chunk::Row;
 
 /// A service's programs are only learned for so long after its first.
@@ -13,8 +14,8 @@ const LEARNING_US: i64 = 10 * 60 * 1_000_000;
 /// Starts of one service within this are one.
 const AGAIN_US: i64 = 60 * 1_000_000;
 
-/// Services that are known; beyond it those that ran something longest ago go.
-const MAX_SERVICES: usize = 20_000;
+/// Services that are known at the least, and twice as many at the most: those that ran something longest ago go.
+const SERVICES: usize = 10_000;
 
 /// Programs of one service that are known. Who runs more has no programs of its own.
 const MAX_PROGRAMS: usize = 100;
@@ -36,7 +37,6 @@ pub struct Changed {
 #[derive(Debug)]
 struct Service {
     since_us: i64,
-    last_us: i64,
     told_us: i64,
     /// Program to the inode of its file; 0 where that is not known.
     programs: HashMap<String, i64>,
@@ -44,9 +44,15 @@ struct Service {
 }
 
 /// What services ran so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Changes {
-    services: HashMap<(String, String), Service>,
+    services: Aging<(String, String), Service>,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self { services: Aging::new(SERVICES) }
+    }
 }
 
 impl Changes {
@@ -56,17 +62,11 @@ impl Changes {
         let workload = row.text("workload").filter(|workload| is_service(workload))?;
         let (exe, time_us) = (row.text("exe").filter(|exe| !is_starter(exe))?, row.int("time")?);
         let name = (node.to_owned(), workload.to_owned());
-        if !self.services.contains_key(&name) {
-            self.make_room();
+        if self.services.get(&name).is_none() {
+            let (programs, container) = (HashMap::new(), None);
+            self.services.put(name.clone(), Service { since_us: time_us, told_us: i64::MIN, programs, container });
         }
-        let service = self.services.entry(name).or_insert_with(|| Service {
-            since_us: time_us,
-            last_us: time_us,
-            told_us: i64::MIN,
-            programs: HashMap::new(),
-            container: None,
-        });
-        service.last_us = service.last_us.max(time_us);
+        let service = self.services.get(&name)?;
         let what = service.exec(row, workload, exe, time_us)?;
         // What was there already did not begin now.
         let again = time_us.saturating_sub(service.told_us) < AGAIN_US;
@@ -75,16 +75,6 @@ impl Changes {
         }
         service.told_us = time_us;
         Some(Changed { workload: workload.to_owned(), what, time_us })
-    }
-
-    fn make_room(&mut self) {
-        if self.services.len() < MAX_SERVICES {
-            return;
-        }
-        let mut last: Vec<i64> = self.services.values().map(|service| service.last_us).collect();
-        let (_, newest_to_go, _) = last.select_nth_unstable(MAX_SERVICES / 10);
-        let newest_to_go = *newest_to_go;
-        self.services.retain(|_, service| service.last_us > newest_to_go);
     }
 }
 
