@@ -1,5 +1,6 @@
 //! A folder with certificates in it, and the real collector on it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -112,7 +113,13 @@ impl Ground {
 
 /// Rows that a table's Delta log says are live.
 pub(crate) fn live_rows(table: &Path) -> Result<u64> {
-    let mut live = std::collections::BTreeMap::new();
+    Ok(live_files(table)?.values().sum())
+}
+
+/// Files that a table's Delta log says are live, below its folder, and their rows. Others may stand beside them: those of
+/// which one was made are kept for a while.
+pub(crate) fn live_files(table: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut live = BTreeMap::new();
     let mut versions: Vec<_> = fs::read_dir(table.join("_delta_log"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
@@ -130,5 +137,5 @@ pub(crate) fn live_rows(table: &Path) -> Result<u64> {
             }
         }
     }
-    Ok(live.values().sum())
+    Ok(live)
 }

@@ -36,15 +36,19 @@ pub(super) fn all(
     let (readings, found) = victoria(arguments, filled)?;
     same("victoria_metrics", &expected, &found)?;
     figures.insert("victoria_metrics".to_owned(), readings);
-    let files = ground.table("cpu").join(filled.hour_folder());
-    let files = files.join("*.parquet");
-    let files = files.display();
+    let table = ground.table("cpu");
+    let of_hour = format!("{}/", filled.hour_folder());
+    let live = ground::live_files(&table)?;
+    let names: Vec<&str> = live.keys().filter_map(|path| path.strip_prefix(&of_hour)).collect();
+    let files = format!("{}/{of_hour}{{{}}}", table.display(), names.join(","));
+    let listed: Vec<String> = names.iter().map(|name| format!("'{}/{of_hour}{name}'", table.display())).collect();
+    let listed = listed.join(", ");
     let node = fill::HOUR_NODE;
     let sqls = [
         (
             "duckdb",
             format!(
-                "SELECT pid, start_ns, quantile_cont(on_cpu_ns, 0.99) AS p99_ns FROM read_parquet('{files}') \
+                "SELECT pid, start_ns, quantile_cont(on_cpu_ns, 0.99) AS p99_ns FROM read_parquet([{listed}]) \
                  WHERE node = '{node}' GROUP BY ALL ORDER BY p99_ns DESC LIMIT 10"
             ),
         ),
