@@ -1,5 +1,6 @@
 //! An hour of every second and a day of every ten, sent by two agents and written to files.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +11,6 @@ use skep_wire::v1::{self, FlushRequest};
 
 use super::QueryArguments;
 use crate::ground::{self, Collector, Ground};
-use crate::measured::bytes_below;
 use crate::rows::random::Random;
 use crate::rows::{HOUR_US, Host, Windows, cpu, last_hour_us, syscalls};
 use crate::uplink::{self, Uplink};
@@ -35,7 +35,6 @@ pub(super) struct Filled {
     /// A process that lives all day.
     pub(super) pid: u64,
     pub(super) start_ns: u64,
-    about: Value,
 }
 
 /// The windows of the hour.
@@ -71,14 +70,21 @@ pub(super) fn fill(arguments: &QueryArguments, ground: &Ground, collector: &Coll
         ensure!(stored == sent, "{stored} of {sent} rows are in files: {}", ground.log());
         Ok(())
     })?;
+    let hour_end_us = hour_us + i64::try_from(arguments.minutes)? * 60_000_000;
+    Ok(Filled { hour_us, hour_end_us, day_us, pid, start_ns })
+}
+
+/// Files, rows and bytes of each table.
+pub(super) fn about(ground: &Ground) -> Result<Value> {
     let mut about = serde_json::Map::new();
     for table in ["cpu", "syscalls"] {
         let folder = ground.table(table);
-        let figures = json!({ "rows": ground::live_rows(&folder)?, "bytes": bytes_below(&folder)? });
+        let live = ground::live_files(&folder)?;
+        let bytes = live.keys().map(|file| Ok(fs::metadata(folder.join(file))?.len())).sum::<Result<u64>>()?;
+        let figures = json!({ "files": live.len(), "rows": live.values().sum::<u64>(), "bytes": bytes });
         about.insert(table.to_owned(), figures);
     }
-    let hour_end_us = hour_us + i64::try_from(arguments.minutes)? * 60_000_000;
-    Ok(Filled { hour_us, hour_end_us, day_us, pid, start_ns, about: Value::Object(about) })
+    Ok(Value::Object(about))
 }
 
 /// Sends them all; how many rows of `cpu` they are.
@@ -139,11 +145,6 @@ impl Filled {
             .unwrap_or_default()
             .strftime("date=%Y-%m-%d/hour=%H")
             .to_string()
-    }
-
-    /// Rows and bytes of each table.
-    pub(super) fn about(&self) -> Value {
-        self.about.clone()
     }
 }
 

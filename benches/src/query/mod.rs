@@ -1,13 +1,15 @@
 //! What answers take: the real collector with an hour of every second and a day of every ten in its files, asked as
 //! `skep query` asks, and others that hold the same.
 //!
-//! CPU is that of the server's process while it answers, every thread of it.
+//! CPU is that of the server's process while it answers, every thread of it: what was stored is put in order first.
 
 mod ask;
 
 mod engines;
 
 mod fill;
+
+mod settle;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -46,6 +48,7 @@ pub(crate) fn run(arguments: &QueryArguments) -> Result<Map<String, Value>> {
     let ground = Ground::new()?;
     let mut collector = ground.serve()?;
     let filled = fill::fill(arguments, &ground, &collector)?;
+    let settled = settle::wait(&collector.process)?;
     let asker = Asker::connect(&ground, &collector)?;
     let mut figures = Map::new();
     for (name, sql) in filled.questions() {
@@ -65,7 +68,8 @@ pub(crate) fn run(arguments: &QueryArguments) -> Result<Map<String, Value>> {
         let peers = engines::all(arguments, &ground, &filled, &busiest)?;
         figures.insert("peers".to_owned(), Value::Object(peers));
     }
-    figures.insert("data".to_owned(), filled.about());
+    figures.insert("data".to_owned(), fill::about(&ground)?);
+    figures.insert("settled".to_owned(), json!(settled));
     let goals = goals(&figures);
     figures.insert("goals".to_owned(), Value::Object(goals));
     Ok(figures)
