@@ -29,6 +29,9 @@ use crate::wal::{Arrival, Command, Outcome, StreamKey};
 /// How often the responder looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
 
+/// A wall clock that moved by more was set.
+const STEP_US: i64 = 500_000;
+
 /// How long to wait before storing again what could not be stored.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -99,7 +102,7 @@ pub struct OwnStream {
     pub wal: mpsc::Sender<Command>,
     /// Memory for rows.
     pub store: Arc<Store>,
-    /// Time.
+    /// Time, which nobody sets: what is decided is timed by it, and these rows are stamped with it.
     pub clock: Clock,
 }
 
@@ -110,6 +113,8 @@ pub struct Respond {
     pub responder: Responder,
     /// Stores.
     pub own: OwnStream,
+    /// The wall clock, which administrators set; commands follow it.
+    pub wall: Clock,
     /// The audit chain.
     pub audit: Book,
     /// The way down.
@@ -160,6 +165,7 @@ impl Respond {
                     Ok(())
                 }
                 _ = tick.tick() => {
+                    self.follow_wall();
                     let output = self.responder.tick(self.now());
                     self.carry_out(output).await
                 }
@@ -330,6 +336,14 @@ impl Respond {
 
     fn now(&self) -> i64 {
         self.own.clock.wall_us()
+    }
+
+    fn follow_wall(&mut self) {
+        let moved_us = self.wall.reanchor();
+        if moved_us.abs() > STEP_US {
+            tracing::warn!(moved_us, "the wall clock was set; rows of the collector's own keep the time of its start");
+        }
+        self.responder.wall_is_ahead(self.wall.wall_us() - self.now());
     }
 }
 

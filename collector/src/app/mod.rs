@@ -154,7 +154,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let address = config.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| AppError::Bind { address, source })?;
     let address = listener.local_addr().map_err(|source| AppError::Bind { address, source })?;
-    let clock = Clock::system();
+    let (clock, wall) = (Clock::system(), Clock::system());
     let limits = crate::query::engine::Limits {
         memory_bytes: config.query_bytes,
         memory_each_bytes: config.query_each_bytes,
@@ -163,7 +163,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         partitions: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
     };
     let started = start::start(&config, limits, &clock).await?;
-    let running = wire(started, &config, Wiring { listener, clock })?;
+    let running = wire(started, &config, Wiring { listener, clock, wall })?;
     let announced = running.folder.announce(address).map_err(StartError::from)?;
     tracing::info!("listening on {address}");
     running.until_stopped(announced).await
@@ -172,7 +172,10 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
 /// What [`wire`] needs besides the state at start.
 struct Wiring {
     listener: TcpListener,
+    /// Never set: what is decided and told is timed by it.
     clock: Clock,
+    /// Follows the host's.
+    wall: Clock,
 }
 
 /// A collector with everything started.
@@ -193,7 +196,7 @@ struct Running {
 fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, AppError> {
     let Started { folder, signs, engine, identity, tls, history, store, log, offsets, audit, responder, told, ledger } =
         started;
-    let Wiring { listener, clock } = wiring;
+    let Wiring { listener, clock, wall } = wiring;
     let shutdown = Shutdown::new();
     let (wal, wal_commands) = mpsc::channel(WAL_QUEUE);
     let (observed, batches) = mpsc::channel(RESPONDER_QUEUE);
@@ -215,7 +218,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         history: Arc::clone(&history),
         store: Arc::clone(&store),
         settings: config.maintain.clone(),
-        clock: clock.clone(),
+        clock: wall.clone(),
         ledger: asks.clone(),
         batches: Arc::clone(engine.batches()),
         collector: identity.collector.clone(),
@@ -242,6 +245,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
     let respond = Respond {
         responder,
         own,
+        wall: wall.clone(),
         audit,
         registry: Arc::clone(&registry),
         learned: (folder.learned(), folder.habits()),
@@ -257,15 +261,15 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         slots: Arc::new(Semaphore::new(RESPONDER_QUEUE)),
         registry: Arc::clone(&registry),
         quarantine: folder.quarantine(),
-        clock: clock.clone(),
+        clock: wall.clone(),
         window: config.window,
         large: Arc::new(Semaphore::new(1)),
         opener: Opener::start().map_err(AppError::Thread)?,
         asks: asks.clone(),
     };
-    spawn_watchers(config, Cluster::of(&config.kubernetes, &folder, &clock, (&registry, &asks)), &asks);
+    spawn_watchers(config, Cluster::of(&config.kubernetes, &folder, &wall, (&registry, &asks)), &asks);
     let uplink = UplinkService::new(Arc::new(shared), asks.clone(), shutdown.clone());
-    let missing = Arc::new(Missing::new(told, asks.clone(), clock));
+    let missing = Arc::new(Missing::new(told, asks.clone(), wall));
     let stop = shutdown.token();
     let flight = FlightSql::new(Arc::clone(&store), Arc::clone(&engine), Arc::clone(&missing))?;
     let console = ConsoleService { store, engine, missing, events, responder: asks, flush, registry, stop };

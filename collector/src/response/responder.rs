@@ -104,6 +104,8 @@ pub struct Responder {
     owed: Vec<Decision>,
     draw: Draw,
     signer: Signer,
+    /// What the wall clock was set ahead by since decisions are timed.
+    ahead_us: i64,
     /// Boot of every connected node.
     pub(super) connected: HashMap<String, String>,
     /// Boot of every node that ever was: another one tells that it restarted.
@@ -123,10 +125,17 @@ impl Responder {
             owed: Vec::new(),
             draw: Draw::new(setup.seed),
             signer: Signer::new(setup.key),
+            ahead_us: 0,
             connected: HashMap::new(),
             booted: HashMap::new(),
             scores: Builder::new(&SCORES),
         }
+    }
+
+    /// The wall clock is so far ahead of `now_us` everywhere else. Executors compare commands with their own wall clocks;
+    /// nothing that is waited for and no budget follows it.
+    pub fn wall_is_ahead(&mut self, ahead_us: i64) {
+        self.ahead_us = ahead_us;
     }
 
     /// Incidents are over after so long without anything.
@@ -822,13 +831,14 @@ impl Responder {
     }
 
     fn command(&mut self, action: &Action, approved_by: &str, now_us: i64) -> v1::Command {
+        let wall_us = now_us + self.ahead_us;
         v1::Command {
             node: action.node.clone(),
             // An executor of a later boot is to refuse it.
             boot: action.boot.as_ref().or_else(|| self.connected.get(&action.node)).cloned().unwrap_or_default(),
             target: Some(action.target()),
-            not_after_us: now_us + COMMAND_VALID_US,
-            issued_us: now_us,
+            not_after_us: wall_us + COMMAND_VALID_US,
+            issued_us: wall_us,
             nonce: self.draw.hex(),
             finding: action.finding.clone(),
             approved_by: approved_by.to_owned(),

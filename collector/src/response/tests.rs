@@ -183,6 +183,7 @@ fn a_busy_workload_is_found_asked_about_throttled_and_undone() {
     assert_eq!((command.not_after_us, command.lease_s, command.nonce.len()), (170 * SECOND, 600, 32));
     assert_eq!(command.target.as_ref().map(|target| (target.cgroup.as_str(), target.cgroup_id)), Some(("/busy", 77)));
     assert_eq!(command.approved_by, "ann");
+    assert_eq!(command.issued_us, 110 * SECOND);
 
     receipt(&mut responder, &action, "applied");
     receipt(&mut responder, &action, "improved");
@@ -194,6 +195,20 @@ fn a_busy_workload_is_found_asked_about_throttled_and_undone() {
     receipt(&mut responder, &action, "undone");
     let refused = word(&mut responder, &action, v1::Verb::Undo, 220 * SECOND).unwrap_err();
     assert_eq!(refused.to_string(), format!("cannot undo action {action}: it is undone"));
+}
+
+#[test]
+fn commands_follow_a_wall_clock_that_was_set_and_what_is_waited_for_does_not() {
+    for ahead_us in [-7200 * SECOND, 7200 * SECOND] {
+        let mut responder = responder();
+        let action = pending(&mut responder);
+        responder.wall_is_ahead(ahead_us);
+        assert!(responder.tick(109 * SECOND).is_empty(), "it waits on");
+        let (_, sent) = word(&mut responder, &action, v1::Verb::Approve, 110 * SECOND).unwrap();
+        assert_eq!(column(&sent, "actions", "state"), ["sent"]);
+        let command = command(&sent);
+        assert_eq!((command.issued_us, command.not_after_us), (110 * SECOND + ahead_us, 170 * SECOND + ahead_us));
+    }
 }
 
 #[test]
