@@ -53,8 +53,28 @@ pub fn pack(histograms: &v1::Histograms, nulls: Option<NullBuffer>) -> Result<Bi
 /// More buckets than one array can hold.
 pub fn unpack(rows: &BinaryArray) -> Result<ArrayRef, ArrowError> {
     let mut lists = Lists::of(rows.len());
-    (0..rows.len()).for_each(|row| lists.push(rows, row));
+    (0..rows.len()).for_each(|row| lists.push(Row::of(rows, row)));
     lists.finish()
+}
+
+/// A row that was looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    bytes: &'a [u8],
+    is_valid: bool,
+}
+
+impl<'a> Row<'a> {
+    /// The row of this number.
+    pub fn of(rows: &'a BinaryArray, row: usize) -> Self {
+        Self { bytes: rows.value(row), is_valid: rows.is_valid(row) }
+    }
+
+    /// Asks memory for it. Whoever wants rows from all over the place asks for some before the first is unpacked, or waits
+    /// for each by itself.
+    pub fn touch(&self) {
+        std::hint::black_box(self.bytes.first());
+    }
 }
 
 /// Rows, unpacked one after the other.
@@ -73,11 +93,11 @@ impl Lists {
         Self { values: Vec::new(), counts: Vec::new(), lengths, nulls: NullBufferBuilder::new(rows) }
     }
 
-    /// Adds a row of these.
-    pub fn push(&mut self, rows: &BinaryArray, row: usize) {
+    /// Adds a row.
+    pub fn push(&mut self, row: Row<'_>) {
         let before = self.values.len();
-        self.nulls.append(rows.is_valid(row));
-        let (mut bytes, mut index) = (rows.value(row), 0);
+        self.nulls.append(row.is_valid);
+        let (mut bytes, mut index) = (row.bytes, 0);
         while let Some(number) = take(&mut bytes) {
             let count = if number & 1 == 0 { Some(1) } else { take(&mut bytes) };
             index += (number >> 1) as usize;

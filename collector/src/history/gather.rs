@@ -16,10 +16,13 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 
-use crate::buffer::packed::Lists;
+use crate::buffer::packed::{Lists, Row};
 
 /// Where a row is: batch and row in it.
 pub type Place = (u32, u32);
+
+/// Histograms looked up before the first of them is unpacked.
+const AT_ONCE: usize = 32;
 
 /// The columns of batches of one schema.
 #[derive(Debug)]
@@ -179,7 +182,12 @@ impl<'a, T: ArrowPrimitiveType> Numbers<'a, T> {
 impl Histograms<'_> {
     fn rows(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
         let mut lists = Lists::of(places.len());
-        places.iter().for_each(|(batch, row)| lists.push(self.0[*batch as usize], *row as usize));
+        let mut rows = Vec::with_capacity(AT_ONCE);
+        for places in places.chunks(AT_ONCE) {
+            rows.extend(places.iter().map(|(batch, row)| Row::of(self.0[*batch as usize], *row as usize)));
+            rows.iter().for_each(Row::touch);
+            rows.drain(..).for_each(|row| lists.push(row));
+        }
         lists.finish()
     }
 }
