@@ -17,6 +17,9 @@ fn budget() -> f64 {
     std::env::var("SKEP_TESTS_CPU_BUDGET").map_or(BUDGET, |text| text.parse().expect("a share of a core"))
 }
 
+/// Of a window.
+const WINDOW: Duration = Duration::from_secs(5);
+
 /// A thread that does nothing but call the kernel.
 struct Storm(Arc<AtomicBool>, std::thread::JoinHandle<()>);
 
@@ -42,7 +45,7 @@ impl Storm {
 /// them a second are no rest.
 fn in_some_window<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     eventually(what, patience, || {
-        std::thread::sleep(Duration::from_secs(10));
+        std::thread::sleep(WINDOW);
         probe()
     })
 }
@@ -60,7 +63,7 @@ fn spent(skep: &Skep, from_us: i64) -> Vec<f64> {
 fn a_storm_is_kept_within_the_budget_after_two_windows_and_everything_is_seen_after_it() {
     let data = tempfile::tempdir().expect("a folder");
     let budget = budget();
-    let skep = Skep::up_with(data.path(), &["--window", "10s"], &[("SKEP_CPU_BUDGET", &budget.to_string())]);
+    let skep = Skep::up_with(data.path(), &["--window", "5s"], &[("SKEP_CPU_BUDGET", &budget.to_string())]);
     in_some_window("two windows", PATIENCE, || (spent(&skep, 0).len() >= 2).then_some(()));
     let level = "SELECT value::BIGINT FROM host WHERE metric = 'agent_detail_level' ORDER BY time DESC LIMIT 1";
     in_some_window("everything to be observed at rest", Duration::from_secs(240), || {
@@ -69,9 +72,10 @@ fn a_storm_is_kept_within_the_budget_after_two_windows_and_everything_is_seen_af
 
     let storm = Storm::start();
     let newest = "SELECT max(arrow_cast(time, 'Int64')) FROM host";
-    let began_us = skep.number(newest) + 10_000_000;
+    let window_us = WINDOW.as_micros() as i64;
+    let began_us = skep.number(newest) + window_us;
     // The window it began in, two to answer in, and two to look at.
-    let settled_us = began_us + 3 * 10_000_000;
+    let settled_us = began_us + 3 * window_us;
     in_some_window("five windows of the storm", PATIENCE, || (spent(&skep, settled_us).len() >= 2).then_some(()));
     let kept = spent(&skep, settled_us);
     assert!(kept.iter().all(|spent| *spent <= budget), "{kept:?} of {budget}");
