@@ -165,8 +165,8 @@ impl Respond {
                     Ok(())
                 }
                 _ = tick.tick() => {
-                    self.follow_wall();
-                    let output = self.responder.tick(self.now());
+                    let now_us = self.now();
+                    let output = self.responder.tick(now_us);
                     self.carry_out(output).await
                 }
             };
@@ -199,7 +199,8 @@ impl Respond {
     }
 
     async fn observe(&mut self, Observed { durable, slot }: Observed) -> Result<(), Stopping> {
-        let output = self.responder.observe(&durable.origin, &durable.batch, self.now());
+        let now_us = self.now();
+        let output = self.responder.observe(&durable.origin, &durable.batch, now_us);
         drop(slot);
         self.carry_out(output).await
     }
@@ -267,14 +268,16 @@ impl Respond {
                 if let Err(error) = self.registry.send(&node, message) {
                     let detail = format!("it was not asked: {error}");
                     let answer = v1::ProbeAnswer { id, sight: v1::Sight::Unknown.into(), detail };
-                    todo.push(self.responder.answered(&node, &answer, self.now()));
+                    let now_us = self.now();
+                    todo.push(self.responder.answered(&node, &answer, now_us));
                 }
             }
             for Outgoing { node, action, undo, command } in commands {
                 let message = v1::Down { message: Some(down::Message::Command(command)) };
                 if let Err(error) = self.registry.send(&node, message) {
                     tracing::warn!(%node, %action, %error, "a command could not be delivered");
-                    let consequence = self.responder.undeliverable(&action, undo, self.now());
+                    let now_us = self.now();
+                    let consequence = self.responder.undeliverable(&action, undo, now_us);
                     // A command that answers an undeliverable one would go round for ever.
                     todo.push(Output { commands: Vec::new(), ..consequence });
                 }
@@ -334,16 +337,15 @@ impl Respond {
         let _stopping = reports.send(Word::Incidents { keys }).await.is_err();
     }
 
-    fn now(&self) -> i64 {
-        self.own.clock.wall_us()
-    }
-
-    fn follow_wall(&mut self) {
+    /// What decisions are timed by; what comes of them may be a command, so the wall clock is looked at as well.
+    fn now(&mut self) -> i64 {
         let moved_us = self.wall.reanchor();
         if moved_us.abs() > STEP_US {
             tracing::warn!(moved_us, "the wall clock was set; rows of the collector's own keep the time of its start");
         }
-        self.responder.wall_is_ahead(self.wall.wall_us() - self.now());
+        let now_us = self.own.clock.wall_us();
+        self.responder.wall_is_ahead(self.wall.wall_us() - now_us);
+        now_us
     }
 }
 
