@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::programs::Programs;
+use super::programs::{self, Programs};
 use crate::run::checked;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -32,10 +32,17 @@ pub(super) fn small(programs: &Programs, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(root.join(name))?;
     }
     fs::copy(BUSYBOX, root.join("bin/busybox")).with_context(|| format!("cannot copy {BUSYBOX}"))?;
-    add(&root, Path::new("/bin/skep-agent"), &programs.agent)?;
-    add(&root, Path::new("/bin/kernel_probes"), &programs.tests)?;
-    for program in &programs.started {
-        add(&root, program, program)?;
+    let named = [
+        ("/bin/skep-agent", &programs.agent),
+        ("/bin/kernel_probes", &programs.tests),
+        ("/bin/executor_tests", &programs.executor_tests),
+    ];
+    let named = named.map(|(place, program)| (Path::new(place), program));
+    // Tests know those they start by the paths from when they were built.
+    for (place, program) in named.into_iter().chain(programs.started.iter().map(|program| (program.as_path(), program)))
+    {
+        add(&root, place, program)?;
+        add_libraries(&root, program)?;
     }
     compile_true(&root.join("bin/true"))?;
     settings(&root)?;
@@ -58,6 +65,16 @@ pub(super) fn add(root: &Path, place: &Path, program: &Path) -> Result<()> {
     let place = root.join(place.strip_prefix("/").unwrap_or(place));
     fs::create_dir_all(place.parent().context("a program lies in a folder")?)?;
     checked(Command::new("strip").arg("-o").arg(&place).arg(program))
+}
+
+/// What a program needs besides, where it looks for it.
+fn add_libraries(root: &Path, program: &Path) -> Result<()> {
+    for library in programs::libraries(program)? {
+        let place = root.join(library.strip_prefix("/").unwrap_or(&library));
+        fs::create_dir_all(place.parent().context("a library lies in a folder")?)?;
+        fs::copy(&library, &place).with_context(|| format!("cannot copy {}", library.display()))?;
+    }
+    Ok(())
 }
 
 /// Settings of an agent whose collector is not there, and certificates for them.

@@ -109,7 +109,9 @@ pub(crate) fn run(choice: &Choice) -> Result<()> {
     setup::ensure_vm()?;
     let folder = setup::target_folder()?.join("vm");
     std::fs::create_dir_all(&folder)?;
-    let mut ground = Ground { programs: programs::build()?, verified: Verified::read(choice.record)?, folder };
+    let without_libraries = boots.iter().any(|boot| matches!(boot.what, What::Systemd));
+    let mut ground =
+        Ground { programs: programs::build(without_libraries)?, verified: Verified::read(choice.record)?, folder };
     let mut ended = Vec::new();
     for boot in boots {
         println!("== vm {}", boot.name);

@@ -27,6 +27,9 @@ const TESTS: [&str; 12] = [
     "verifier",
 ];
 
+/// Those of the executor that need a memory controller of version 2.
+const ACTS: [&str; 2] = ["cgroups::memory", "crash::a_limit_on_memory"];
+
 /// What doctor says of a feature whose hook this kernel does not have. Such a kernel has the others.
 const NO_HOOK: &str = "this kernel has no tracepoint";
 
@@ -42,21 +45,23 @@ pub(super) fn run(name: &str, kernel: &Kernel, ground: &mut Ground) -> Result<St
         kernel,
         file_system: &file_system,
         memory_mib: 1024,
-        arguments: &format!("{ROOT} machine=probes tests={}", TESTS.join(",")),
+        arguments: &format!("{ROOT} machine=probes tests={} acts={}", TESTS.join(","), ACTS.join(",")),
         patience: Duration::from_secs(900),
     };
     let said = machine.run(&ground.folder.join("logs").join(name))?;
     let doctor = checks(section(&said, "doctor")?.text)?;
     all_in_order(&doctor)?;
     let programs = ground.verified.compare(name, &doctor)?;
-    let passed = passed(&said)?;
+    let tests = passed(&said, "tests")?;
+    let acts = passed(&said, "acts")?;
+    ensure!(acts == ACTS.len() as u64, "{acts} tests of the executor ran, not {}", ACTS.len());
     let absent: Vec<&str> = doctor
         .iter()
         .filter(|check| !check.ok && check.detail.contains(NO_HOOK))
         .map(|check| check.name.as_str())
         .collect();
     let without = if absent.is_empty() { String::new() } else { format!(", without {}", absent.join(" and ")) };
-    Ok(format!("{programs}, {passed} kernel tests{without}"))
+    Ok(format!("{programs}, {tests} kernel tests, {acts} of the executor{without}"))
 }
 
 /// Fails with everything doctor found wanting.
@@ -69,16 +74,16 @@ pub(super) fn all_in_order(doctor: &[Check]) -> Result<()> {
     Ok(())
 }
 
-/// How many tests passed; fails when one did not, or none ran.
-fn passed(said: &str) -> Result<u64> {
-    let tests = section(said, "tests")?;
+/// How many tests of a section passed; fails when one did not, or none ran.
+fn passed(said: &str, name: &str) -> Result<u64> {
+    let tests = section(said, name)?;
     let failed: Vec<&str> = tests.text.lines().filter_map(|line| line.strip_suffix("FAILED")).collect();
     if tests.status != 0 {
-        bail!("{} kernel tests failed (status {}):\n{}", failed.len(), tests.status, tests.text);
+        bail!("{} {name} failed (status {}):\n{}", failed.len(), tests.status, tests.text);
     }
     let result = tests.text.lines().find_map(|line| line.strip_prefix("test result: ok. "));
     let passed = result.and_then(|rest| rest.split(' ').next()).and_then(|count| count.parse().ok()).unwrap_or(0);
-    ensure!(passed > 0, "no kernel test ran:\n{}", tests.text);
+    ensure!(passed > 0, "no {name} ran:\n{}", tests.text);
     Ok(passed)
 }
 
@@ -101,8 +106,10 @@ mod tests {
     #[test]
     fn tests_count_only_when_some_ran_and_all_passed() {
         let said = |text, status| format!("@@ tests\n{text}\n@@ tests ended {status}\n@@ end\n");
-        assert_eq!(passed(&said("test result: ok. 30 passed; 0 failed", 0)).unwrap(), 30);
-        assert!(passed(&said("test result: ok. 0 passed; 0 failed", 0)).is_err());
-        assert!(passed(&said("test a ... FAILED", 101)).unwrap_err().to_string().starts_with("1 kernel tests failed"));
+        assert_eq!(passed(&said("test result: ok. 30 passed; 0 failed", 0), "tests").unwrap(), 30);
+        assert!(passed(&said("test result: ok. 0 passed; 0 failed", 0), "tests").is_err());
+        assert!(
+            passed(&said("test a ... FAILED", 101), "tests").unwrap_err().to_string().starts_with("1 tests failed")
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! The programs that run in the machines, built to need no library: their file systems have none.
+//! The programs that run in the machines: those of the ordinary build, with the libraries they need, or built to need
+//! none, where a whole Debian has its own.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
@@ -9,10 +10,16 @@ use anyhow::{Context, Result, ensure};
 use crate::run::cargo;
 use crate::setup;
 
+const PACKAGES: [&str; 3] = ["skep-agent", "skep-tests", "skep-executor"];
+
+const TESTS: &str = "kernel_probes";
+
+const EXECUTOR_TESTS: &str = "executor";
+
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Programs of the tests' package that the kernel tests start.
-const STARTED: [&str; 2] = ["skep-generator", "skep-churn"];
+/// Programs that the tests start.
+const STARTED: [&str; 3] = ["skep-generator", "skep-churn", "skep-executor"];
 
 /// Where they are.
 #[derive(Debug)]
@@ -20,29 +27,46 @@ pub(super) struct Programs {
     pub(super) agent: PathBuf,
     /// The kernel tests.
     pub(super) tests: PathBuf,
+    /// The executor's tests.
+    pub(super) executor_tests: PathBuf,
     /// What the tests start; they know the paths from when they were built.
     pub(super) started: Vec<PathBuf>,
 }
 
-/// Builds them.
-pub(super) fn build() -> Result<Programs> {
-    println!("== cargo build, static: agent and kernel tests");
+/// Builds them. The ordinary build is that of the whole workspace: a smaller selection would be other features of the same
+/// dependencies, and all of them compiled again.
+pub(super) fn build(without_libraries: bool) -> Result<Programs> {
     let mut command = cargo();
-    command
-        .args(["build", "--target", TARGET, "--package", "skep-agent", "--package", "skep-tests"])
-        .args(["--bins", "--test", "kernel_probes"])
-        .arg("--message-format=json-render-diagnostics")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .stderr(Stdio::inherit());
-    if let Some(object) = object()? {
-        command.env("SKEP_EBPF_OBJECT", object);
+    command.arg("build");
+    if without_libraries {
+        println!("== cargo build, static: agent, kernel tests and executor's tests");
+        command.args(["--target", TARGET]).env("RUSTFLAGS", "-C target-feature=+crt-static");
+        command.args(PACKAGES.map(|package| format!("--package={package}")));
+        if let Some(object) = object()? {
+            command.env("SKEP_EBPF_OBJECT", object);
+        }
+    } else {
+        println!("== cargo build: agent, kernel tests and executor's tests");
+        command.arg("--workspace");
     }
+    command.args(["--bins", "--test", TESTS, "--test", EXECUTOR_TESTS]);
+    command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let output = command.output().context("cannot run cargo build")?;
-    ensure!(output.status.success(), "the static build failed");
+    ensure!(output.status.success(), "the build failed");
     let messages = String::from_utf8_lossy(&output.stdout);
     let built = |name: &str| executable(&messages, name).with_context(|| format!("cargo built no {name}"));
     let started = STARTED.iter().map(|name| built(name)).collect::<Result<_>>()?;
-    Ok(Programs { agent: built("skep-agent")?, tests: built("kernel_probes")?, started })
+    Ok(Programs { agent: built("skep-agent")?, tests: built(TESTS)?, executor_tests: built(EXECUTOR_TESTS)?, started })
+}
+
+/// The libraries a program needs and its loader, where this system has them; none of one that was built without.
+pub(super) fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().context("cannot run ldd")?;
+    // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f...)`, `/lib64/ld-linux-x86-64.so.2 (0x7f...)`; fails for a
+    // static one.
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    Ok(if output.status.success() { lines.lines().filter_map(path).collect() } else { Vec::new() })
 }
 
 /// What cargo says it built under a name.

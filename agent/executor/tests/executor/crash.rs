@@ -130,7 +130,7 @@ fn a_limit_on_memory_survives_no_death() {
     if memory.version == skep_executor::act::hierarchy::Version::V1 {
         return; // There is none there, see `memory_is_limited_by_high_or_not_at_all`.
     }
-    busy.run("head -c 100000000 /dev/zero | tail & sleep 600");
+    busy.hold();
     let current = memory.folder(&busy.path).join("memory.current");
     let bytes = || fs::read_to_string(&current).unwrap().trim().parse::<u64>().unwrap();
     eventually("memory to be held", || (bytes() > 64 << 20).then_some(()));
