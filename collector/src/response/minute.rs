@@ -343,7 +343,8 @@ fn days(days: f64) -> String {
     match days {
         long if long >= 2.0 => format!("{long:.0} days"),
         middle if middle * 24.0 >= 2.0 => format!("{:.0} hours", middle * 24.0),
-        short => format!("{:.0} minutes", (short * 1440.0).max(0.0)),
+        short if short * 1440.0 >= 2.0 => format!("{:.0} minutes", short * 1440.0),
+        now => format!("{:.0} seconds", (now * 86_400.0).max(0.0)),
     }
 }
 
