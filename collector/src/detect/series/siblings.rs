@@ -37,6 +37,9 @@ const SEEN: u32 = 1;
 /// After so long a member that was not heard of makes room.
 const STALE_US: i64 = 3_600_000_000;
 
+/// How often those are looked for: who finds none would look through all members for every value that comes.
+const SEARCH_US: i64 = 60_000_000;
+
 /// How one value stands among its siblings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unlike {
@@ -76,6 +79,8 @@ pub(super) struct Siblings {
     members: usize,
     next_node: u32,
     refused: u64,
+    /// Start of the minute in which room was looked for last.
+    searched_us: Option<i64>,
 }
 
 impl Siblings {
@@ -138,6 +143,10 @@ impl Siblings {
     }
 
     fn make_room(&mut self, now_us: i64) {
+        if self.searched_us.is_some_and(|searched_us| now_us < searched_us + SEARCH_US) {
+            return;
+        }
+        self.searched_us = Some(now_us);
         self.retain(|_, member| member.last.0 > now_us - STALE_US);
         let used: std::collections::HashSet<u32> = self.named.values().flat_map(BTreeMap::keys).copied().collect();
         self.nodes.retain(|_, number| used.contains(number));
@@ -262,5 +271,10 @@ mod tests {
         assert_eq!(siblings.observe("n0", 2 * STALE_US, &value(0.4), &BOUNDS), None);
         siblings.make_room(2 * STALE_US);
         assert_eq!((siblings.members, siblings.nodes.len()), (1, 1));
+        siblings.observe("n1", 0, &value(0.4), &BOUNDS);
+        siblings.make_room(2 * STALE_US + SEARCH_US - 1);
+        assert_eq!(siblings.members, 2, "it was looked for a moment ago");
+        siblings.make_room(2 * STALE_US + SEARCH_US);
+        assert_eq!(siblings.members, 1);
     }
 }
