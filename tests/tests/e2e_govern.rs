@@ -63,7 +63,8 @@ fn spent(skep: &Skep, from_us: i64) -> Vec<f64> {
 fn a_storm_is_kept_within_the_budget_after_two_windows_and_everything_is_seen_after_it() {
     let data = tempfile::tempdir().expect("a folder");
     let budget = budget();
-    let skep = Skep::up_with(data.path(), &["--window", "5s"], &[("SKEP_CPU_BUDGET", &budget.to_string())]);
+    let window = format!("{}s", WINDOW.as_secs());
+    let skep = Skep::up_with(data.path(), &["--window", &window], &[("SKEP_CPU_BUDGET", &budget.to_string())]);
     in_some_window("two windows", PATIENCE, || (spent(&skep, 0).len() >= 2).then_some(()));
     let level = "SELECT value::BIGINT FROM host WHERE metric = 'agent_detail_level' ORDER BY time DESC LIMIT 1";
     in_some_window("everything to be observed at rest", Duration::from_secs(240), || {
