@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use thiserror::Error;
 
+use super::console;
 use super::debian::Kernel;
-
-/// What a kernel writes when something in it went wrong.
-const FAULTS: [&str; 5] = ["BUG: ", "Oops: ", "Kernel panic", "WARNING: ", "general protection fault"];
 
 /// How often a machine is booted at most; see [`Machine::run`].
 const BOOTS: u32 = 3;
@@ -32,21 +30,26 @@ pub(super) struct Machine<'a> {
     pub(super) patience: Duration,
 }
 
-/// What a kernel complained of before a program of ours ran.
+/// What a kernel complained of that says nothing of our programs.
 #[derive(Debug, Error)]
-#[error("the kernel broke while it booted: {0}")]
-struct BrokeInBoot(String);
+enum NotOurs {
+    #[error("the kernel broke while it booted: {0}")]
+    InBoot(String),
+    #[error("qemu ran code that was no longer there: {0}")]
+    StaleCode(String),
+}
 
 impl Machine<'_> {
     /// Runs it until it switches itself off; returns what it wrote to its second serial line. The logs stay in `folder`.
     ///
-    /// A kernel that breaks while it boots, before any program of ours, is booted again, and that is said: qemu without
-    /// KVM now and then trips over a kernel that changes its own code while the other processor runs it.
+    /// qemu without KVM now and then trips over a kernel that changes its own code while the other processor runs it. A
+    /// kernel that breaks while it boots, before any program of ours, or at a breakpoint that is not there is booted
+    /// again, and that is said.
     pub(super) fn run(&self, folder: &Path) -> Result<String> {
         fs::create_dir_all(folder)?;
         for _ in 1..BOOTS {
             match self.boot(folder) {
-                Err(error) if error.is::<BrokeInBoot>() => println!("{error:#}; booting it again"),
+                Err(error) if error.is::<NotOurs>() => println!("{error:#}; booting it again"),
                 ended => return ended,
             }
         }
@@ -59,14 +62,16 @@ impl Machine<'_> {
         let in_time = wait(&mut qemu, self.patience)?;
         let console_text = text(&console)?;
         let said_text = text(&said)?;
-        let fault = console_text.lines().find(|line| FAULTS.iter().any(|fault| line.contains(fault)));
-        if let Some(fault) = fault.filter(|_| said_text.trim().is_empty()) {
-            bail!(BrokeInBoot(fault.trim().to_owned()));
+        let fault = console::fault(&console_text);
+        match &fault {
+            Some(fault) if said_text.trim().is_empty() => bail!(NotOurs::InBoot(fault.line.to_owned())),
+            Some(fault) if fault.stale_code => bail!(NotOurs::StaleCode(fault.line.to_owned())),
+            _ => {}
         }
         let end = || tail(if said_text.trim().is_empty() { &console_text } else { &said_text });
         ensure!(in_time, "did not end within {} s; its last words:\n{}", self.patience.as_secs(), end());
         if let Some(fault) = fault {
-            bail!("the kernel complained: {} (all of it in {})", fault.trim(), console.display());
+            bail!("the kernel complained: {} (all of it in {})", fault.line, console.display());
         }
         ensure!(said_text.lines().any(|line| line == END), "stopped half way; its last words:\n{}", end());
         Ok(said_text)

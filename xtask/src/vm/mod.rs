@@ -10,6 +10,8 @@ mod programs;
 
 mod image;
 
+mod console;
+
 mod machine;
 
 mod transcript;
