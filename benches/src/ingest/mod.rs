@@ -24,20 +24,20 @@ const SEED: u64 = 11;
 /// Name of that host.
 const NODE: &str = "bench";
 
-/// Windows of a second.
-const WINDOW_S: f64 = 1.0;
-
 /// How much is fed to whom.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "A sample is one measured number: a value of one of cpu's thirteen measured columns, or the count \
     of one bucket that is not empty. Times, identities and coverage are none.\n\n\
-    Examples:\n  cargo xtask bench ingest --json --peers\n  cargo xtask bench ingest --rows 200000 --rounds 1"
+    Examples:\n  cargo xtask bench ingest --json --peers\n  cargo xtask bench ingest --window-s 1 --rounds 1"
 )]
 pub(crate) struct IngestArguments {
-    /// Rows of `cpu`, a process and second each; the default is an hour of 500 processes
-    #[arg(long, default_value_t = 1_800_000, value_parser = clap::value_parser!(u64).range(500..=100_000_000))]
-    rows: u64,
+    /// Rows of `cpu`, a process and window each; without this, an hour of them
+    #[arg(long, value_parser = clap::value_parser!(u64).range(500..=100_000_000))]
+    rows: Option<u64>,
+    /// Length of a window, seconds; the default is that of agents
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    window_s: u64,
     /// Processes at a time
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=20_000))]
     processes: u64,
@@ -75,10 +75,10 @@ impl IngestArguments {
     fn windows(&self, workload: Workload) -> Result<Windows> {
         Ok(Windows {
             host: Host::new(NODE, SEED, usize::try_from(self.processes)?),
-            window_s: WINDOW_S,
+            window_s: self.window_s as f64,
             distributions: workload == Workload::Whole,
             time_us: last_hour_us()?,
-            left: self.rows.div_ceil(self.processes),
+            left: self.rows.map_or(3600 / self.window_s, |rows| rows.div_ceil(self.processes)),
         })
     }
 }
@@ -100,6 +100,7 @@ pub(crate) fn run(arguments: &IngestArguments) -> Result<Map<String, Value>> {
         json!(format!("a value of {} or the count of one bucket", cpu::NUMBERS.join(", "))),
     );
     figures.insert("batch_rows".to_owned(), json!(arguments.processes));
+    figures.insert("window_s".to_owned(), json!(arguments.window_s));
     figures.insert("workloads".to_owned(), Value::Object(workloads));
     Ok(figures)
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 use skep_wire::envelope::{self, Origin};
 use skep_wire::v1;
 
+use super::NODE;
 use super::subjects::Figures;
-use super::{NODE, WINDOW_S};
 use crate::ground::{self, Ground};
 use crate::measured::bytes_below;
 use crate::quantiles;
@@ -60,10 +60,11 @@ struct Sealed {
 
 fn seal(windows: Windows) -> Result<Sealed> {
     let mut sealed = Sealed { envelopes: Vec::new(), rows: 0, samples: 0 };
+    let window_s = windows.window_s;
     for (index, (time_us, rows)) in windows.enumerate() {
         sealed.rows += rows.len() as u64;
         sealed.samples += rows.iter().map(cpu::Row::samples).sum::<u64>();
-        let chunk = cpu::chunk(&rows, time_us, WINDOW_S)?;
+        let chunk = cpu::chunk(&rows, time_us, window_s)?;
         let deliveries = vec![v1::Delivery { probe: "cpu".to_owned(), delivered: rows.len() as u64 }];
         let batch = v1::Batch { sealed_us: time_us, chunks: vec![chunk], deliveries };
         let origin = Origin {
