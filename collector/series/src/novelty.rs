@@ -237,7 +237,7 @@ impl Novelty {
 
     /// Memory it takes.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.tails)
+        size_of::<Self>() + size_of_val(&*self.tails) + self.tails.iter().map(Tail::bytes).sum::<usize>()
     }
 
     /// Points learned.

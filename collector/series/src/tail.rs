@@ -2,7 +2,8 @@
 //!
 //! Sizes are counted in buckets of an eighth of an octave. Counts are in quarters, so that they can be halved twice
 //! before a lone one is forgotten: a tail remembers between half of its `MEMORY` of values and all of it, the older ones
-//! weighing less.
+//! weighing less. Most series use a few dozen buckets of either side, some none: memory is taken for those between the
+//! first and the last that hold something.
 
 use crate::state::{Reader, StateError, Writer};
 
@@ -66,10 +67,109 @@ pub struct Surprise {
     pub of: f64,
 }
 
+/// Counts of one side; neither the first nor the last of them is 0.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Counts {
+    /// Bucket of the first.
+    first: usize,
+    counts: Vec<u16>,
+}
+
+impl Counts {
+    /// Bucket behind the last.
+    fn end(&self) -> usize {
+        self.first + self.counts.len()
+    }
+
+    fn get(&self, bucket: usize) -> u32 {
+        bucket.checked_sub(self.first).and_then(|at| self.counts.get(at)).map_or(0, |&count| u32::from(count))
+    }
+
+    /// Of this bucket and all above it.
+    fn from(&self, bucket: usize) -> u32 {
+        let at = bucket.saturating_sub(self.first).min(self.counts.len());
+        self.counts[at..].iter().map(|&count| u32::from(count)).sum()
+    }
+
+    fn sum(&self) -> u32 {
+        self.from(0)
+    }
+
+    /// Buckets with their counts, the highest first.
+    fn downwards(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.counts.iter().enumerate().rev().map(|(at, &count)| (self.first + at, u32::from(count)))
+    }
+
+    fn add(&mut self, bucket: usize) {
+        if !(self.first..self.end()).contains(&bucket) {
+            self.reach(bucket);
+        }
+        self.counts[bucket - self.first] += ONE;
+    }
+
+    fn reach(&mut self, bucket: usize) {
+        if self.counts.is_empty() {
+            self.first = bucket;
+        }
+        let (first, end) = (self.first.min(bucket), self.end().max(bucket + 1));
+        self.counts.reserve_exact(end - first - self.counts.len());
+        self.counts.splice(..0, std::iter::repeat_n(0, self.first - first));
+        self.counts.resize(end - first, 0);
+        self.first = first;
+    }
+
+    /// All move down by [`SHIFT`]; what would be below the lowest bucket is put into it.
+    fn shift(&mut self) {
+        let low = (SHIFT + 1).saturating_sub(self.first).min(self.counts.len());
+        if low > 0 {
+            let lowest: u32 = self.counts.drain(..low).map(u32::from).sum();
+            self.counts.insert(0, lowest.min(u32::from(u16::MAX)) as u16);
+        }
+        self.first = self.first.saturating_sub(SHIFT);
+    }
+
+    fn halve(&mut self) {
+        self.counts.iter_mut().for_each(|count| *count /= 2);
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        let Some(from) = self.counts.iter().position(|&count| count > 0) else {
+            *self = Self::default();
+            return;
+        };
+        let to = self.counts.iter().rposition(|&count| count > 0).map_or(from, |last| last + 1);
+        self.counts.truncate(to);
+        self.counts.drain(..from);
+        self.counts.shrink_to_fit();
+        self.first += from;
+    }
+
+    fn bytes(&self) -> usize {
+        self.counts.capacity() * size_of::<u16>()
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.u8(self.first as u8);
+        out.u8(self.end() as u8);
+        self.counts.iter().for_each(|&count| out.u16(count));
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, StateError> {
+        let (first, end) = (from.u8()? as usize, from.u8()? as usize);
+        if first > end || end > BUCKETS {
+            return Err(StateError::Inconsistent);
+        }
+        let mut counts = Self { first, counts: (first..end).map(|_| from.u16()).collect::<Result<_, _>>()? };
+        counts.trim();
+        Ok(counts)
+    }
+}
+
 /// The residuals of one stream; at `MEMORY` values (16,000 at most) all counts halve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tail<const MEMORY: u32> {
-    counts: [[u16; BUCKETS]; 2],
+    counts: [Counts; 2],
     /// Largest on each side.
     most: [f64; 2],
     /// All values, the zeros too, in units of [`ONE`].
@@ -80,7 +180,7 @@ pub struct Tail<const MEMORY: u32> {
 
 impl<const MEMORY: u32> Default for Tail<MEMORY> {
     fn default() -> Self {
-        Self { counts: [[0; BUCKETS]; 2], most: [0.0; 2], total: 0, begin: f64::NAN }
+        Self { counts: Default::default(), most: [0.0; 2], total: 0, begin: f64::NAN }
     }
 }
 
@@ -117,7 +217,7 @@ impl<const MEMORY: u32> Tail<MEMORY> {
                 self.shift();
                 bucket = self.position(size);
             }
-            self.counts[side][bucket.max(0.0) as usize] += ONE;
+            self.counts[side].add(bucket.max(0.0) as usize);
             self.most[side] = self.most[side].max(size);
         }
         if self.total >= MEMORY * u32::from(ONE) {
@@ -142,8 +242,7 @@ impl<const MEMORY: u32> Tail<MEMORY> {
         let (counts, most) = (&self.counts[side as usize], self.most[side as usize]);
         let mut next = 0;
         let mut above = 0;
-        for bucket in (0..self.top(side)).rev() {
-            let here = u32::from(counts[bucket]);
+        for (bucket, here) in counts.downwards() {
             while here > 0 && next < SHARES {
                 let wanted = shares[next] * f64::from(self.total);
                 if f64::from(above + here) < wanted {
@@ -163,7 +262,7 @@ impl<const MEMORY: u32> Tail<MEMORY> {
 
     /// The residual that the given share of all is below: negative where that lies on the lower side.
     pub fn quantile(&self, share: f64) -> f64 {
-        let mass = |side: Side| self.counts[side as usize].iter().map(|&count| f64::from(count)).sum::<f64>();
+        let mass = |side: Side| f64::from(self.counts[side as usize].sum());
         let total = f64::from(self.total);
         if share * total < mass(Side::Below) {
             -self.exceeded_by(Side::Below, share)
@@ -198,19 +297,14 @@ impl<const MEMORY: u32> Tail<MEMORY> {
         }
         let position = self.position(size).max(0.0);
         let bucket = position as usize;
-        let counts = &self.counts[side as usize][..self.top(side)];
-        if bucket >= counts.len() {
-            return 0.0;
-        }
-        let above: u32 = counts[bucket + 1..].iter().map(|&count| u32::from(count)).sum();
-        let here = f64::from(counts[bucket]) * (bucket as f64 + 1.0 - position);
-        (f64::from(above) + here) / f64::from(ONE)
+        let counts = &self.counts[side as usize];
+        let here = f64::from(counts.get(bucket)) * (bucket as f64 + 1.0 - position);
+        (f64::from(counts.from(bucket + 1)) + here) / f64::from(ONE)
     }
 
-    /// Nothing is in this bucket or above: they are beyond the record. One is spared for what rounding does to it.
-    fn top(&self, side: Side) -> usize {
-        let most = self.most[side as usize];
-        if most > 0.0 { (self.position(most).max(0.0) as usize + 2).min(BUCKETS) } else { 0 }
+    /// Memory it takes beside itself.
+    pub fn bytes(&self) -> usize {
+        self.counts.iter().map(Counts::bytes).sum()
     }
 
     fn position(&self, size: f64) -> f64 {
@@ -222,17 +316,12 @@ impl<const MEMORY: u32> Tail<MEMORY> {
     }
 
     fn shift(&mut self) {
-        for counts in &mut self.counts {
-            let small: u32 = counts[..SHIFT].iter().map(|&count| u32::from(count)).sum();
-            counts.copy_within(SHIFT.., 0);
-            counts[BUCKETS - SHIFT..].fill(0);
-            counts[0] = (u32::from(counts[0]) + small).min(u32::from(u16::MAX)) as u16;
-        }
+        self.counts.iter_mut().for_each(Counts::shift);
         self.begin += SHIFT as f64 / PER_OCTAVE;
     }
 
     fn halve(&mut self) {
-        self.counts.iter_mut().flatten().for_each(|count| *count /= 2);
+        self.counts.iter_mut().for_each(Counts::halve);
         self.total /= 2;
     }
 
@@ -241,11 +330,7 @@ impl<const MEMORY: u32> Tail<MEMORY> {
         out.f64(self.begin);
         for (counts, &most) in self.counts.iter().zip(&self.most) {
             out.f64(most);
-            let from = counts.iter().position(|&count| count > 0).unwrap_or(0);
-            let to = counts.iter().rposition(|&count| count > 0).map_or(from, |last| last + 1);
-            out.u8(from as u8);
-            out.u8(to as u8);
-            counts[from..to].iter().for_each(|&count| out.u16(count));
+            counts.write(out);
         }
     }
 
@@ -253,15 +338,9 @@ impl<const MEMORY: u32> Tail<MEMORY> {
         let mut tail = Self { total: from.u32()?, begin: from.f64()?, ..Self::default() };
         for side in 0..2 {
             tail.most[side] = from.f64()?;
-            let (first, end) = (from.u8()? as usize, from.u8()? as usize);
-            if first > end || end > BUCKETS {
-                return Err(StateError::Inconsistent);
-            }
-            for bucket in first..end {
-                tail.counts[side][bucket] = from.u16()?;
-            }
+            tail.counts[side] = Counts::read(from)?;
         }
-        let counted: u32 = tail.counts.iter().flatten().map(|&count| u32::from(count)).sum();
+        let counted: u32 = tail.counts.iter().map(Counts::sum).sum();
         let sound = tail.total < MEMORY * u32::from(ONE) && counted <= tail.total;
         if sound { Ok(tail) } else { Err(StateError::Inconsistent) }
     }

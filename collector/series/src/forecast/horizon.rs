@@ -74,9 +74,9 @@ impl Horizon {
         }
     }
 
-    /// Memory of what is waiting to be judged.
-    pub fn ring_bytes(&self) -> usize {
-        size_of_val(&*self.issued)
+    /// Memory it takes: what is waiting to be judged, and how far off it was.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.issued) + self.off.bytes()
     }
 
     /// Steps ahead.

@@ -89,7 +89,7 @@ impl Forecast {
 
     /// Memory it takes.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + Experts::DAY_BYTES + self.horizons.iter().map(Horizon::ring_bytes).sum::<usize>()
+        size_of::<Self>() + Experts::DAY_BYTES + self.horizons.iter().map(Horizon::bytes).sum::<usize>()
     }
 
     /// Seconds a step.
