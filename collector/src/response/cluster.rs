@@ -4,7 +4,8 @@ use skep_wire::order;
 use skep_wire::v1::command::Action as Wanted;
 use skep_wire::v1::{self, Step};
 
-use super::responder::{Output, Pending, Responder};
+use super::output::{Output, Pending};
+use super::responder::Responder;
 use crate::decide::action::Cause;
 use crate::decide::seen;
 use crate::decide::state::{Event, State};

@@ -4,7 +4,8 @@ use skep_wire::envelope::Origin;
 use skep_wire::v1::{self, Step};
 use skep_wire::{chunk, order, tables};
 
-use super::responder::{OWN_NODE, Output, Responder, Setup};
+use super::output::Output;
+use super::responder::{OWN_NODE, Responder, Setup};
 use crate::decide::Policy;
 
 const SECOND: i64 = 1_000_000;

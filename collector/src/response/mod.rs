@@ -1,6 +1,12 @@
 //! Detect, decide, dispatch as one state machine.
 //!
 //! * [`responder`]: durable rows in, rows to store and commands to send out.
+//! * `restore`: what was durable before this start is learned again.
+//! * `decided`: the policy hears of findings, and what it decides is carried out.
+//! * `operator`: an operator's word on an action or an incident.
+//! * `command`: commands are made of actions.
+//! * `receipt`: what nodes say became of actions.
+//! * `output`: what comes of one call.
 //! * `poll`: peers that are asked before something disruptive is done.
 //! * `cluster`: what is heard of the cluster.
 //! * [`watch`]: rows to findings.
@@ -11,6 +17,18 @@
 //! * [`rows`]: collects the rows of one call.
 
 pub mod responder;
+
+mod restore;
+
+mod decided;
+
+mod operator;
+
+mod command;
+
+mod receipt;
+
+mod output;
 
 mod poll;
 
@@ -46,4 +64,5 @@ mod cluster_tests;
 #[cfg(test)]
 mod vigil_tests;
 
-pub use responder::{OWN_NODE, Outgoing, Output, Responder, Setup};
+pub use output::{Outgoing, Output};
+pub use responder::{OWN_NODE, Responder, Setup};

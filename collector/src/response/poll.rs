@@ -6,7 +6,8 @@ use skep_policy::quorum::{LOOK_MS, Sight};
 use skep_wire::chunk::Row;
 use skep_wire::v1;
 
-use super::responder::{Output, Pending, Responder};
+use super::output::{Output, Pending};
+use super::responder::Responder;
 
 /// Longest detail of an answer, in characters.
 const MAX_DETAIL: usize = 200;
