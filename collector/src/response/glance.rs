@@ -1,7 +1,7 @@
 //! What a quick look at a node's window says, as rows of `scores` and as findings.
 
+use super::found::Found;
 use super::minute::{Said, name, number};
-use super::watch::Found;
 use crate::detect::finding::Severity;
 use crate::detect::series::glance::{Glimpse, Why};
 use crate::detect::series::track::{STREAK, Score, Signal};

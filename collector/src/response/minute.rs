@@ -5,8 +5,8 @@
 
 use skep_series::limit::Until;
 
+use super::found::Found;
 use super::glance;
-use super::watch::Found;
 use crate::detect::finding::{Finding, Severity, quoted};
 use crate::detect::hold::{Key, Verdict};
 use crate::detect::series::gallery::Judged;

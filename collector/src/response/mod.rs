@@ -10,6 +10,7 @@
 //! * `poll`: peers that are asked before something disruptive is done.
 //! * `cluster`: what is heard of the cluster.
 //! * [`watch`]: rows to findings.
+//! * `found`: what is judged of a batch, as findings.
 //! * `glance`: what a quick look at each window says, likewise.
 //! * [`minute`]: what the minutes' series say, as rows and findings.
 //! * [`service`]: services that are down, as findings.
@@ -35,6 +36,8 @@ mod poll;
 mod cluster;
 
 mod watch;
+
+mod found;
 
 mod minute;
 
