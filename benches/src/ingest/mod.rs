@@ -44,21 +44,21 @@ pub(crate) struct IngestArguments {
     /// Times each is measured, in turn with the others
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Feed the same samples to VictoriaMetrics and Prometheus too
+    /// Feed the same samples to VictoriaMetrics and Prometheus too, which takes them some five minutes a round: each bucket
+    /// is a series of theirs
     #[arg(long)]
     peers: bool,
-    /// Only this: `numbers`, rows without their distributions, or `whole`, rows as agents send them. Peers are fed
-    /// `numbers` unless `whole` is asked for here, which takes them minutes: use fewer --rows
-    #[arg(long)]
-    workload: Option<Workload>,
+    /// What rows hold
+    #[arg(long, default_value = "whole")]
+    workload: Workload,
 }
 
 /// What the rows hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Workload {
-    /// The thirteen measured columns.
+    /// The thirteen measured columns without the distributions, which is nothing agents send
     Numbers,
-    /// And the distributions of waits and absences.
+    /// What agents send
     Whole,
 }
 
@@ -72,28 +72,20 @@ impl Workload {
 }
 
 impl IngestArguments {
-    fn windows(&self, workload: Workload) -> Result<Windows> {
+    fn windows(&self) -> Result<Windows> {
         Ok(Windows {
             host: Host::new(NODE, SEED, usize::try_from(self.processes)?),
             window_s: self.window_s as f64,
-            distributions: workload == Workload::Whole,
+            distributions: self.workload == Workload::Whole,
             time_us: last_hour_us()?,
             left: self.rows.map_or(3600 / self.window_s, |rows| rows.div_ceil(self.processes)),
         })
     }
 }
 
-/// Figures by workload; progress goes to stderr.
+/// Figures of the workload; progress goes to stderr.
 pub(crate) fn run(arguments: &IngestArguments) -> Result<Map<String, Value>> {
-    let mut workloads = Map::new();
-    for workload in [Workload::Numbers, Workload::Whole] {
-        if arguments.workload.is_some_and(|only| only != workload) {
-            continue;
-        }
-        let peers = arguments.peers && (workload == Workload::Numbers || arguments.workload == Some(Workload::Whole));
-        let rounds = subjects::rounds(arguments, workload, peers)?;
-        workloads.insert(workload.name().to_owned(), report::of(&rounds));
-    }
+    let rounds = subjects::rounds(arguments)?;
     let mut figures = Map::new();
     figures.insert(
         "sample".to_owned(),
@@ -101,6 +93,6 @@ pub(crate) fn run(arguments: &IngestArguments) -> Result<Map<String, Value>> {
     );
     figures.insert("batch_rows".to_owned(), json!(arguments.processes));
     figures.insert("window_s".to_owned(), json!(arguments.window_s));
-    figures.insert("workloads".to_owned(), Value::Object(workloads));
+    figures.insert("workloads".to_owned(), json!({ arguments.workload.name(): report::of(&rounds) }));
     Ok(figures)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{IngestArguments, NODE, Workload, ours};
+use super::{IngestArguments, NODE, ours};
 use crate::ground;
 use crate::measured::{Life, Measured, bytes_below};
 use crate::peers::http::Client;
@@ -42,18 +42,18 @@ type Measure = fn(Windows) -> Result<Figures>;
 pub(super) type Rounds = BTreeMap<&'static str, Vec<Figures>>;
 
 /// Measures each subject once a round, beginning with another one each time.
-pub(super) fn rounds(arguments: &IngestArguments, workload: Workload, peers: bool) -> Result<Rounds> {
+pub(super) fn rounds(arguments: &IngestArguments) -> Result<Rounds> {
     let mut subjects: Vec<(&'static str, Measure)> = vec![("skep", ours::measure)];
-    if peers {
+    if arguments.peers {
         subjects.extend([("victoria_metrics", victoria as Measure), ("prometheus", prometheus)]);
     }
     let mut rounds = Rounds::new();
     for round in 0..arguments.rounds as usize {
         for index in 0..subjects.len() {
             let (name, measure) = subjects[(index + round) % subjects.len()];
-            eprint!("{}: round {} of {}: {name} ... ", workload.name(), round + 1, arguments.rounds);
+            eprint!("{}: round {} of {}: {name} ... ", arguments.workload.name(), round + 1, arguments.rounds);
             let start = Instant::now();
-            let figures = measure(arguments.windows(workload)?).context(name)?;
+            let figures = measure(arguments.windows()?).context(name)?;
             eprintln!("{:.1} CPU-s, {:.0} s", figures.cpu.as_secs_f64(), start.elapsed().as_secs_f64());
             rounds.entry(name).or_default().push(figures);
         }
