@@ -3,7 +3,7 @@
 //! Two signals, never fused: novelty (nothing like it was ever seen) and level (far from the last hour, or beyond a
 //! limit). A workload that is not there has rates of zero for an hour, then it is let be until it comes back.
 //!
-//! A series takes some 7 KiB, one that can be full 10; there are at most [`MAX_SERIES`], and the ones seen longest ago go,
+//! A series takes some 5 KiB, one that can be full 8; there are at most [`MAX_SERIES`], and the ones seen longest ago go,
 //! counted.
 
 use std::collections::HashMap;
