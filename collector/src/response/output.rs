@@ -13,9 +13,9 @@ use crate::incident::{self, Change, Incident};
 pub struct Outgoing {
     /// Whose session.
     pub node: String,
-    /// For [`Responder::undeliverable`].
+    /// For [`Responder::undeliverable`](super::Responder::undeliverable).
     pub action: String,
-    /// It takes the action back, for [`Responder::undeliverable`] too.
+    /// It takes the action back; for the same.
     pub undo: bool,
     /// What to send.
     pub command: v1::SignedCommand,

@@ -1,6 +1,6 @@
 //! What a kernel complains of on its console.
 
-/// How a line begins that says something in the kernel went wrong, after its time stamp.
+/// What is in a line that says something in the kernel went wrong.
 const FAULTS: [&str; 6] = ["BUG: ", "Oops: ", "int3: ", "Kernel panic", "WARNING: ", "general protection fault"];
 
 /// The code of the instruction `int3`.
