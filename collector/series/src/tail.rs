@@ -298,6 +298,9 @@ impl<const MEMORY: u32> Tail<MEMORY> {
         let position = self.position(size).max(0.0);
         let bucket = position as usize;
         let counts = &self.counts[side as usize];
+        if bucket >= counts.end() {
+            return 0.0;
+        }
         let here = f64::from(counts.get(bucket)) * (bucket as f64 + 1.0 - position);
         (f64::from(counts.from(bucket + 1)) + here) / f64::from(ONE)
     }
@@ -343,5 +346,20 @@ impl<const MEMORY: u32> Tail<MEMORY> {
         let counted: u32 = tail.counts.iter().map(Counts::sum).sum();
         let sound = tail.total < MEMORY * u32::from(ONE) && counted <= tail.total;
         if sound { Ok(tail) } else { Err(StateError::Inconsistent) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_beyond_the_largest_however_far_one_looks() {
+        let mut tail = Tail::<2000>::default();
+        (1..=100).for_each(|size| tail.learn(f64::from(size)));
+        assert!(tail.share_above(1.0) > 0.9);
+        assert_eq!(tail.share_above(1e300), 0.0);
+        assert_eq!(tail.share_above(f64::INFINITY), 0.0);
+        assert_eq!(tail.share_above(f64::NEG_INFINITY), 1.0);
     }
 }
