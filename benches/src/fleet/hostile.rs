@@ -28,8 +28,8 @@ const NICENESS: i32 = 15;
 const HUGE_ROWS: u64 = 120_000;
 
 /// What they do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Manner {
     /// Envelopes whose payload is noise.
     Garbage,
     /// One batch again and again.
@@ -64,11 +64,11 @@ struct One {
 }
 
 impl Hostile {
-    /// Lets so many loose, as many of each manner.
+    /// Lets so many loose, as many of each of these manners; of all where none is named.
     pub(super) fn begin(
         ground: &Ground,
         collector: &Collector,
-        count: u64,
+        (count, manners): (u64, &[Manner]),
         templates: &Arc<Vec<Template>>,
     ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -81,10 +81,11 @@ impl Hostile {
             .build()?;
         let (sent, begun) = (Arc::default(), Arc::default());
         let huge = Arc::new(huge()?);
+        let manners = if manners.is_empty() { &MANNERS } else { manners };
         for number in 0..count as usize {
             let node = format!("hostile-{number}");
             let one = One {
-                manner: MANNERS[number % MANNERS.len()],
+                manner: manners[number % manners.len()],
                 papers: ground.authority.issue(&node, "agent")?,
                 node,
                 address: collector.address.clone(),
@@ -139,8 +140,11 @@ impl One {
         let stream = format!("{:016x}{:016x}", random.bits(), random.bits());
         let mut uplink = Uplink::open(channel, &self.node, &stream).await?;
         let mut taken = Vec::new();
+        let first = self.envelope(&stream, 1, random)?;
         for seq in 1.. {
-            let envelope = self.envelope(&stream, seq, random)?;
+            // Sealing one again and again would take this machine's time, not the collector's.
+            let envelope =
+                if self.manner == Manner::Replay { first.clone() } else { self.envelope(&stream, seq, random)? };
             if self.manner == Manner::Deaf {
                 uplink.shout(envelope).await?;
             } else {
@@ -154,7 +158,6 @@ impl One {
 
     fn envelope(&self, stream: &str, seq: u64, random: &mut Random) -> Result<v1::Envelope> {
         let origin = Origin { node: self.node.clone(), boot: uplink::boot(&self.node), stream: stream.to_owned(), seq };
-        let seq = if self.manner == Manner::Replay { 1 } else { seq };
         match self.manner {
             Manner::Huge => {
                 let Origin { node, boot, stream, .. } = origin;

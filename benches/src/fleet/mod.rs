@@ -21,7 +21,7 @@ use crate::ingest::report::at_most;
 use crate::{quantiles, rounded};
 use batch::Template;
 use crowd::Crowd;
-use hostile::Hostile;
+use hostile::{Hostile, Manner};
 
 /// How long the collector may take to end: it writes what it has in memory.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,6 +44,9 @@ pub(crate) struct FleetArguments {
     /// do not read
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1000))]
     hostile: u64,
+    /// Only those of this manner; may be repeated
+    #[arg(long, value_enum, requires = "hostile")]
+    manner: Vec<Manner>,
 }
 
 /// Figures by phase; progress goes to stderr.
@@ -77,7 +80,7 @@ pub(crate) fn run(arguments: &FleetArguments) -> Result<Map<String, Value>> {
     crowd.gather(batch::WINDOW)?;
     figures.insert("alone".to_owned(), phase("alone", &crowd, &collector, time)?);
     if arguments.hostile > 0 {
-        let hostile = Hostile::begin(&ground, &collector, arguments.hostile, &templates)?;
+        let hostile = Hostile::begin(&ground, &collector, (arguments.hostile, &arguments.manner), &templates)?;
         let mut with = phase("among_hostile", &crowd, &collector, time)?;
         with["hostile"] = hostile.end();
         figures.insert("among_hostile".to_owned(), with);

@@ -51,6 +51,7 @@ use crate::folder::{Announced, Folder};
 use crate::history::flusher::Flusher;
 use crate::history::refresher::Refresher;
 use crate::ingest::opener::Opener;
+use crate::ingest::pace::Pace;
 use crate::ingest::publish::{Events, Publisher};
 use crate::ingest::registry::Registry;
 use crate::ingest::session::Shared;
@@ -81,6 +82,11 @@ const FLUSH_QUEUE: usize = 16;
 
 /// Largest message from an agent: a batch that compresses not at all, and some room.
 const MESSAGE_BYTES: usize = (skep_wire::envelope::MAX_PAYLOAD_BYTES as usize) + (1 << 20);
+
+/// What a peer may send ahead of being read, in one call and in all of a connection: as many of it wait in memory as there
+/// are agents.
+const CALL_AHEAD_BYTES: u32 = 256 << 10;
+const PEER_AHEAD_BYTES: u32 = 512 << 10;
 
 /// A peer that does not answer for this long, twice, is gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -265,6 +271,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         window: config.window,
         large: Arc::new(Semaphore::new(1)),
         opener: Opener::start().map_err(AppError::Thread)?,
+        pace: Pace::new(config.pace_bytes_s as f64 * processors()),
         asks: asks.clone(),
     };
     spawn_watchers(config, Cluster::of(&config.kubernetes, &folder, &wall, (&registry, &asks)), &asks);
@@ -287,6 +294,10 @@ fn spawn_watchers(config: &Config, cluster: Cluster, asks: &mpsc::Sender<Ask>) {
 }
 
 /// Starts the WAL's thread; the receiver gets how it ended.
+fn processors() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
+}
+
 fn spawn_writer(
     writer: Writer,
     commands: mpsc::Receiver<Command>,
@@ -311,6 +322,8 @@ fn spawn_server(
     let mut stop = shutdown.token();
     let connections = listen::accept(listener, tls.into(), shutdown.token());
     let server = Server::builder()
+        .initial_stream_window_size(CALL_AHEAD_BYTES)
+        .initial_connection_window_size(PEER_AHEAD_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(UplinkServer::new(uplink).max_decoding_message_size(MESSAGE_BYTES))

@@ -34,6 +34,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
     let mut ingest = top.section("ingest");
     let window = ingest.integer("window", 1..=10_000).unwrap_or(32) as u32;
     let buffer_bytes = mebibytes(&mut ingest, "buffer_mib", 256);
+    let pace_bytes_s = ingest.integer("pace_mib_s", 0..=1 << 20).unwrap_or(32) * MIB;
     ingest.finish();
     let mut flush = top.section("flush");
     let flush_interval = seconds(&mut flush, "interval_s", 60);
@@ -67,6 +68,7 @@ pub(super) fn merge(text: &str, flags: Flags) -> Result<Config, Faults> {
         rules,
         window,
         buffer_bytes,
+        pace_bytes_s: pace_bytes_s.unsigned_abs(),
         flush_interval,
         flush_rows,
         flush_wal_bytes: flush_wal_bytes.unsigned_abs(),

@@ -37,6 +37,8 @@ pub struct Config {
     pub window: u32,
     /// Memory for unflushed rows, bytes.
     pub buffer_bytes: usize,
+    /// What each processor takes in a second before agents wait, bytes; 0 makes nobody wait.
+    pub pace_bytes_s: u64,
     /// Longest time between flushes.
     pub flush_interval: Duration,
     /// Rows in memory that make a flush due.

@@ -2,6 +2,7 @@
 //!
 //! * [`peer`]: who is at the other end, by its certificate.
 //! * [`arrival`]: an envelope opened, checked and turned into rows.
+//! * [`pace`]: how fast the batches of each agent are taken.
 //! * [`opener`]: the thread that opens large ones.
 //! * [`hole`]: numbers that are missing, and who speaks for them.
 //! * [`substitute`]: what is stored in place of a batch that cannot be.
@@ -16,6 +17,8 @@
 pub mod peer;
 
 pub mod arrival;
+
+pub mod pace;
 
 pub mod opener;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use skep_wire::v1;
 use thiserror::Error;
@@ -116,6 +117,16 @@ impl Registry {
                 entry.node.spooled_batches = spooled;
             }
         }
+    }
+
+    /// A node's batch waits because the node sends more than its part, for so long more; for how long in all.
+    pub fn held(&self, node: &str, now_us: i64, more: Duration) -> Duration {
+        let mut state = self.lock();
+        let Some(entry) = state.nodes.get_mut(node) else { return more };
+        // It is there, though nothing else of it is read.
+        entry.node.last_seen_us = now_us;
+        entry.node.held_us += u64::try_from(more.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(entry.node.held_us)
     }
 
     /// An answer to a probe was refused; how many were of this node so far.

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -18,6 +18,7 @@ use super::arrival::{self, Checked};
 use super::asked::Asked;
 use super::hole::{self, Missing, Word};
 use super::opener::{Opened, Opener};
+use super::pace::{self, Held, Pace, Place};
 use super::publish::Slot;
 use super::quarantine;
 use super::registry::{Hole, Registry, SessionId, Tally};
@@ -34,11 +35,14 @@ const LARGE_BYTES: u32 = 1 << 20;
 /// collector busy.
 const REST_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
-/// Likewise one that repeats itself more often than a lost acknowledgement explains.
-const REST_AFTER_REPEAT: Duration = Duration::from_millis(10);
+/// A batch of more bytes, as it came, does not wait here: its node comes back with it when it is its turn.
+const HELD_BYTES: usize = 256 << 10;
 
-/// Batches a session may repeat before that.
-const FREE_REPEATS: u32 = 1000;
+/// How long such a node waits to be greeted; then it is sent away once more. An agent waits for 15 s.
+const GREET_WITHIN: Duration = Duration::from_secs(10);
+
+/// A node is told of once it was made to wait for so long.
+const TELL_OF_HELD: Duration = Duration::from_secs(10);
 
 /// What every session shares.
 #[derive(Debug)]
@@ -61,6 +65,8 @@ pub struct Shared {
     pub large: Arc<Semaphore>,
     /// Opens it.
     pub opener: Opener,
+    /// How fast batches are taken.
+    pub pace: Arc<Pace>,
     /// To the responder.
     pub asks: mpsc::Sender<Ask>,
 }
@@ -93,10 +99,22 @@ pub struct Session {
     word: Word,
     /// The last number that is durable or with the WAL.
     submitted: u64,
-    /// Batches that came again.
-    repeats: u32,
     /// What the agent was asked and has not answered yet.
     asked: Asked,
+    /// Among the agents that send.
+    place: Place,
+    /// A batch that waits because the node sends more than its part; nothing is read meanwhile.
+    held: Option<Held>,
+}
+
+impl Shared {
+    /// A node was made to wait.
+    fn count_held(&self, node: &str, more: Duration) {
+        let all = self.registry.held(node, self.clock.wall_us(), more);
+        if all >= TELL_OF_HELD && all.saturating_sub(more) < TELL_OF_HELD {
+            tracing::warn!(%node, "the node sends more than its part and waits; held_us of `skep nodes` says for how long");
+        }
+    }
 }
 
 impl std::fmt::Debug for Session {
@@ -130,6 +148,8 @@ impl Session {
         down: mpsc::Sender<Result<v1::Down, Status>>,
     ) -> Result<Self, Status> {
         let word = Word::of(hello)?;
+        let mut place = shared.pace.enter(&hello.node, Instant::now());
+        admit(&shared, &hello.node, &mut place).await?;
         let key = StreamKey { node: hello.node.clone(), stream: hello.stream.clone() };
         let (reply, answer) = oneshot::channel();
         let asked = shared.wal.send(Command::Offset(key, reply)).await.is_ok();
@@ -145,8 +165,9 @@ impl Session {
             first_due: Some(durable_seq + 1),
             word,
             submitted: durable_seq,
-            repeats: 0,
             asked: Asked::default(),
+            place,
+            held: None,
             shared,
         };
         let welcome = v1::Welcome {
@@ -172,7 +193,7 @@ impl Session {
         mut stop: skep_runtime::shutdown::Token,
     ) -> bool {
         let end = loop {
-            let may_read = self.in_flight.len() < self.shared.window as usize;
+            let may_read = self.held.is_none() && self.in_flight.len() < self.shared.window as usize;
             tokio::select! {
                 Some((pending, outcome)) = self.in_flight.next() => {
                     if let Some(end) = self.answer(pending, outcome).await {
@@ -202,6 +223,11 @@ impl Session {
                         break End::Gone;
                     }
                 },
+                () = due(self.held.as_ref()), if self.held.is_some() => {
+                    if let Some(end) = self.look_again().await {
+                        break end;
+                    }
+                }
                 () = stop.stopped() => break End::Reset("the collector is stopping".to_owned()),
             }
         };
@@ -255,7 +281,7 @@ impl Session {
                 self.answered(answer);
                 None
             }
-            up::Message::Batch(envelope) => self.store(envelope, now_us).await,
+            up::Message::Batch(envelope) => self.offer(envelope, now_us).await,
         }
     }
 
@@ -275,12 +301,42 @@ impl Session {
         }
     }
 
-    async fn store(&mut self, envelope: v1::Envelope, now_us: i64) -> Option<End> {
+    /// Stores a batch, at once or when it is the node's turn.
+    async fn offer(&mut self, envelope: v1::Envelope, now_us: i64) -> Option<End> {
         if envelope.node != self.node || envelope.stream != self.stream {
             let what = format!("a batch of node {} came from {}", envelope.node, self.node);
             tracing::error!(node = %self.node, claimed = %envelope.node, "{what}");
             return Some(End::Refused(Status::permission_denied(what)));
         }
+        let now = Instant::now();
+        let Some(until) = self.place.take(self.cost(&envelope), now) else {
+            return self.store(envelope, now_us).await;
+        };
+        if envelope.payload.len() > HELD_BYTES {
+            return Some(End::Reset("the node sends more than its part, and waits".to_owned()));
+        }
+        self.held = Some(Held { envelope, since: now, until });
+        None
+    }
+
+    /// Stores the batch that waits, if it is its turn.
+    async fn look_again(&mut self) -> Option<End> {
+        let held = self.held.take()?;
+        let now = Instant::now();
+        self.shared.count_held(&self.node, now.saturating_duration_since(held.since));
+        let Some(until) = self.place.take(self.cost(&held.envelope), now) else {
+            return self.store(held.envelope, self.shared.clock.wall_us()).await;
+        };
+        self.held = Some(Held { since: now, until, ..held });
+        None
+    }
+
+    /// What a batch costs, which is not opened where it came before.
+    fn cost(&self, envelope: &v1::Envelope) -> f64 {
+        if envelope.seq <= self.submitted { pace::cost_unopened(envelope) } else { pace::cost(envelope) }
+    }
+
+    async fn store(&mut self, envelope: v1::Envelope, now_us: i64) -> Option<End> {
         if envelope.seq <= self.submitted {
             return self.repeat(envelope.seq).await;
         }
@@ -315,13 +371,9 @@ impl Session {
         self.submit(&envelope, gap_from, checked, slot, false).await
     }
 
-    /// Says again how far the stream is durable, without looking at the batch: an agent that repeats itself costs little.
+    /// Says again how far the stream is durable, without looking at the batch.
     async fn repeat(&mut self, seq: u64) -> Option<End> {
         self.first_due = None;
-        self.repeats = self.repeats.saturating_add(1);
-        if self.repeats > FREE_REPEATS {
-            tokio::time::sleep(REST_AFTER_REPEAT).await;
-        }
         let key = StreamKey { node: self.node.clone(), stream: self.stream.clone() };
         let (reply, answer) = oneshot::channel();
         // Behind what is with the WAL already, so that the answer comes when all of that is durable.
@@ -474,5 +526,29 @@ impl Session {
     async fn say(&mut self, message: down::Message) {
         // An agent that is gone learns of it when it comes back.
         let _gone = self.down.send(Ok(v1::Down { message: Some(message) })).await.is_err();
+    }
+}
+
+/// Lets a node wait that was sent away because of a batch, until that batch may be taken.
+async fn admit(shared: &Shared, node: &str, place: &mut Place) -> Result<(), Status> {
+    let mut now = Instant::now();
+    let begun = now;
+    while let Some(until) = place.owes(now) {
+        if until.saturating_duration_since(begun) > GREET_WITHIN {
+            return Err(Status::resource_exhausted("the node sends more than its part: later"));
+        }
+        tokio::time::sleep_until(until.into()).await;
+        let waited = now.elapsed();
+        now += waited;
+        shared.count_held(node, waited);
+    }
+    Ok(())
+}
+
+/// When the batch that waits is to be looked at again.
+async fn due(held: Option<&Held>) {
+    match held {
+        Some(held) => tokio::time::sleep_until(held.until.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) choice: (u32, u32),
     /// Answers to probes that were refused.
     pub(crate) answers_refused: Option<i64>,
+    /// How long its batches waited because it sends more than its part.
+    pub(crate) held_us: Option<i64>,
     pub(crate) cost: Cost,
 }
 
@@ -150,6 +152,7 @@ pub(crate) async fn gather(source: &Source) -> Result<Vec<Node>, Failure> {
                 spooled_batches: i64::try_from(seen.spooled_batches).ok(),
                 choice: (seen.collector_place, seen.collectors),
                 answers_refused: i64::try_from(seen.answers_refused).ok(),
+                held_us: i64::try_from(seen.held_us).ok(),
                 ..Node::default()
             };
             nodes.insert(seen.node, node);
@@ -236,6 +239,7 @@ fn for_programs(nodes: &[Node]) -> Result<RecordBatch, Failure> {
         ("collector_place", numbers(nodes.iter().map(|node| said(node.choice.0)))),
         ("collectors", numbers(nodes.iter().map(|node| said(node.choice.1)))),
         ("answers_refused", numbers(nodes.iter().map(|node| node.answers_refused))),
+        ("held_us", numbers(nodes.iter().map(|node| node.held_us))),
     ])
 }
 

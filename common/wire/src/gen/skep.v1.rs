@@ -842,6 +842,9 @@ pub struct Node {
     /// Answers to probes that were refused: not asked for, of no shape, or too many at once.
     #[prost(uint64, tag = "15")]
     pub answers_refused: u64,
+    /// How long its batches waited because it sends more than its part, microseconds.
+    #[prost(uint64, tag = "16")]
+    pub held_us: u64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
