@@ -1,7 +1,7 @@
 //! One agent's stream: batches up, acknowledgements and commands down.
 //!
-//! At most [`Limits::window`] batches are with the WAL at a time, and none is read from the wire while the buffer or
-//! the responder's queue is full: the agent's spool is where data waits.
+//! At most [`Shared::window`] batches are with the WAL at a time, and none is read from the wire while the buffer or
+//! the responder's queue is full, or while the node sends more than its part: the agent's spool is where data waits.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -336,6 +336,7 @@ impl Session {
         if envelope.seq <= self.submitted { pace::cost_unopened(envelope) } else { pace::cost(envelope) }
     }
 
+    /// Opens, checks and stores a batch whose turn it is.
     async fn store(&mut self, envelope: v1::Envelope, now_us: i64) -> Option<End> {
         if envelope.seq <= self.submitted {
             return self.repeat(envelope.seq).await;
