@@ -46,8 +46,9 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 /// Rows in one page: what a lookup by key has to decode at least.
 const PAGE_ROWS: usize = 20_000;
 
-/// Rows of a column that are handed to the encoder at a time: of distributions that is megabytes.
+/// Rows of a column that are handed to the encoder at a time: of distributions fewer, which take a hundred times the memory.
 const PIECE_ROWS: usize = 1 << 13;
+const PIECE_DISTRIBUTIONS: usize = 1 << 11;
 
 /// Columns by whose statistics nothing is left out: nearly every page holds all there is.
 const UNPRUNED: [&str; 3] = ["boot", "stream", "attribution"];
@@ -137,8 +138,9 @@ fn encode(file: Box<dyn NewFile>, table: &'static Table, columns: &dyn Columns) 
         let mut leaves = factory.create_column_writers(number)?.into_iter();
         for ((index, field), column) in schema.fields().iter().enumerate().zip(table.stored_columns()) {
             let mut writers: Vec<_> = leaves.by_ref().take(leaf_columns(column.kind)).collect();
-            for from in (start..end).step_by(PIECE_ROWS) {
-                let piece = columns.column(index, from..end.min(from + PIECE_ROWS))?;
+            let rows = if column.kind == Kind::Histogram { PIECE_DISTRIBUTIONS } else { PIECE_ROWS };
+            for from in (start..end).step_by(rows) {
+                let piece = columns.column(index, from..end.min(from + rows))?;
                 for (leaf, writer) in compute_leaves(field, &piece)?.iter().zip(&mut writers) {
                     writer.write(leaf)?;
                 }
