@@ -4,11 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use skep_wire::chunk::Builder;
-use skep_wire::envelope;
-use skep_wire::tables::LOSS;
 use skep_wire::v1::{self, down, up};
-use support::agent::{ROWS, START_US, Uplink, origin, sealed};
+use support::agent::{ROWS, Uplink, sealed, told};
 use support::{Collector, Ground, eventually};
 
 const STREAM: &str = "0123456789abcdef0123456789abcdef";
@@ -74,7 +71,7 @@ async fn who_sends_more_than_its_part_waits_and_loses_nothing_and_others_do_not_
     let part = std::thread::available_parallelism().unwrap().get() * 500_000;
     let start = Instant::now();
     for seq in 1..=16 {
-        let envelope = v1::Envelope { seq, ..large("a", &"x".repeat(part)) };
+        let envelope = v1::Envelope { seq, ..told("a", STREAM, &"x".repeat(part)) };
         greedy.say(up::Message::Batch(envelope)).await;
     }
     assert_eq!(modest.deliver(1, 50).await.unwrap(), 50);
@@ -82,7 +79,7 @@ async fn who_sends_more_than_its_part_waits_and_loses_nothing_and_others_do_not_
     while greedy.next().await.unwrap() != Some(ack(16)) {}
     assert!(start.elapsed() > Duration::from_secs(4), "ten seconds' part is saved, sixteen are sent");
     assert_eq!(collector.number("SELECT count(*) FROM loss WHERE node = 'a'").await, 16);
-    assert!(held_us(&collector).await > 3_000_000);
+    assert!(collector.held_us().await > 3_000_000);
 }
 
 #[tokio::test]
@@ -95,7 +92,7 @@ async fn a_large_batch_that_has_to_wait_is_sent_again_when_it_is_its_turn() {
         noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         char::from(b'0' + (noise >> 58) as u8)
     });
-    let envelope = large("a", &text.take(13 * part).collect::<String>());
+    let envelope = told("a", STREAM, &text.take(13 * part).collect::<String>());
     let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
     uplink.say(up::Message::Batch(envelope.clone())).await;
     let Some(down::Message::Reset(reset)) = uplink.next().await.unwrap() else { panic!("taken at once") };
@@ -103,25 +100,11 @@ async fn a_large_batch_that_has_to_wait_is_sent_again_when_it_is_its_turn() {
     let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
     uplink.say(up::Message::Batch(envelope)).await;
     assert_eq!(uplink.next().await.unwrap(), Some(ack(1)), "it was greeted when the batch was paid for");
-    assert!(held_us(&collector).await > 1_000_000);
+    assert!(collector.held_us().await > 1_000_000);
 }
 
 fn ack(durable_seq: u64) -> down::Message {
     down::Message::Ack(v1::Ack { stream: STREAM.to_owned(), durable_seq })
-}
-
-async fn held_us(collector: &Collector<'_>) -> u64 {
-    let nodes = collector.console().await.nodes(v1::NodesRequest {}).await.unwrap().into_inner().nodes;
-    nodes.iter().map(|node| node.held_us).sum()
-}
-
-/// The first batch of a node, of one row, which says this.
-fn large(node: &str, detail: &str) -> v1::Envelope {
-    let mut loss = Builder::new(&LOSS);
-    loss.int("time", START_US).int("until", START_US).text("probe", "cpu").text("reason", "none");
-    loss.text("detail", detail).end_row().unwrap();
-    let batch = v1::Batch { sealed_us: START_US, chunks: loss.finish().into_iter().collect(), deliveries: Vec::new() };
-    envelope::seal(origin(node, STREAM, 1), &batch).unwrap()
 }
 
 #[tokio::test]

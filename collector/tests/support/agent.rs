@@ -53,6 +53,15 @@ pub fn sealed(node: &str, stream: &str, seq: u64) -> v1::Envelope {
     envelope::seal(origin(node, stream, seq), &batch(seq)).unwrap()
 }
 
+/// The first batch of a stream, of one row of the ledger, which says this.
+pub fn told(node: &str, stream: &str, detail: &str) -> v1::Envelope {
+    let mut loss = Builder::new(&LOSS);
+    loss.int("time", START_US).int("until", START_US).text("probe", "cpu").text("reason", "none");
+    loss.text("detail", detail).end_row().unwrap();
+    let batch = v1::Batch { sealed_us: START_US, chunks: loss.finish().into_iter().collect(), deliveries: Vec::new() };
+    envelope::seal(origin(node, stream, 1), &batch).unwrap()
+}
+
 /// An open uplink.
 pub struct Uplink {
     up: mpsc::Sender<v1::Up>,

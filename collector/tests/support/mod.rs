@@ -265,6 +265,12 @@ impl Collector<'_> {
         ConsoleClient::new(self.ground.channel(&self.grpc, "operator").await.unwrap())
     }
 
+    /// How long batches of all nodes waited because these send more than their part.
+    pub async fn held_us(&self) -> u64 {
+        let nodes = self.console().await.nodes(v1::NodesRequest {}).await.unwrap().into_inner().nodes;
+        nodes.iter().map(|node| node.held_us).sum()
+    }
+
     /// The answer's rows, and how the stream ended.
     pub async fn query(&self, sql: &str) -> (Vec<RecordBatch>, Result<(), tonic::Status>) {
         let request = v1::QueryRequest { sql: sql.to_owned(), timeout_s: 0 };
