@@ -166,7 +166,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         memory_each_bytes: config.query_each_bytes,
         at_once: config.query_at_once,
         timeout: config.query_timeout,
-        partitions: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        partitions: processors(),
     };
     let started = start::start(&config, limits, &clock).await?;
     let running = wire(started, &config, Wiring { listener, clock, wall })?;
@@ -271,7 +271,7 @@ fn wire(started: Started, config: &Config, wiring: Wiring) -> Result<Running, Ap
         window: config.window,
         large: Arc::new(Semaphore::new(1)),
         opener: Opener::start().map_err(AppError::Thread)?,
-        pace: Pace::new(config.pace_bytes_s as f64 * processors()),
+        pace: Pace::new(config.pace_bytes_s as f64 * processors() as f64),
         asks: asks.clone(),
     };
     spawn_watchers(config, Cluster::of(&config.kubernetes, &folder, &wall, (&registry, &asks)), &asks);
@@ -293,11 +293,12 @@ fn spawn_watchers(config: &Config, cluster: Cluster, asks: &mpsc::Sender<Ask>) {
     tokio::spawn(cluster.run());
 }
 
-/// Starts the WAL's thread; the receiver gets how it ended.
-fn processors() -> f64 {
-    std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
+/// How many processors this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
+/// Starts the WAL's thread; the receiver gets how it ended.
 fn spawn_writer(
     writer: Writer,
     commands: mpsc::Receiver<Command>,

@@ -532,16 +532,15 @@ impl Session {
 
 /// Lets a node wait that was sent away because of a batch, until that batch may be taken.
 async fn admit(shared: &Shared, node: &str, place: &mut Place) -> Result<(), Status> {
-    let mut now = Instant::now();
-    let begun = now;
+    let begun = Instant::now();
+    let mut now = begun;
     while let Some(until) = place.owes(now) {
         if until.saturating_duration_since(begun) > GREET_WITHIN {
             return Err(Status::resource_exhausted("the node sends more than its part: later"));
         }
         tokio::time::sleep_until(until.into()).await;
-        let waited = now.elapsed();
-        now += waited;
-        shared.count_held(node, waited);
+        let since = std::mem::replace(&mut now, Instant::now());
+        shared.count_held(node, now.saturating_duration_since(since));
     }
     Ok(())
 }
