@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use skep_wire::v1::{self, down, up};
-use support::agent::{ROWS, Uplink, sealed, told};
+use support::agent::{ROWS, Uplink, begins_with, noise, sealed, told};
 use support::{Collector, Ground, eventually};
 
 const STREAM: &str = "0123456789abcdef0123456789abcdef";
@@ -86,12 +86,7 @@ async fn a_large_batch_that_has_to_wait_is_sent_again_when_it_is_its_turn() {
     let ground = Ground::new();
     let collector = ground.serve("[ingest]\npace_mib_s = 1\n");
     let part = std::thread::available_parallelism().unwrap().get() * 1_000_000;
-    let mut noise = 1_u64;
-    let text = std::iter::repeat_with(|| {
-        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        char::from(b'0' + (noise >> 58) as u8)
-    });
-    let envelope = told("a", STREAM, &text.take(13 * part).collect::<String>());
+    let envelope = told("a", STREAM, &noise(13 * part));
     let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
     uplink.say(up::Message::Batch(envelope.clone())).await;
     let Some(down::Message::Reset(reset)) = uplink.next().await.unwrap() else { panic!("taken at once") };
@@ -100,6 +95,45 @@ async fn a_large_batch_that_has_to_wait_is_sent_again_when_it_is_its_turn() {
     uplink.say(up::Message::Batch(envelope)).await;
     assert_eq!(uplink.next().await.unwrap(), Some(ack(1)), "it was greeted when the batch was paid for");
     assert!(collector.held_us().await > 1_000_000);
+}
+
+#[tokio::test]
+async fn large_messages_of_many_come_in_one_after_the_other() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let before = collector.peak_bytes();
+    let large = up::Message::Batch(told("a", STREAM, &noise(32 << 20)));
+    let callers = ["a", "b", "c"].into_iter().cycle().take(12);
+    let calls = callers.map(|who| begins_with(&ground, &collector.grpc, who, large.clone()));
+    for status in futures::future::join_all(calls).await {
+        let too_late = status.code() == tonic::Code::DeadlineExceeded;
+        assert!(too_late || status.message() == "the first message must be a hello", "{status}");
+    }
+    let taken = collector.peak_bytes() - before;
+    assert!(taken < 200 << 20, "{} MiB for twelve messages of 24 MiB", taken >> 20);
+}
+
+#[tokio::test]
+async fn an_agent_has_so_many_connections_and_its_hello_is_short() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut kept = Vec::new();
+    for _ in 0..16 {
+        kept.push(ground.channel(&collector.grpc, "a").await.unwrap());
+    }
+    assert!(Uplink::open(&ground, &collector.grpc, "a", STREAM).await.is_err(), "a seventeenth connection");
+    let mut other = Uplink::open(&ground, &collector.grpc, "b", STREAM).await.unwrap();
+    assert_eq!(other.deliver(1, 1).await.unwrap(), 1);
+    drop(kept);
+    let mut uplink = None;
+    while uplink.is_none() {
+        uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.ok();
+    }
+    assert_eq!(uplink.unwrap().deliver(1, 1).await.unwrap(), 1, "as soon as the others are closed");
+
+    let hello = v1::Hello { probes: vec!["p".to_owned(); 2_000], ..Uplink::hello("c", STREAM) };
+    let status = begins_with(&ground, &collector.grpc, "c", up::Message::Hello(hello)).await;
+    assert_eq!(status.message(), "the hello names 2000 probes, 1000 are allowed");
 }
 
 fn ack(durable_seq: u64) -> down::Message {

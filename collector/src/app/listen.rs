@@ -6,17 +6,24 @@ use std::time::Duration;
 use futures::Stream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skep_runtime::shutdown::Token;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+
+use super::connection::Connection;
+use crate::ingest::peer;
+use crate::ingest::quota::Quota;
 
 /// Handshakes at once: more than a fleet's reconnects need, few enough to bound memory.
 const MAX_HANDSHAKES: usize = 128;
 
 /// How long a peer has for its handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Connections of one agent: it needs one, and those of its lives before may not be gone yet.
+const MAX_CONNECTIONS: usize = 16;
 
 /// Takes as many open files as the hard limit allows: every agent is one, and the usual soft limit is 1024.
 pub(super) fn allow_many() {
@@ -31,9 +38,10 @@ pub(super) fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     mut stop: Token,
-) -> impl Stream<Item = std::io::Result<TlsStream<TcpStream>>> {
+) -> impl Stream<Item = std::io::Result<TlsStream<Connection>>> {
     let (ready, connections) = mpsc::channel(MAX_HANDSHAKES);
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let quota = Quota::new(MAX_CONNECTIONS);
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -50,16 +58,20 @@ pub(super) fn accept(
                 }
             };
             let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, ready, quota) = (acceptor.clone(), ready.clone(), Arc::clone(&quota));
             tokio::spawn(async move {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "no TCP_NODELAY");
                 }
-                match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => {
+                let accepting = acceptor.accept(Connection::new(stream));
+                match tokio::time::timeout(HANDSHAKE_WITHIN, accepting).await {
+                    Ok(Ok(mut stream)) => match count(&quota, &mut stream) {
                         // The server is gone only while stopping.
-                        let _stopping = ready.send(Ok(stream)).await.is_err();
-                    }
+                        Ok(()) => drop(ready.send(Ok(stream)).await),
+                        Err(node) => {
+                            tracing::warn!(%peer, %node, "the node has {MAX_CONNECTIONS} connections; refused another")
+                        }
+                    },
                     Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                         tracing::debug!(%peer, "hung up before the handshake was over");
                     }
@@ -71,4 +83,12 @@ pub(super) fn accept(
         }
     });
     ReceiverStream::new(connections)
+}
+
+/// Counts a connection that shook hands among those of its agent; the agent's name if it has too many.
+fn count(quota: &Arc<Quota>, stream: &mut TlsStream<Connection>) -> Result<(), String> {
+    let (connection, session) = stream.get_mut();
+    let Some(node) = session.peer_certificates().and_then(peer::agent) else { return Ok(()) };
+    connection.keep(quota.take(&node).ok_or(node)?);
+    Ok(())
 }

@@ -17,6 +17,8 @@
 
 mod alarm;
 
+mod connection;
+
 mod keep;
 
 mod listen;
@@ -40,6 +42,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tonic::service::LayerExt;
 use tonic::transport::Server;
 
 use self::tasks::Tasks;
@@ -50,6 +53,8 @@ use crate::flight::{self, FlightSql};
 use crate::folder::{Announced, Folder};
 use crate::history::flusher::Flusher;
 use crate::history::refresher::Refresher;
+use crate::ingest::gate::{self, Gate};
+use crate::ingest::inbox::MESSAGE_BYTES;
 use crate::ingest::opener::Opener;
 use crate::ingest::pace::Pace;
 use crate::ingest::publish::{Events, Publisher};
@@ -80,8 +85,8 @@ const EVENT_QUEUE: usize = 1024;
 /// Flushes that may be asked for at once.
 const FLUSH_QUEUE: usize = 16;
 
-/// Largest message from an agent: a batch that compresses not at all, and some room.
-const MESSAGE_BYTES: usize = (skep_wire::envelope::MAX_PAYLOAD_BYTES as usize) + (1 << 20);
+/// Room for the large messages of all agents that come in: the largest there is, or several smaller ones.
+const ROOM_BYTES: usize = MESSAGE_BYTES;
 
 /// What a peer may send ahead of being read, in one call and in all of a connection: as many of it wait in memory as there
 /// are agents.
@@ -321,13 +326,14 @@ fn spawn_server(
     shutdown: &Shutdown,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let mut stop = shutdown.token();
+    let uplink = UplinkServer::new(uplink).max_decoding_message_size(MESSAGE_BYTES);
     let connections = listen::accept(listener, tls.into(), shutdown.token());
     let server = Server::builder()
         .initial_stream_window_size(CALL_AHEAD_BYTES)
         .initial_connection_window_size(PEER_AHEAD_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(UplinkServer::new(uplink).max_decoding_message_size(MESSAGE_BYTES))
+        .add_service(gate::layer(&Gate::new(ROOM_BYTES)).named_layer(uplink))
         .add_service(ConsoleServer::new(console).max_encoding_message_size(MESSAGE_BYTES))
         .add_service(flight::endpoint::server(flight))
         .serve_with_incoming_shutdown(connections, async move { stop.stopped().await });

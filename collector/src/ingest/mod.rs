@@ -1,8 +1,12 @@
 //! Batches from agents: checked, numbered, handed to the WAL, acknowledged.
 //!
 //! * [`peer`]: who is at the other end, by its certificate.
+//! * [`quota`]: how much of something one agent may have at a time.
+//! * [`gate`]: large messages, let in as there is room for them.
+//! * [`inbox`]: what an agent sends, message by message.
 //! * [`arrival`]: an envelope opened, checked and turned into rows.
 //! * [`pace`]: how fast the batches of each agent are taken.
+//! * `turn`: a node's batches that wait for their turn.
 //! * [`opener`]: the thread that opens large ones.
 //! * [`hole`]: numbers that are missing, and who speaks for them.
 //! * [`substitute`]: what is stored in place of a batch that cannot be.
@@ -16,9 +20,17 @@
 
 pub mod peer;
 
+pub mod quota;
+
+pub mod gate;
+
+pub mod inbox;
+
 pub mod arrival;
 
 pub mod pace;
+
+mod turn;
 
 pub mod opener;
 

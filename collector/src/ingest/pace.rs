@@ -62,17 +62,6 @@ pub struct Place {
     waiting: bool,
 }
 
-/// A batch that waits.
-#[derive(Debug)]
-pub struct Held {
-    /// The batch.
-    pub envelope: v1::Envelope,
-    /// Since it came, or was looked at last.
-    pub since: Instant,
-    /// When it is looked at again.
-    pub until: Instant,
-}
-
 impl Pace {
     /// So many bytes a second for all; 0 makes nobody wait.
     pub fn new(bytes_s: f64) -> Arc<Self> {
@@ -123,6 +112,14 @@ impl Place {
     /// Whether the node's last batch had to wait and still would; the answer is when to ask again.
     pub fn owes(&mut self, now: Instant) -> Option<Instant> {
         self.look(None, now)
+    }
+
+    /// Charges the node for what it may not have saved; it owes the rest.
+    pub fn charge(&mut self, bytes: f64, now: Instant) {
+        self.look(None, now);
+        if let Some(account) = self.pace.lock().accounts.get_mut(&self.node) {
+            account.saved_bytes -= bytes;
+        }
     }
 
     fn look(&mut self, bytes: Option<f64>, now: Instant) -> Option<Instant> {
@@ -237,6 +234,18 @@ mod tests {
         assert_eq!(place.take(57.0 * MIB, at(now)), None);
         assert!(place.take(57.0 * MIB, at(now)).is_some(), "it was paid for once");
         assert!(place.owes(at(now)).is_some());
+    }
+
+    #[test]
+    fn what_is_charged_is_owed_whatever_was_saved() {
+        let (pace, start) = (Pace::new(MIB), Instant::now());
+        let mut place = pace.enter("n", start);
+        place.charge(12.0 * MIB, start);
+        drop(place);
+        let mut place = pace.enter("n", start);
+        assert!(place.owes(start).is_some());
+        assert!(place.owes(start + Duration::from_secs(1)).is_some());
+        assert!(place.owes(start + Duration::from_secs(2)).is_none(), "ten seconds were saved, and these");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Who is at the other end, by its certificate: the common name is the name, the organisational unit the role.
 
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tonic::Request;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -55,6 +56,11 @@ pub fn peer<T>(request: &Request<T>, role: Role) -> Result<String, PeerError> {
     let certificates = request.peer_certs().ok_or(PeerError::NoCertificate)?;
     let first = certificates.first().ok_or(PeerError::NoCertificate)?;
     name_in(first.as_ref(), role)
+}
+
+/// The name of the agent whose certificates these are, if they are an agent's.
+pub fn agent(certificates: &[CertificateDer<'_>]) -> Option<String> {
+    name_in(certificates.first()?.as_ref(), Role::Agent).ok()
 }
 
 fn name_in(der: &[u8], role: Role) -> Result<String, PeerError> {

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -17,12 +17,14 @@ use tonic::Status;
 use super::arrival::{self, Checked};
 use super::asked::Asked;
 use super::hole::{self, Missing, Word};
+use super::inbox::Inbox;
 use super::opener::{Opened, Opener};
-use super::pace::{self, Held, Pace, Place};
+use super::pace::{self, Pace};
 use super::publish::Slot;
 use super::quarantine;
 use super::registry::{Hole, Registry, SessionId, Tally};
 use super::substitute;
+use super::turn::{Offered, Turn};
 use crate::buffer::Store;
 use crate::respond::Ask;
 use crate::wal::record::encode_envelope;
@@ -34,15 +36,6 @@ const LARGE_BYTES: u32 = 1 << 20;
 /// An agent that sends what cannot be stored is listened to again after this time: a node gone mad must not keep the
 /// collector busy.
 const REST_AFTER_REFUSAL: Duration = Duration::from_secs(1);
-
-/// A batch of more bytes, as it came, does not wait here: its node comes back with it when it is its turn.
-const HELD_BYTES: usize = 256 << 10;
-
-/// How long such a node waits to be greeted; then it is sent away once more. An agent waits for 15 s.
-const GREET_WITHIN: Duration = Duration::from_secs(10);
-
-/// A node is told of once it was made to wait for so long.
-const TELL_OF_HELD: Duration = Duration::from_secs(10);
 
 /// What every session shares.
 #[derive(Debug)]
@@ -101,20 +94,8 @@ pub struct Session {
     submitted: u64,
     /// What the agent was asked and has not answered yet.
     asked: Asked,
-    /// Among the agents that send.
-    place: Place,
-    /// A batch that waits because the node sends more than its part; nothing is read meanwhile.
-    held: Option<Held>,
-}
-
-impl Shared {
-    /// A node was made to wait.
-    fn count_held(&self, node: &str, more: Duration) {
-        let all = self.registry.held(node, self.clock.wall_us(), more);
-        if all >= TELL_OF_HELD && all.saturating_sub(more) < TELL_OF_HELD {
-            tracing::warn!(%node, "the node sends more than its part and waits; held_us of `skep nodes` says for how long");
-        }
-    }
+    /// When its batches are taken.
+    turn: Turn,
 }
 
 impl std::fmt::Debug for Session {
@@ -148,8 +129,7 @@ impl Session {
         down: mpsc::Sender<Result<v1::Down, Status>>,
     ) -> Result<Self, Status> {
         let word = Word::of(hello)?;
-        let mut place = shared.pace.enter(&hello.node, Instant::now());
-        admit(&shared, &hello.node, &mut place).await?;
+        let turn = Turn::begin(&shared, &hello.node).await?;
         let key = StreamKey { node: hello.node.clone(), stream: hello.stream.clone() };
         let (reply, answer) = oneshot::channel();
         let asked = shared.wal.send(Command::Offset(key, reply)).await.is_ok();
@@ -166,8 +146,7 @@ impl Session {
             word,
             submitted: durable_seq,
             asked: Asked::default(),
-            place,
-            held: None,
+            turn,
             shared,
         };
         let welcome = v1::Welcome {
@@ -188,12 +167,12 @@ impl Session {
     /// Serves the stream until either side ends it. Returns whether the agent goes to another collector.
     pub async fn run(
         mut self,
-        mut up: tonic::Streaming<v1::Up>,
+        mut up: Inbox,
         mut orders: mpsc::Receiver<v1::Down>,
         mut stop: skep_runtime::shutdown::Token,
     ) -> bool {
         let end = loop {
-            let may_read = self.held.is_none() && self.in_flight.len() < self.shared.window as usize;
+            let may_read = !self.turn.holds() && self.in_flight.len() < self.shared.window as usize;
             tokio::select! {
                 Some((pending, outcome)) = self.in_flight.next() => {
                     if let Some(end) = self.answer(pending, outcome).await {
@@ -218,12 +197,9 @@ impl Session {
                     // A message of a later revision.
                     Ok(Some(v1::Up { message: None })) => {}
                     Ok(None) => break End::Gone,
-                    Err(status) => {
-                        tracing::info!(node = %self.node, status = %status.message(), "uplink broke");
-                        break End::Gone;
-                    }
+                    Err(status) => break self.broken(&up, status),
                 },
-                () = due(self.held.as_ref()), if self.held.is_some() => {
+                () = self.turn.due(), if self.turn.holds() => {
                     if let Some(end) = self.look_again().await {
                         break end;
                     }
@@ -234,6 +210,16 @@ impl Session {
         let left = matches!(end, End::Left);
         self.finish(end).await;
         left
+    }
+
+    /// Nothing more can be read.
+    fn broken(&mut self, up: &Inbox, status: Status) -> End {
+        tracing::info!(node = %self.node, status = %status.message(), "uplink broke");
+        if let Some(bytes) = up.given_up() {
+            self.turn.charge(bytes);
+        }
+        // An agent that is still there may learn why.
+        End::Refused(status)
     }
 
     async fn finish(mut self, end: End) {
@@ -308,32 +294,19 @@ impl Session {
             tracing::error!(node = %self.node, claimed = %envelope.node, "{what}");
             return Some(End::Refused(Status::permission_denied(what)));
         }
-        let now = Instant::now();
-        let Some(until) = self.place.take(self.cost(&envelope), now) else {
-            return self.store(envelope, now_us).await;
-        };
-        if envelope.payload.len() > HELD_BYTES {
-            return Some(End::Reset("the node sends more than its part, and waits".to_owned()));
+        let cost = cost(&envelope, self.submitted);
+        match self.turn.offer(envelope, cost) {
+            Offered::Now(envelope) => self.store(envelope, now_us).await,
+            Offered::Later => None,
+            Offered::TooLarge => Some(End::Reset("the node sends more than its part, and waits".to_owned())),
         }
-        self.held = Some(Held { envelope, since: now, until });
-        None
     }
 
     /// Stores the batch that waits, if it is its turn.
     async fn look_again(&mut self) -> Option<End> {
-        let held = self.held.take()?;
-        let now = Instant::now();
-        self.shared.count_held(&self.node, now.saturating_duration_since(held.since));
-        let Some(until) = self.place.take(self.cost(&held.envelope), now) else {
-            return self.store(held.envelope, self.shared.clock.wall_us()).await;
-        };
-        self.held = Some(Held { since: now, until, ..held });
-        None
-    }
-
-    /// What a batch costs, which is not opened where it came before.
-    fn cost(&self, envelope: &v1::Envelope) -> f64 {
-        if envelope.seq <= self.submitted { pace::cost_unopened(envelope) } else { pace::cost(envelope) }
+        let submitted = self.submitted;
+        let envelope = self.turn.look_again(|envelope| cost(envelope, submitted))?;
+        self.store(envelope, self.shared.clock.wall_us()).await
     }
 
     /// Opens, checks and stores a batch whose turn it is.
@@ -530,25 +503,7 @@ impl Session {
     }
 }
 
-/// Lets a node wait that was sent away because of a batch, until that batch may be taken.
-async fn admit(shared: &Shared, node: &str, place: &mut Place) -> Result<(), Status> {
-    let begun = Instant::now();
-    let mut now = begun;
-    while let Some(until) = place.owes(now) {
-        if until.saturating_duration_since(begun) > GREET_WITHIN {
-            return Err(Status::resource_exhausted("the node sends more than its part: later"));
-        }
-        tokio::time::sleep_until(until.into()).await;
-        let since = std::mem::replace(&mut now, Instant::now());
-        shared.count_held(node, now.saturating_duration_since(since));
-    }
-    Ok(())
-}
-
-/// When the batch that waits is to be looked at again.
-async fn due(held: Option<&Held>) {
-    match held {
-        Some(held) => tokio::time::sleep_until(held.until.into()).await,
-        None => std::future::pending().await,
-    }
+/// What a batch costs; one that came before is not opened.
+fn cost(envelope: &v1::Envelope, submitted: u64) -> f64 {
+    if envelope.seq <= submitted { pace::cost_unopened(envelope) } else { pace::cost(envelope) }
 }

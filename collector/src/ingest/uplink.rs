@@ -1,16 +1,20 @@
 //! The gRPC service agents talk to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use skep_runtime::shutdown::Shutdown;
 use skep_wire::order;
 use skep_wire::v1::uplink_server::Uplink;
 use skep_wire::v1::{self, up};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::inbox::Inbox;
 use super::peer::{self, Role};
+use super::quota::Quota;
 use super::session::{Session, Shared};
 use crate::respond::Ask;
 use crate::response::OWN_NODE;
@@ -21,10 +25,20 @@ const DOWN_QUEUE: usize = 256;
 /// Commands that may wait for a session.
 const ORDER_QUEUE: usize = 64;
 
+/// Calls of one agent that have no session yet; of those that have one, the newest goes on.
+const MAX_GREETINGS: usize = 4;
+
+/// How long an agent has to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Most probes a hello may name, and most of what it may say is missing.
+const MAX_NAMED: usize = 1_000;
+
 /// The service. Channels and tasks of a call are made here: they live and die with it.
 #[derive(Debug)]
 pub struct UplinkService {
     shared: Arc<Shared>,
+    greetings: Arc<Quota>,
     responder: mpsc::Sender<Ask>,
     shutdown: Shutdown,
 }
@@ -32,7 +46,7 @@ pub struct UplinkService {
 impl UplinkService {
     /// Serves on these.
     pub fn new(shared: Arc<Shared>, responder: mpsc::Sender<Ask>, shutdown: Shutdown) -> Self {
-        Self { shared, responder, shutdown }
+        Self { shared, greetings: Quota::new(MAX_GREETINGS), responder, shutdown }
     }
 }
 
@@ -47,19 +61,12 @@ impl Uplink for UplinkService {
             tracing::error!("{what}");
             return Err(Status::permission_denied(what));
         }
-        let mut up = request.into_inner();
-        let hello = match up.message().await? {
-            Some(v1::Up { message: Some(up::Message::Hello(hello)) }) => hello,
-            _ => return Err(Status::failed_precondition("the first message must be a hello")),
+        let greeting = self.greetings.take(&name);
+        let Some(greeting) = greeting else {
+            return Err(Status::resource_exhausted(format!("{MAX_GREETINGS} calls of {name} are being greeted")));
         };
-        if hello.node != name {
-            let what = format!("the certificate is of node {name}, the hello of node {}", hello.node);
-            tracing::error!("{what}");
-            return Err(Status::permission_denied(what));
-        }
-        if hello.stream.is_empty() {
-            return Err(Status::invalid_argument("the hello names no stream"));
-        }
+        let mut up = Inbox::open(request)?;
+        let hello = hello(&mut up, name).await?;
         let (down, down_receiver) = mpsc::channel(DOWN_QUEUE);
         let (orders, order_receiver) = mpsc::channel(ORDER_QUEUE);
         let id = self.shared.registry.begin(&hello, orders, self.shared.clock.wall_us());
@@ -70,6 +77,7 @@ impl Uplink for UplinkService {
                 return Err(status);
             }
         };
+        drop(greeting);
         tracing::info!(node = %hello.node, agent = %hello.agent_version, kernel = %hello.kernel_release, probes = hello.probes.len(), "node connected");
         let component = self.shutdown.component(format!("uplink of {}", hello.node));
         let (responder, stop) = (self.responder.clone(), self.shutdown.token());
@@ -89,4 +97,26 @@ impl Uplink for UplinkService {
         });
         Ok(Response::new(ReceiverStream::new(down_receiver)))
     }
+}
+
+/// The first message of a call of the agent named so.
+async fn hello(up: &mut Inbox, name: String) -> Result<v1::Hello, Status> {
+    let first = timeout(HELLO_WITHIN, up.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded(format!("no hello came within {HELLO_WITHIN:?}")))??;
+    let Some(v1::Up { message: Some(up::Message::Hello(hello)) }) = first else {
+        return Err(Status::failed_precondition("the first message must be a hello"));
+    };
+    if hello.node != name {
+        let what = format!("the certificate is of node {name}, the hello of node {}", hello.node);
+        tracing::error!("{what}");
+        return Err(Status::permission_denied(what));
+    }
+    if hello.stream.is_empty() {
+        return Err(Status::invalid_argument("the hello names no stream"));
+    }
+    let named = hello.probes.len().max(hello.missing.len());
+    if named > MAX_NAMED {
+        return Err(Status::invalid_argument(format!("the hello names {named} probes, {MAX_NAMED} are allowed")));
+    }
+    Ok(hello)
 }

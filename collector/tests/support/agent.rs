@@ -62,6 +62,23 @@ pub fn told(node: &str, stream: &str, detail: &str) -> v1::Envelope {
     envelope::seal(origin(node, stream, 1), &batch).unwrap()
 }
 
+/// Text that compresses hardly at all.
+pub fn noise(bytes: usize) -> String {
+    let mut state = 1_u64;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + (state >> 58) as u8)
+    });
+    letters.take(bytes).collect()
+}
+
+/// What the collector answers to a call of `certificate` that begins with this.
+pub async fn begins_with(ground: &Ground, grpc: &str, certificate: &str, message: up::Message) -> Status {
+    let channel = ground.channel(grpc, certificate).await.unwrap();
+    let mut client = UplinkClient::new(channel).max_encoding_message_size(usize::MAX);
+    client.uplink(tokio_stream::once(v1::Up { message: Some(message) })).await.map(|_| ()).unwrap_err()
+}
+
 /// An open uplink.
 pub struct Uplink {
     up: mpsc::Sender<v1::Up>,

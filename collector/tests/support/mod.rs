@@ -244,6 +244,13 @@ impl Collector<'_> {
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 
+    /// The most memory the process had so far.
+    pub fn peak_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+        1024 * peak.unwrap_or(0_u64)
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
