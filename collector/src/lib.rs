@@ -15,6 +15,8 @@ pub mod tls;
 
 pub mod config;
 
+pub mod shares;
+
 /// Batches from agents, checked and acknowledged.
 pub mod ingest;
 

@@ -8,9 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::ingest::quota::Share;
+use crate::shares::Share;
 
-/// A connection, and what it takes of an agent's quota once it is known whose it is.
+/// A connection, and its part of what its agent may have once it is known whose it is.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,

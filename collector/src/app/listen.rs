@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::connection::Connection;
 use crate::ingest::peer;
-use crate::ingest::quota::Quota;
+use crate::shares::Shares;
 
 /// Handshakes at once: more than a fleet's reconnects need, few enough to bound memory.
 const MAX_HANDSHAKES: usize = 128;
@@ -41,7 +41,7 @@ pub(super) fn accept(
 ) -> impl Stream<Item = std::io::Result<TlsStream<Connection>>> {
     let (ready, connections) = mpsc::channel(MAX_HANDSHAKES);
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    let quota = Quota::new(MAX_CONNECTIONS);
+    let shares = Arc::new(Shares::default());
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -58,14 +58,14 @@ pub(super) fn accept(
                 }
             };
             let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-            let (acceptor, ready, quota) = (acceptor.clone(), ready.clone(), Arc::clone(&quota));
+            let (acceptor, ready, shares) = (acceptor.clone(), ready.clone(), Arc::clone(&shares));
             tokio::spawn(async move {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "no TCP_NODELAY");
                 }
                 let accepting = acceptor.accept(Connection::new(stream));
                 match tokio::time::timeout(HANDSHAKE_WITHIN, accepting).await {
-                    Ok(Ok(mut stream)) => match count(&quota, &mut stream) {
+                    Ok(Ok(mut stream)) => match count(&shares, &mut stream) {
                         // The server is gone only while stopping.
                         Ok(()) => drop(ready.send(Ok(stream)).await),
                         Err(node) => {
@@ -86,9 +86,9 @@ pub(super) fn accept(
 }
 
 /// Counts a connection that shook hands among those of its agent; the agent's name if it has too many.
-fn count(quota: &Arc<Quota>, stream: &mut TlsStream<Connection>) -> Result<(), String> {
+fn count(shares: &Arc<Shares>, stream: &mut TlsStream<Connection>) -> Result<(), String> {
     let (connection, session) = stream.get_mut();
     let Some(node) = session.peer_certificates().and_then(peer::agent) else { return Ok(()) };
-    connection.keep(quota.take(&node).ok_or(node)?);
+    connection.keep(shares.take(&node, 1, |own, _| own < MAX_CONNECTIONS).ok_or(node)?);
     Ok(())
 }

@@ -4,11 +4,12 @@
 //! of the whole for each node that holds any: so a node that sends far more than others waits for the next flush, and
 //! the others do not.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::shares::{Share, Shares};
 
 /// Unit of the budget: 1 KiB, so that a permit count fits 32 bits.
 const UNIT_BYTES: usize = 1024;
@@ -22,7 +23,7 @@ pub struct Budget {
     free: Arc<Semaphore>,
     units: usize,
     /// What each node holds or is about to.
-    held: Mutex<HashMap<String, usize>>,
+    held: Arc<Shares>,
     freed: Notify,
 }
 
@@ -33,20 +34,12 @@ pub struct Room {
     _share: Option<Share>,
 }
 
-/// What a node holds for one batch.
-#[derive(Debug)]
-struct Share {
-    budget: Arc<Budget>,
-    node: String,
-    units: usize,
-}
-
 impl Budget {
     /// So many bytes.
     pub fn new(bytes: usize) -> Arc<Self> {
         let units = (bytes / UNIT_BYTES).clamp(1, u32::MAX as usize >> 1);
         let free = Arc::new(Semaphore::new(units));
-        Arc::new(Self { free, units, held: Mutex::default(), freed: Notify::new() })
+        Arc::new(Self { free, units, held: Arc::default(), freed: Notify::new() })
     }
 
     /// Waits until this much is free, and `node` may have it; without a node, whoever asks may.
@@ -69,24 +62,14 @@ impl Budget {
             if self.free.is_closed() {
                 return None;
             }
-            if self.may_take(node, units) {
-                return Some(Share { budget: Arc::clone(self), node: node.to_owned(), units });
+            let share =
+                self.held.take(node, units, |own, nodes| !self.is_half_full() || own + units <= self.units / nodes);
+            if share.is_some() {
+                return share;
             }
             // Whether it was told or not, it looks.
             let _told = tokio::time::timeout(LOOK_AGAIN, freed).await.is_ok();
         }
-    }
-
-    /// Notes that `node` takes `units` if it may.
-    fn may_take(&self, node: &str, units: usize) -> bool {
-        let mut held = self.held();
-        let own = held.get(node).copied().unwrap_or(0);
-        let nodes = held.len() + usize::from(own == 0);
-        let may = !self.is_half_full() || own + units <= self.units / nodes;
-        if may {
-            held.insert(node.to_owned(), own + units);
-        }
-        may
     }
 
     /// Whether more than half is taken.
@@ -103,22 +86,6 @@ impl Budget {
     pub fn close(&self) {
         self.free.close();
         self.tell();
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut held = self.budget.held();
-        if let Some(units) = held.get_mut(&self.node) {
-            *units -= self.units;
-            if *units == 0 {
-                held.remove(&self.node);
-            }
-        }
     }
 }
 
@@ -153,7 +120,7 @@ mod tests {
         budget.tell();
         assert!(is_given(&budget, "greedy", 1).await.is_some());
         drop((modest, second));
-        assert!(budget.held().is_empty());
+        assert!(budget.held.is_empty());
     }
 
     #[tokio::test]

@@ -1,7 +1,6 @@
 //! Batches from agents: checked, numbered, handed to the WAL, acknowledged.
 //!
 //! * [`peer`]: who is at the other end, by its certificate.
-//! * [`quota`]: how much of something one agent may have at a time.
 //! * [`gate`]: large messages, let in as there is room for them.
 //! * [`inbox`]: what an agent sends, message by message.
 //! * [`arrival`]: an envelope opened, checked and turned into rows.
@@ -19,8 +18,6 @@
 //! * [`durable`]: what they get.
 
 pub mod peer;
-
-pub mod quota;
 
 pub mod gate;
 

@@ -14,10 +14,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::inbox::Inbox;
 use super::peer::{self, Role};
-use super::quota::Quota;
 use super::session::{Session, Shared};
 use crate::respond::Ask;
 use crate::response::OWN_NODE;
+use crate::shares::Shares;
 
 /// Messages down that may wait for a slow agent.
 const DOWN_QUEUE: usize = 256;
@@ -38,7 +38,7 @@ const MAX_NAMED: usize = 1_000;
 #[derive(Debug)]
 pub struct UplinkService {
     shared: Arc<Shared>,
-    greetings: Arc<Quota>,
+    greetings: Arc<Shares>,
     responder: mpsc::Sender<Ask>,
     shutdown: Shutdown,
 }
@@ -46,7 +46,7 @@ pub struct UplinkService {
 impl UplinkService {
     /// Serves on these.
     pub fn new(shared: Arc<Shared>, responder: mpsc::Sender<Ask>, shutdown: Shutdown) -> Self {
-        Self { shared, greetings: Quota::new(MAX_GREETINGS), responder, shutdown }
+        Self { shared, greetings: Arc::default(), responder, shutdown }
     }
 }
 
@@ -61,8 +61,7 @@ impl Uplink for UplinkService {
             tracing::error!("{what}");
             return Err(Status::permission_denied(what));
         }
-        let greeting = self.greetings.take(&name);
-        let Some(greeting) = greeting else {
+        let Some(greeting) = self.greetings.take(&name, 1, |own, _| own < MAX_GREETINGS) else {
             return Err(Status::resource_exhausted(format!("{MAX_GREETINGS} calls of {name} are being greeted")));
         };
         let mut up = Inbox::open(request)?;
