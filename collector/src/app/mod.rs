@@ -333,7 +333,7 @@ fn spawn_server(
         .initial_connection_window_size(PEER_AHEAD_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(gate::layer(&Gate::new(ROOM_BYTES)).named_layer(uplink))
+        .add_service(gate::layer(Gate::new(ROOM_BYTES)).named_layer(uplink))
         .add_service(ConsoleServer::new(console).max_encoding_message_size(MESSAGE_BYTES))
         .add_service(flight::endpoint::server(flight))
         .serve_with_incoming_shutdown(connections, async move { stop.stopped().await });

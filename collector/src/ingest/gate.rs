@@ -95,8 +95,7 @@ impl Gate {
 }
 
 /// Lets the calls of a service through the gate; each finds itself among its extensions.
-pub fn layer(gate: &Arc<Gate>) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone + use<>> {
-    let gate = Arc::clone(gate);
+pub fn layer(gate: Arc<Gate>) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone> {
     MapRequestLayer::new(move |request: Request<Body>| {
         let (mut parts, body) = request.into_parts();
         let call = gate.pass(body);
@@ -230,7 +229,10 @@ impl Call {
                 let Some(length) = length(head) else { return Ok(None) };
                 if length > LARGE_BYTES && length <= self.gate.bytes {
                     fill(head, &mut self.rest, HEAD_BYTES + FIELD_BYTES);
-                    return self.ask_room(length);
+                    if let Some(step) = ask_room(&self.gate, head, length)? {
+                        self.step = step;
+                    }
+                    return Ok(None);
                 }
                 let head = std::mem::take(head).freeze();
                 if length > 0 {
@@ -240,19 +242,17 @@ impl Call {
             }
         }
     }
+}
 
-    /// Gets in line with a large message of which enough came to tell what it is.
-    fn ask_room(&mut self, length: usize) -> Result<Option<Bytes>, Status> {
-        let Step::Head(head) = &mut self.step else { return Ok(None) };
-        let Some(field) = head.get(HEAD_BYTES..HEAD_BYTES + FIELD_BYTES) else { return Ok(None) };
-        if !is_batch(field, length) {
-            let what = format!("only a batch may be larger than {LARGE_BYTES} bytes; this message has {length}");
-            return Err(Status::invalid_argument(what));
-        }
-        let room = Box::pin(Arc::clone(&self.gate).room(u32::try_from(length).unwrap_or(u32::MAX)));
-        self.step = Step::Wait { head: std::mem::take(head).freeze(), left: length - FIELD_BYTES, room };
-        Ok(None)
+/// Gets in line with a large message, once enough of it came to tell what it is.
+fn ask_room(gate: &Arc<Gate>, head: &mut BytesMut, length: usize) -> Result<Option<Step>, Status> {
+    let Some(field) = head.get(HEAD_BYTES..HEAD_BYTES + FIELD_BYTES) else { return Ok(None) };
+    if !is_batch(field, length) {
+        let what = format!("only a batch may be larger than {LARGE_BYTES} bytes; this message has {length}");
+        return Err(Status::invalid_argument(what));
     }
+    let room = Box::pin(Arc::clone(gate).room(u32::try_from(length).unwrap_or(u32::MAX)));
+    Ok(Some(Step::Wait { head: std::mem::take(head).freeze(), left: length - FIELD_BYTES, room }))
 }
 
 /// Moves bytes until there are so many in `head`, if they came.
@@ -276,4 +276,4 @@ fn is_batch(field: &[u8], length: usize) -> bool {
 
 #[cfg(test)]
 #[path = "gate_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -11,10 +11,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::*;
 
 /// A message as it comes, with what precedes it.
-fn framed(message: &impl Message) -> Vec<u8> {
+pub(in crate::ingest) fn framed(message: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0];
-    bytes.put_u32(message.encoded_len() as u32);
-    message.encode(&mut bytes).unwrap();
+    bytes.put_u32(message.len() as u32);
+    bytes.extend_from_slice(message);
     bytes
 }
 
@@ -24,7 +24,7 @@ fn batch(bytes: usize) -> v1::Up {
 }
 
 /// What an agent sends on, and the call as it comes out of the gate.
-fn call(gate: &Arc<Gate>) -> (mpsc::Sender<Vec<u8>>, Gated) {
+pub(in crate::ingest) fn call(gate: &Arc<Gate>) -> (mpsc::Sender<Vec<u8>>, Gated) {
     let (sender, receiver) = mpsc::channel::<Vec<u8>>(1_000_000);
     let frames =
         futures::StreamExt::map(ReceiverStream::new(receiver), |bytes| Ok::<_, Status>(Frame::data(bytes.into())));
@@ -50,7 +50,7 @@ async fn read(call: &mut Gated, bytes: usize) -> Vec<u8> {
 async fn all_that_comes_is_handed_on_message_by_message_however_it_is_cut() {
     let leave = v1::Up { message: Some(up::Message::Leave(v1::Leave { reason: "so".to_owned() })) };
     let messages = [leave, batch(300_000), batch(0), batch(1_000), batch(400_000), batch(500_000), v1::Up::default()];
-    let messages = messages.map(|message| framed(&message));
+    let messages = messages.map(|message| framed(&message.encode_to_vec()));
     for cut in [3, 7, 1_000, 16_384, usize::MAX] {
         let gate = Gate::new(1 << 20);
         let (sender, mut call) = call(&gate);
@@ -70,7 +70,7 @@ async fn all_that_comes_is_handed_on_message_by_message_however_it_is_cut() {
 #[tokio::test]
 async fn a_large_message_waits_for_room_and_a_small_one_never_does() {
     let gate = Gate::new(1_000_000);
-    let (large, small) = (framed(&batch(600_000)), framed(&batch(LARGE_BYTES - 100)));
+    let (large, small) = (framed(&batch(600_000).encode_to_vec()), framed(&batch(LARGE_BYTES - 100).encode_to_vec()));
     let (first_up, mut first) = call(&gate);
     let (second_up, mut second) = call(&gate);
     first_up.send(large.clone()).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_large_message_waits_for_room_and_a_small_one_never_does() {
 #[tokio::test(start_paused = true)]
 async fn room_that_is_not_used_goes_to_who_waits_for_it() {
     let gate = Gate::new(1_000_000);
-    let large = framed(&batch(600_000));
+    let large = framed(&batch(600_000).encode_to_vec());
     let (slow_up, mut slow) = call(&gate);
     slow_up.send(large[..1_000].to_vec()).await.unwrap();
     read(&mut slow, 1_000).await;
@@ -116,10 +116,7 @@ async fn nothing_but_a_batch_may_be_large() {
     let hello = v1::Up { message: Some(up::Message::Hello(hello)) };
     // Another message behind a batch, in one: the last one counts.
     let two = [batch(10).encode_to_vec(), hello.encode_to_vec()].concat();
-    let mut two_framed = vec![0];
-    two_framed.put_u32(two.len() as u32);
-    two_framed.extend(two);
-    for message in [framed(&hello), two_framed] {
+    for message in [framed(&hello.encode_to_vec()), framed(&two)] {
         let (sender, mut call) = call(&gate);
         sender.send(message).await.unwrap();
         let status = next(&mut call).await.unwrap().unwrap_err();
@@ -127,7 +124,7 @@ async fn nothing_but_a_batch_may_be_large() {
         assert!(status.message().contains("only a batch"), "{status}");
     }
     let (sender, mut call) = call(&gate);
-    let beyond = framed(&batch(2 << 20));
+    let beyond = framed(&batch(2 << 20).encode_to_vec());
     sender.send(beyond).await.unwrap();
     assert_eq!(next(&mut call).await.unwrap().unwrap().len(), HEAD_BYTES, "gRPC refuses it by its length");
 }

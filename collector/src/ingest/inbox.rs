@@ -50,15 +50,12 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use bytes::{BufMut, Bytes};
-    use futures::StreamExt;
-    use http_body::Frame;
-    use http_body_util::StreamBody;
     use prost::Message;
     use skep_wire::v1::up;
     use tonic::body::Body;
 
     use super::super::gate::Gate;
+    use super::super::gate::tests::{call, framed};
     use super::*;
 
     #[tokio::test]
@@ -69,15 +66,12 @@ mod tests {
         };
         let sizes = [10, 300_000, 400_000, 0, 1 << 20, 20];
         let sent: Vec<_> = (1..).zip(sizes).map(|(seq, bytes)| batch(seq, bytes)).collect();
-        let mut bytes = Vec::new();
-        for message in &sent {
-            bytes.put_u8(0);
-            bytes.put_u32(message.encoded_len() as u32);
-            message.encode(&mut bytes).unwrap();
+        let bytes: Vec<u8> = sent.iter().flat_map(|message| framed(&message.encode_to_vec())).collect();
+        let (sender, call) = call(&Gate::new(2 << 20));
+        for piece in bytes.chunks(100_000) {
+            sender.try_send(piece.to_vec()).unwrap();
         }
-        let pieces: Vec<_> = bytes.chunks(100_000).map(Bytes::copy_from_slice).collect();
-        let body = StreamBody::new(futures::stream::iter(pieces).map(|piece| Ok::<_, Status>(Frame::data(piece))));
-        let call = Gate::new(2 << 20).pass(Body::new(body));
+        drop(sender);
         let up = Streaming::new_request(ProstDecoder::default(), call.clone(), None, Some(MESSAGE_BYTES));
         let mut request = Request::new(up);
         assert!(Inbox::open(Request::new(Streaming::new_empty(ProstDecoder::default(), Body::empty()))).is_err());

@@ -294,7 +294,9 @@ impl Session {
             tracing::error!(node = %self.node, claimed = %envelope.node, "{what}");
             return Some(End::Refused(Status::permission_denied(what)));
         }
-        let cost = cost(&envelope, self.submitted);
+        // One that came before is not opened.
+        let is_repeat = envelope.seq <= self.submitted;
+        let cost = if is_repeat { pace::cost_unopened(&envelope) } else { pace::cost(&envelope) };
         match self.turn.offer(envelope, cost) {
             Offered::Now(envelope) => self.store(envelope, now_us).await,
             Offered::Later => None,
@@ -304,8 +306,7 @@ impl Session {
 
     /// Stores the batch that waits, if it is its turn.
     async fn look_again(&mut self) -> Option<End> {
-        let submitted = self.submitted;
-        let envelope = self.turn.look_again(|envelope| cost(envelope, submitted))?;
+        let envelope = self.turn.look_again()?;
         self.store(envelope, self.shared.clock.wall_us()).await
     }
 
@@ -501,9 +502,4 @@ impl Session {
         // An agent that is gone learns of it when it comes back.
         let _gone = self.down.send(Ok(v1::Down { message: Some(message) })).await.is_err();
     }
-}
-
-/// What a batch costs; one that came before is not opened.
-fn cost(envelope: &v1::Envelope, submitted: u64) -> f64 {
-    if envelope.seq <= submitted { pace::cost_unopened(envelope) } else { pace::cost(envelope) }
 }

@@ -18,8 +18,8 @@ const GREET_WITHIN: Duration = Duration::from_secs(10);
 /// A node is told of once it was made to wait for so long.
 const TELL_OF_HELD: Duration = Duration::from_secs(10);
 
-/// What a batch's key and length take.
-const FIELD_BYTES: usize = 8;
+/// A batch's key and length in its message take no more.
+const AROUND_BYTES: usize = 8;
 
 /// A node's turn.
 pub(super) struct Turn {
@@ -32,6 +32,8 @@ pub(super) struct Turn {
 /// A batch that waits.
 struct Held {
     envelope: v1::Envelope,
+    /// The same for as long as it waits: no other batch is taken meanwhile.
+    cost: f64,
     /// Since it came, or was looked at last.
     since: Instant,
     /// When it is looked at again.
@@ -78,10 +80,10 @@ impl Turn {
     pub(super) fn offer(&mut self, envelope: v1::Envelope, cost: f64) -> Offered {
         let now = Instant::now();
         let Some(until) = self.place.take(cost, now) else { return Offered::Now(envelope) };
-        if envelope.encoded_len() + FIELD_BYTES > gate::LARGE_BYTES {
+        if envelope.encoded_len() + AROUND_BYTES > gate::LARGE_BYTES {
             return Offered::TooLarge;
         }
-        self.held = Some(Held { envelope, since: now, until });
+        self.held = Some(Held { envelope, cost, since: now, until });
         Offered::Later
     }
 
@@ -94,11 +96,11 @@ impl Turn {
     }
 
     /// The batch that waits, if it is its turn.
-    pub(super) fn look_again(&mut self, cost: impl Fn(&v1::Envelope) -> f64) -> Option<v1::Envelope> {
+    pub(super) fn look_again(&mut self) -> Option<v1::Envelope> {
         let held = self.held.take()?;
         let now = Instant::now();
         self.count_held(now.saturating_duration_since(held.since));
-        let Some(until) = self.place.take(cost(&held.envelope), now) else { return Some(held.envelope) };
+        let Some(until) = self.place.take(held.cost, now) else { return Some(held.envelope) };
         self.held = Some(Held { since: now, until, ..held });
         None
     }

@@ -247,8 +247,9 @@ impl Collector<'_> {
     /// The most memory the process had so far.
     pub fn peak_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
-        1024 * peak.unwrap_or(0_u64)
+        let peak: Option<u64> =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+        1024 * peak.expect("a peak in kB")
     }
 
     /// kill -9.
