@@ -102,15 +102,25 @@ async fn large_messages_of_many_come_in_one_after_the_other() {
     let ground = Ground::new();
     let collector = ground.serve("");
     let before = collector.peak_bytes();
-    let large = up::Message::Batch(told("a", STREAM, &noise(32 << 20)));
-    let callers = ["a", "b", "c"].into_iter().cycle().take(12);
-    let calls = callers.map(|who| begins_with(&ground, &collector.grpc, who, large.clone()));
-    for status in futures::future::join_all(calls).await {
-        let too_late = status.code() == tonic::Code::DeadlineExceeded;
-        assert!(too_late || status.message() == "the first message must be a hello", "{status}");
+    // Refused as soon as it is here.
+    let large = up::Message::Batch(told("another node", STREAM, &noise(32 << 20)));
+    let mut uplinks = Vec::new();
+    for node in (0..12).map(|node| format!("node-{node}")) {
+        ground.certify(&node, &node, "agent");
+        uplinks.push(Uplink::open(&ground, &collector.grpc, &node, STREAM).await.unwrap());
+    }
+    let sent = uplinks.iter_mut().map(async |uplink| {
+        uplink.say(large.clone()).await;
+        uplink.next().await.unwrap_err()
+    });
+    for status in futures::future::join_all(sent).await {
+        assert!(status.message().starts_with("a batch of node another node came from"), "{status}");
     }
     let taken = collector.peak_bytes() - before;
     assert!(taken < 200 << 20, "{} MiB for twelve messages of 24 MiB", taken >> 20);
+
+    let status = begins_with(&ground, &collector.grpc, "a", large).await;
+    assert!(status.message().starts_with("the first message must be a hello; this one has"), "{status}");
 }
 
 #[tokio::test]

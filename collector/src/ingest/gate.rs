@@ -1,9 +1,9 @@
 //! Large messages are let in as there is room for them.
 //!
 //! A message is whole in memory before it can be looked at, and many agents may send large ones at once, slowly or for
-//! ever. Here the frames of a call are read before gRPC sees them: a large message must be a batch, and nothing of it is
-//! read further before there is room for all of it; meanwhile HTTP/2 holds its sender back. Who has room and does not fill
-//! it while others wait loses it.
+//! ever. Here the frames of a call are read before gRPC sees them: a large message must be a batch, and not the first of
+//! its call, and nothing of it is read further before there is room for all of it; meanwhile HTTP/2 holds its sender back.
+//! Who has room and does not fill it while others wait loses it.
 //!
 //! Source: gRPC over HTTP/2, "Length-Prefixed-Message"; Protocol Buffers, "Encoding".
 
@@ -55,6 +55,8 @@ struct Call {
     /// What came and was not handed on.
     rest: Bytes,
     step: Step,
+    /// Nothing was handed on: what comes is the hello, and who sends it is not known to the others yet.
+    is_first: bool,
     /// Of the large message that comes in, or came in last.
     room: Option<OwnedSemaphorePermit>,
     /// What the message had room for that was given up on.
@@ -83,6 +85,7 @@ impl Gate {
             body,
             rest: Bytes::new(),
             step: Step::Head(BytesMut::new()),
+            is_first: true,
             room: None,
             given_up: None,
         })))
@@ -228,6 +231,10 @@ impl Call {
                 fill(head, &mut self.rest, HEAD_BYTES);
                 let Some(length) = length(head) else { return Ok(None) };
                 if length > LARGE_BYTES && length <= self.gate.bytes {
+                    if self.is_first {
+                        let what = format!("the first message must be a hello; this one has {length} bytes");
+                        return Err(Status::failed_precondition(what));
+                    }
                     fill(head, &mut self.rest, HEAD_BYTES + FIELD_BYTES);
                     if let Some(step) = ask_room(&self.gate, head, length)? {
                         self.step = step;
@@ -235,6 +242,7 @@ impl Call {
                     return Ok(None);
                 }
                 let head = std::mem::take(head).freeze();
+                self.is_first = false;
                 if length > 0 {
                     self.step = Step::Message { left: length, until: None };
                 }

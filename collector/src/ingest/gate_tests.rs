@@ -23,6 +23,19 @@ fn batch(bytes: usize) -> v1::Up {
     v1::Up { message: Some(up::Message::Batch(envelope)) }
 }
 
+/// A message that is read before all others.
+fn hello() -> Vec<u8> {
+    framed(&v1::Up { message: Some(up::Message::Hello(v1::Hello::default())) }.encode_to_vec())
+}
+
+/// What an agent sends on that was greeted, and the call as it comes out of the gate.
+async fn greeted(gate: &Arc<Gate>) -> (mpsc::Sender<Vec<u8>>, Gated) {
+    let (sender, mut call) = call(gate);
+    sender.send(hello()).await.unwrap();
+    read(&mut call, hello().len()).await;
+    (sender, call)
+}
+
 /// What an agent sends on, and the call as it comes out of the gate.
 pub(in crate::ingest) fn call(gate: &Arc<Gate>) -> (mpsc::Sender<Vec<u8>>, Gated) {
     let (sender, receiver) = mpsc::channel::<Vec<u8>>(1_000_000);
@@ -71,8 +84,8 @@ async fn all_that_comes_is_handed_on_message_by_message_however_it_is_cut() {
 async fn a_large_message_waits_for_room_and_a_small_one_never_does() {
     let gate = Gate::new(1_000_000);
     let (large, small) = (framed(&batch(600_000).encode_to_vec()), framed(&batch(LARGE_BYTES - 100).encode_to_vec()));
-    let (first_up, mut first) = call(&gate);
-    let (second_up, mut second) = call(&gate);
+    let (first_up, mut first) = greeted(&gate).await;
+    let (second_up, mut second) = greeted(&gate).await;
     first_up.send(large.clone()).await.unwrap();
     read(&mut first, large.len()).await;
     second_up.send([small.clone(), large.clone()].concat()).await.unwrap();
@@ -93,13 +106,13 @@ async fn a_large_message_waits_for_room_and_a_small_one_never_does() {
 async fn room_that_is_not_used_goes_to_who_waits_for_it() {
     let gate = Gate::new(1_000_000);
     let large = framed(&batch(600_000).encode_to_vec());
-    let (slow_up, mut slow) = call(&gate);
+    let (slow_up, mut slow) = greeted(&gate).await;
     slow_up.send(large[..1_000].to_vec()).await.unwrap();
     read(&mut slow, 1_000).await;
     let alone = tokio::time::timeout(Duration::from_secs(100), next(&mut slow)).await;
     assert!(alone.is_err(), "nobody else wants the room");
 
-    let (other_up, mut other) = call(&gate);
+    let (other_up, mut other) = greeted(&gate).await;
     other_up.send(large.clone()).await.unwrap();
     let length = large.len() - HEAD_BYTES;
     let reading = tokio::spawn(async move { read(&mut other, large.len()).await.len() });
@@ -117,14 +130,23 @@ async fn nothing_but_a_batch_may_be_large() {
     // Another message behind a batch, in one: the last one counts.
     let two = [batch(10).encode_to_vec(), hello.encode_to_vec()].concat();
     for message in [framed(&hello.encode_to_vec()), framed(&two)] {
-        let (sender, mut call) = call(&gate);
+        let (sender, mut call) = greeted(&gate).await;
         sender.send(message).await.unwrap();
         let status = next(&mut call).await.unwrap().unwrap_err();
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert!(status.message().contains("only a batch"), "{status}");
     }
-    let (sender, mut call) = call(&gate);
+    let (sender, mut call) = greeted(&gate).await;
     let beyond = framed(&batch(2 << 20).encode_to_vec());
     sender.send(beyond).await.unwrap();
     assert_eq!(next(&mut call).await.unwrap().unwrap().len(), HEAD_BYTES, "gRPC refuses it by its length");
+}
+
+#[tokio::test]
+async fn who_was_not_greeted_gets_no_room() {
+    let (sender, mut call) = call(&Gate::new(1 << 20));
+    sender.send(framed(&batch(300_000).encode_to_vec())).await.unwrap();
+    let status = next(&mut call).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    assert!(status.message().starts_with("the first message must be a hello; this one has 300"), "{status}");
 }

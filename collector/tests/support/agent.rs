@@ -75,7 +75,7 @@ pub fn noise(bytes: usize) -> String {
 /// What the collector answers to a call of `certificate` that begins with this.
 pub async fn begins_with(ground: &Ground, grpc: &str, certificate: &str, message: up::Message) -> Status {
     let channel = ground.channel(grpc, certificate).await.unwrap();
-    let mut client = UplinkClient::new(channel).max_encoding_message_size(usize::MAX);
+    let mut client = UplinkClient::new(channel);
     client.uplink(tokio_stream::once(v1::Up { message: Some(message) })).await.map(|_| ()).unwrap_err()
 }
 

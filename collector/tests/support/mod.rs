@@ -58,6 +58,7 @@ pub fn python() -> PathBuf {
 /// A folder with certificates for everybody, and a collector's data folder in it.
 pub struct Ground {
     temp: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
 }
 
 impl Ground {
@@ -70,7 +71,7 @@ impl Ground {
         params.distinguished_name.push(DnType::CommonName, "test authority");
         let key = KeyPair::generate().unwrap();
         fs::write(tls.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        let issuer = Issuer::new(params, key);
+        let ground = Self { temp, issuer: Issuer::new(params, key) };
         for (file, name, unit) in [
             ("collector", "localhost", "collector"),
             ("operator", "olga", "operator"),
@@ -79,16 +80,21 @@ impl Ground {
             ("c", "c", "agent"),
             ("pretender", "collector", "agent"),
         ] {
-            let mut params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
-            let key = KeyPair::generate().unwrap();
-            fs::write(tls.join(format!("{file}.pem")), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
-            fs::write(tls.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+            ground.certify(file, name, unit);
         }
         let signing = SigningKey::from_bytes(&[7; 32]);
         fs::write(tls.join("command.key"), signing.to_pkcs8_pem(LineEnding::LF).unwrap().as_bytes()).unwrap();
-        Self { temp }
+        ground
+    }
+
+    /// Makes a certificate for one more.
+    pub fn certify(&self, file: &str, name: &str, unit: &str) {
+        let mut params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+        let key = KeyPair::generate().unwrap();
+        fs::write(self.tls(&format!("{file}.pem")), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        fs::write(self.tls(&format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 
     pub fn data(&self) -> PathBuf {
