@@ -141,7 +141,7 @@ fn settings(folder: &Path, ears: &Ears, database: &Postgres, more: &str, cache: 
     let Ears { hook, smtp, manager, .. } = ears;
     let often = "retries = 0\ninterval = \"500ms\"\n";
     let agent = format!(
-        "[[check]]\nname = \"db\"\n{often}{more}{}[[check]]\nname = \"cache\"\n{often}{}",
+        "[[check]]\nname = \"db\"\n{often}{more}{}[[check]]\nname = \"cache\"\n{often}warm_after = \"0s\"\n{}",
         database.settings(),
         cache.settings()
     );
@@ -218,9 +218,7 @@ fn whatever_breaks_a_service_is_told_with_its_reason() {
     let (database, mut cache) = (Postgres::start(), Redis::start());
     let data = tempfile::tempdir().expect("a folder");
     let ears = Ears::listen(data.path());
-    // It has hardly any memory for pages.
-    let limits =
-        "slow_after = \"500ms\"\nlimits = { postgres_connections_used_ratio = 0.7, postgres_cache_hit_ratio = 0 }\n";
+    let limits = "slow_after = \"500ms\"\nlimits = { postgres_connections_used_ratio = 0.7 }\n";
     let [agent, collector] = settings(data.path(), &ears, &database, limits, &cache);
     let variables = [UNLIMITED, ("SKEP_AGENT_CONFIG", agent.as_str()), ("SKEP_CONFIG", collector.as_str())];
     let skep = Skep::up_with(data.path(), &["--window", "1s"], &variables);

@@ -102,6 +102,8 @@ pub struct Postgres {
     pub ca: Option<PathBuf>,
     /// A query that runs for longer is slow.
     pub slow_after: Duration,
+    /// Its cache is not judged before it has been up for so long.
+    pub warm_after: Duration,
 }
 
 /// A Redis server.
@@ -113,6 +115,8 @@ pub struct Redis {
     pub user: Option<String>,
     /// Password.
     pub password: Option<Secret>,
+    /// Its cache is not judged before it has been up for so long.
+    pub warm_after: Duration,
 }
 
 impl Way {

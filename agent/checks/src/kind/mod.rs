@@ -38,6 +38,17 @@ pub struct Memory {
     tls: Option<Arc<ClientConfig>>,
 }
 
+impl Memory {
+    /// The share of a cache's hits, once enough was asked for; none, and nothing that counts later, while it is cold.
+    fn hit_ratio(&mut self, (hits, all, enough): (f64, f64, f64), is_cold: bool) -> Option<f64> {
+        if is_cold {
+            self.hits.pass_over(hits, all);
+            return None;
+        }
+        self.hits.take(hits, all, enough)
+    }
+}
+
 /// Why a run failed.
 #[derive(Debug, Error)]
 pub enum Fault {

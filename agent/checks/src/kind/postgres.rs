@@ -24,7 +24,9 @@ fn sql(slow_after: Duration) -> String {
     format!(
         "SELECT a.connections, current_setting('max_connections')::bigint \
          - current_setting('superuser_reserved_connections')::bigint AS most_connections, a.slow, a.longest_query_s, \
-         a.longest_transaction_s, d.hit, d.hit + d.read AS pages, CASE WHEN NOT pg_is_in_recovery() THEN r.lag_s \
+         a.longest_transaction_s, d.hit, d.hit + d.read AS pages, \
+         extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()) AS up_s, \
+         CASE WHEN NOT pg_is_in_recovery() THEN r.lag_s \
          WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0 \
          ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END AS lag_s \
          FROM (SELECT count(*) AS connections, \
@@ -64,7 +66,7 @@ pub(super) async fn ask(server: &Postgres, memory: &mut Memory, figures: &mut Ve
             Err(error) => return Err(Fault::Postgres(error)),
         },
     };
-    tell(&row, memory, figures)
+    tell(&row, server.warm_after, memory, figures)
 }
 
 async fn row(client: Client, sql: &str) -> Result<SimpleQueryRow, Fault> {
@@ -76,7 +78,12 @@ async fn row(client: Client, sql: &str) -> Result<SimpleQueryRow, Fault> {
     row.ok_or(Fault::Shape { what: "a row" })
 }
 
-fn tell(row: &SimpleQueryRow, memory: &mut Memory, figures: &mut Vec<Figure>) -> Result<(), Fault> {
+fn tell(
+    row: &SimpleQueryRow,
+    warm_after: Duration,
+    memory: &mut Memory,
+    figures: &mut Vec<Figure>,
+) -> Result<(), Fault> {
     let number = |name: &str| row.try_get(name).ok().flatten().and_then(|text| text.parse::<f64>().ok());
     let connections = number("connections").ok_or(Fault::Shape { what: "a number of connections" })?;
     let mut push = |name: &'static str, value: Option<f64>| figures.extend(value.map(|value| Figure { name, value }));
@@ -87,8 +94,9 @@ fn tell(row: &SimpleQueryRow, memory: &mut Memory, figures: &mut Vec<Figure>) ->
     push("postgres_longest_query_s", number("longest_query_s"));
     push("postgres_longest_transaction_s", number("longest_transaction_s"));
     push("postgres_replication_lag_s", number("lag_s"));
+    let is_cold = number("up_s").is_some_and(|up_s| up_s < warm_after.as_secs_f64());
     if let (Some(hit), Some(pages)) = (number("hit"), number("pages")) {
-        push("postgres_cache_hit_ratio", memory.hits.take(hit, pages, ENOUGH_PAGES));
+        push("postgres_cache_hit_ratio", memory.hit_ratio((hit, pages, ENOUGH_PAGES), is_cold));
     }
     Ok(())
 }

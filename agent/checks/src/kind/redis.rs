@@ -3,6 +3,8 @@
 //! Three requests of one line each need no client library. Source: redis.io, "Redis serialization protocol specification"
 //! and "INFO".
 
+use std::time::Duration;
+
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
@@ -41,7 +43,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     }
     request(&mut stream, &["PING"]).await?;
     let info = request(&mut stream, &["INFO"]).await?;
-    tell(&info, memory, figures)
+    tell(&info, server.warm_after, memory, figures)
 }
 
 /// Sends one request; its answer, a simple or a bulk string.
@@ -74,7 +76,7 @@ async fn request<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn tell(info: &str, memory: &mut Memory, figures: &mut Vec<Figure>) -> Result<(), Fault> {
+fn tell(info: &str, warm_after: Duration, memory: &mut Memory, figures: &mut Vec<Figure>) -> Result<(), Fault> {
     let text = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim_end);
     let number = |name: &str| text(name).and_then(|text| text.parse::<f64>().ok());
     let mut push = |name: &'static str, value: Option<f64>| figures.extend(value.map(|value| Figure { name, value }));
@@ -82,8 +84,9 @@ fn tell(info: &str, memory: &mut Memory, figures: &mut Vec<Figure>) -> Result<()
     push("redis_used_memory_bytes", Some(used));
     push("redis_memory_used_ratio", number("maxmemory").filter(|most| *most > 0.0).map(|most| used / most));
     push("redis_clients", number("connected_clients"));
+    let is_cold = number("uptime_in_seconds").is_some_and(|up_s| up_s < warm_after.as_secs_f64());
     if let (Some(hits), Some(misses)) = (number("keyspace_hits"), number("keyspace_misses")) {
-        push("redis_hit_ratio", memory.hits.take(hits, hits + misses, ENOUGH_LOOKUPS));
+        push("redis_hit_ratio", memory.hit_ratio((hits, hits + misses, ENOUGH_LOOKUPS), is_cold));
     }
     push("redis_rejected_connections", number("rejected_connections").and_then(|count| memory.rejected.take(count)));
     push("redis_evicted_keys", number("evicted_keys").and_then(|count| memory.evicted.take(count)));
@@ -101,6 +104,8 @@ fn tell(info: &str, memory: &mut Memory, figures: &mut Vec<Figure>) -> Result<()
 mod tests {
     use super::*;
 
+    const WARM_AFTER: Duration = Duration::from_secs(600);
+
     fn named(figures: &[Figure]) -> Vec<(&'static str, f64)> {
         figures.iter().map(|figure| (figure.name, figure.value)).collect()
     }
@@ -111,12 +116,13 @@ mod tests {
                     connected_clients:3\r\nkeyspace_hits:0\r\nkeyspace_misses:0\r\nrejected_connections:0\r\n\
                     evicted_keys:1\r\nrole:master\r\n";
         let (mut memory, mut figures) = (Memory::default(), Vec::new());
-        tell(info, &mut memory, &mut figures).unwrap();
+        tell(info, WARM_AFTER, &mut memory, &mut figures).unwrap();
         let expected = [("redis_used_memory_bytes", 50.0), ("redis_memory_used_ratio", 0.25), ("redis_clients", 3.0)];
         assert_eq!(named(&figures), expected);
         figures.clear();
         tell(
             &info.replace("misses:0", "misses:600").replace("evicted_keys:1", "evicted_keys:4"),
+            WARM_AFTER,
             &mut memory,
             &mut figures,
         )
@@ -128,15 +134,32 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_is_not_judged_by_what_was_asked_for_while_it_was_filled() {
+        let mut memory = Memory::default();
+        let mut ratio = |up_s: u32, hits: u32, misses: u32| {
+            let mut figures = Vec::new();
+            let info = format!(
+                "used_memory:1\r\nuptime_in_seconds:{up_s}\r\nkeyspace_hits:{hits}\r\nkeyspace_misses:{misses}\r\n"
+            );
+            tell(&info, WARM_AFTER, &mut memory, &mut figures).unwrap();
+            figures.iter().find(|figure| figure.name == "redis_hit_ratio").map(|figure| figure.value)
+        };
+        assert_eq!(ratio(540, 0, 0), None);
+        assert_eq!(ratio(570, 0, 10_000), None);
+        assert_eq!(ratio(599, 0, 10_400), None);
+        assert_eq!(ratio(630, 900, 10_500), Some(0.9), "only what came since");
+    }
+
+    #[test]
     fn a_replica_without_its_primary_is_not_well() {
         let info = "used_memory:1\r\nrole:slave\r\nmaster_host:a\r\nmaster_port:1\r\nmaster_link_status:down\r\n\
                     master_last_io_seconds_ago:-1\r\n";
-        let fault = tell(info, &mut Memory::default(), &mut Vec::new()).unwrap_err();
+        let fault = tell(info, WARM_AFTER, &mut Memory::default(), &mut Vec::new()).unwrap_err();
         assert_eq!(fault.to_string(), "the link to the primary a:1 is down");
     }
 
     #[test]
     fn what_is_no_redis_is_said_to_be_none() {
-        assert!(matches!(tell("hello", &mut Memory::default(), &mut Vec::new()), Err(Fault::Shape { .. })));
+        assert!(matches!(tell("hello", WARM_AFTER, &mut Memory::default(), &mut Vec::new()), Err(Fault::Shape { .. })));
     }
 }

@@ -156,6 +156,7 @@ fn postgres(section: &mut Section) -> Option<Asked> {
     let ca = section.text("ca").map(PathBuf::from);
     let slow_after =
         time(section, "slow_after", Duration::from_millis(100)..=LONGEST_INTERVAL, Duration::from_secs(60));
+    let warm_after = warm_after(section);
     match tokio_postgres::Config::from_str(&url) {
         // The text is shown to everybody who may look at checks.
         Ok(config) if config.get_password().is_some() => {
@@ -167,7 +168,7 @@ fn postgres(section: &mut Section) -> Option<Asked> {
             None
         }
         Ok(_) => {
-            let way = Way::Postgres(Postgres { url: url.clone(), password, ca, slow_after });
+            let way = Way::Postgres(Postgres { url: url.clone(), password, ca, slow_after, warm_after });
             Some(Asked { way, target: url, measures: &POSTGRES })
         }
         Err(error) => {
@@ -180,10 +181,11 @@ fn postgres(section: &mut Section) -> Option<Asked> {
 fn redis(section: &mut Section) -> Option<Asked> {
     let address = needed(section, "target")?;
     let (user, password) = (section.text("user"), secret(section));
+    let warm_after = warm_after(section);
     if !address.starts_with('/') && !is_address(section, &address) {
         return None;
     }
-    let way = Way::Redis(Redis { address: address.clone(), user, password });
+    let way = Way::Redis(Redis { address: address.clone(), user, password, warm_after });
     Some(Asked { way, target: address, measures: &REDIS })
 }
 
@@ -245,6 +247,11 @@ fn workload(section: &mut Section) -> Option<String> {
         section.note("unit", "there is a workload already");
     }
     workload.or(unit.map(|unit| format!("unit:{unit}"))).filter(|workload| !workload.is_empty())
+}
+
+/// When the cache of a server that was started is filled.
+fn warm_after(section: &mut Section) -> Duration {
+    time(section, "warm_after", Duration::ZERO..=LONGEST_INTERVAL, Duration::from_secs(600))
 }
 
 fn time(section: &mut Section, key: &str, range: std::ops::RangeInclusive<Duration>, otherwise: Duration) -> Duration {

@@ -77,13 +77,15 @@ async fn connections_that_run_out_are_told_before_and_when_there_are_none() {
 async fn pages_that_are_not_found_in_memory_are_not_well() {
     let server = Postgres::start();
     server.sql("CREATE TABLE large AS SELECT i, repeat('x', 1000) AS pad FROM generate_series(1, 20000) AS i");
-    let mut asked = Asked::new(&server.settings());
+    let mut asked = Asked::new(&format!("{}warm_after = \"0s\"\n", server.settings()));
+    let mut patient = Asked::new(&server.settings());
     asked.run().await.unwrap();
     // Statistics come some moments after a session, those of the writes too.
     let mut result = Ok(());
     for _ in 0..20 {
         server.sql("SELECT sum(length(pad)) FROM large; SELECT sum(length(pad)) FROM large");
         result = asked.run().await;
+        assert_eq!(patient.run().await, Ok(()), "it was started just now");
         if result.is_err() {
             break;
         }

@@ -41,7 +41,7 @@ async fn memory_that_is_full_is_not_well_until_there_is_room() {
 #[tokio::test]
 async fn keys_that_are_not_there_are_not_well_once_there_are_enough_of_them() {
     let server = Redis::start();
-    let mut asked = Asked::new(&server.settings());
+    let mut asked = Asked::new(&format!("{}warm_after = \"0s\"\n", server.settings()));
     assert_eq!(asked.run().await, Ok(()));
     let misses = |count: &str| {
         server.ask(&["eval", "for i = 1, tonumber(ARGV[1]) do redis.call('get', 'none') end", "0", count])
