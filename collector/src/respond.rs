@@ -378,7 +378,7 @@ impl OwnStream {
                     return Ok(());
                 }
             };
-            let room = self.store.room(None, &checked.rows).await.ok_or(Stopping)?;
+            let room = self.store.room(None, checked.row_bytes()).await.ok_or(Stopping)?;
             let (reply, answer) = oneshot::channel();
             let arrival = Arrival {
                 key: self.key.clone(),

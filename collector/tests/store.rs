@@ -4,8 +4,10 @@ mod support;
 
 use std::time::Duration;
 
+use skep_wire::envelope;
+use skep_wire::tables::TABLES;
 use skep_wire::v1::{self, down, up};
-use support::agent::{ROWS, Uplink, begins_with, noise, sealed, told};
+use support::agent::{ROWS, Uplink, begins_with, noise, origin, sealed, told};
 use support::{Collector, Ground, eventually};
 
 const STREAM: &str = "0123456789abcdef0123456789abcdef";
@@ -272,6 +274,30 @@ async fn a_batch_that_cannot_be_stored_is_kept_aside_and_the_ledger_says_so() {
     assert_eq!(collector.number("SELECT count(*) FROM loss WHERE reason = 'rejected' AND seq = 2").await, 1);
     assert_eq!(ground.files("quarantine", "envelope").len(), 1);
     assert!(ground.log().contains("a batch cannot be stored"), "{}", ground.log());
+}
+
+#[tokio::test]
+async fn what_would_unfold_to_far_more_than_it_is_is_not_unfolded() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let mut uplink = Uplink::open(&ground, &collector.grpc, "a", STREAM).await.unwrap();
+    let before = collector.peak_bytes();
+    let rows = TABLES.iter().map(|t| v1::Chunk { table: t.name.to_owned(), rows: 1 << 20, columns: Vec::new() });
+    let columns = v1::Chunk { columns: vec![v1::ColumnData::default(); 1 << 20], ..v1::Chunk::default() };
+    let bombs = [
+        v1::Batch { chunks: rows.collect(), ..v1::Batch::default() },
+        v1::Batch { chunks: vec![columns], ..v1::Batch::default() },
+        v1::Batch { deliveries: vec![v1::Delivery::default(); 1 << 20], ..v1::Batch::default() },
+    ];
+    for (bomb, seq) in bombs.iter().zip(1..) {
+        uplink.say(up::Message::Batch(envelope::seal(origin("a", STREAM, seq), bomb).unwrap())).await;
+        assert_eq!(uplink.next().await.unwrap(), Some(ack(seq)));
+    }
+    let taken = collector.peak_bytes() - before;
+    assert!(taken < 64 << 20, "{} MiB", taken >> 20);
+    let told = "SELECT count(*) FROM loss WHERE reason = 'rejected' AND detail LIKE '%would take up to%'";
+    assert_eq!(collector.number(told).await, 3);
+    assert_eq!(uplink.deliver(4, 4).await.unwrap(), 4);
 }
 
 #[tokio::test]

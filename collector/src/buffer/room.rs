@@ -47,7 +47,7 @@ impl Budget {
     ///
     /// `None` when the budget is closing.
     pub async fn take(self: &Arc<Self>, node: Option<&str>, bytes: usize) -> Option<Room> {
-        let units = bytes.div_ceil(UNIT_BYTES).min(self.units / 2);
+        let units = self.units_of(bytes);
         let share = match node {
             Some(node) => Some(self.share(node, units).await?),
             None => None,
@@ -56,14 +56,29 @@ impl Budget {
         Some(Room { _permit: permit, _share: share })
     }
 
+    /// The same at once, or not at all.
+    pub fn take_now(self: &Arc<Self>, node: &str, bytes: usize) -> Option<Room> {
+        let units = self.units_of(bytes);
+        let share = self.share_now(node, units)?;
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(units as u32).ok()?;
+        Some(Room { _permit: permit, _share: Some(share) })
+    }
+
+    fn units_of(&self, bytes: usize) -> usize {
+        bytes.div_ceil(UNIT_BYTES).min(self.units / 2)
+    }
+
+    fn share_now(&self, node: &str, units: usize) -> Option<Share> {
+        self.held.take(node, units, |own, nodes| !self.is_half_full() || own + units <= self.units / nodes)
+    }
+
     async fn share(self: &Arc<Self>, node: &str, units: usize) -> Option<Share> {
         loop {
             let freed = self.freed.notified();
             if self.free.is_closed() {
                 return None;
             }
-            let share =
-                self.held.take(node, units, |own, nodes| !self.is_half_full() || own + units <= self.units / nodes);
+            let share = self.share_now(node, units);
             if share.is_some() {
                 return share;
             }
@@ -114,6 +129,8 @@ mod tests {
         let modest = is_given(&budget, "modest", 5).await;
         assert!(modest.is_some());
         assert!(is_given(&budget, "greedy", 1).await.is_none(), "it has more than half");
+        assert!(budget.take_now("greedy", KIB).is_none() && budget.take_now("modest", 4 * KIB).is_some());
+        assert!(budget.take_now("new", 11 * KIB).is_none(), "so much is not free");
         let second = is_given(&budget, "modest", 4).await;
         assert!(second.is_some(), "within its share");
         drop(greedy);

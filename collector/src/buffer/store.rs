@@ -11,7 +11,6 @@ use skep_wire::tables::TABLES;
 use super::join::{Batches, joined};
 use super::memtable::{Memtable, Rows};
 use super::room::{Budget, Room};
-use super::size;
 use crate::history::DataFile;
 
 /// What queries read: unflushed rows and the live files of every table.
@@ -64,9 +63,13 @@ impl Store {
     /// Waits until rows of this size fit and `node` may have the room; `None` for rows of the collector's own.
     ///
     /// `None` when the store is closing.
-    pub async fn room(&self, node: Option<&str>, rows: &[Rows]) -> Option<Room> {
-        let bytes = rows.iter().map(|(_, batch)| size::of(batch)).sum();
+    pub async fn room(&self, node: Option<&str>, bytes: usize) -> Option<Room> {
         self.budget.take(node, bytes).await
+    }
+
+    /// The same if it need not wait.
+    pub fn room_now(&self, node: &str, bytes: usize) -> Option<Room> {
+        self.budget.take_now(node, bytes)
     }
 
     /// Whether more than half of the budget is taken.

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::durable::Durable;
 use crate::buffer::convert;
 use crate::buffer::memtable::Rows;
+use crate::buffer::size;
 
 /// Why a batch cannot be stored.
 #[derive(Debug, Error)]
@@ -50,6 +51,13 @@ pub struct Checked {
     pub unknown_columns: usize,
 }
 
+impl Checked {
+    /// What its rows take in memory.
+    pub fn row_bytes(&self) -> usize {
+        self.rows.iter().map(|(_, batch)| size::of(batch)).sum()
+    }
+}
+
 /// Opens and checks `envelope`.
 ///
 /// # Errors
@@ -76,12 +84,20 @@ pub fn check_batch(origin: Origin, mut batch: v1::Batch, received_us: i64) -> Re
             return Err(Refused::Twice { table: chunk.table.clone() });
         }
         unknown_columns += chunk::check(chunk, table)?;
+        chunk::check_dictionaries(chunk, table)?;
         let batch = convert::record_batch(&origin, table, chunk)
             .map_err(|source| Refused::Convert { table: table.name, source })?;
         rows.push((table, batch));
     }
     rows.retain(|(_, batch)| batch.num_rows() > 0);
     batch.chunks.retain(|chunk| tables::find(&chunk.table).is_some());
+    if unknown_columns > 0 {
+        // Nobody looks at them, and nobody counts what they take.
+        for chunk in &mut batch.chunks {
+            let Some(table) = tables::find(&chunk.table) else { continue };
+            chunk.columns.retain(|data| table.columns().any(|column| column.name == data.name));
+        }
+    }
     Ok(Checked { durable: Arc::new(Durable { origin, batch, received_us }), rows, unknown_tables, unknown_columns })
 }
 

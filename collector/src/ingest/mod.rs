@@ -6,6 +6,7 @@
 //! * [`arrival`]: an envelope opened, checked and turned into rows.
 //! * [`pace`]: how fast the batches of each agent are taken.
 //! * `turn`: a node's batches that wait for their turn.
+//! * `admit`: batches are opened as there is room for their rows.
 //! * [`opener`]: the thread that opens large ones.
 //! * [`hole`]: numbers that are missing, and who speaks for them.
 //! * [`substitute`]: what is stored in place of a batch that cannot be.
@@ -28,6 +29,8 @@ pub mod arrival;
 pub mod pace;
 
 mod turn;
+
+mod admit;
 
 pub mod opener;
 

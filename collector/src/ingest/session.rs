@@ -14,11 +14,12 @@ use skep_wire::v1::{self, down, up};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::Status;
 
-use super::arrival::{self, Checked};
+use super::admit::{Admitted, LARGE_BYTES, STOPPING, admit};
+use super::arrival::Refused;
 use super::asked::Asked;
 use super::hole::{self, Missing, Word};
 use super::inbox::Inbox;
-use super::opener::{Opened, Opener};
+use super::opener::Opener;
 use super::pace::{self, Pace};
 use super::publish::Slot;
 use super::quarantine;
@@ -29,9 +30,6 @@ use crate::buffer::Store;
 use crate::respond::Ask;
 use crate::wal::record::encode_envelope;
 use crate::wal::{Arrival, Command, Outcome, StreamKey};
-
-/// Batches that are this large once they are decompressed are taken in one at a time.
-const LARGE_BYTES: u32 = 1 << 20;
 
 /// An agent that sends what cannot be stored is listened to again after this time: a node gone mad must not keep the
 /// collector busy.
@@ -134,7 +132,7 @@ impl Session {
         let (reply, answer) = oneshot::channel();
         let asked = shared.wal.send(Command::Offset(key, reply)).await.is_ok();
         let durable_seq = if asked { answer.await.ok() } else { None };
-        let durable_seq = durable_seq.ok_or_else(|| Status::unavailable("the collector is stopping"))?;
+        let durable_seq = durable_seq.ok_or_else(|| Status::unavailable(STOPPING))?;
         let mut session = Self {
             node: hello.node.clone(),
             stream: hello.stream.clone(),
@@ -204,7 +202,7 @@ impl Session {
                         break end;
                     }
                 }
-                () = stop.stopped() => break End::Reset("the collector is stopping".to_owned()),
+                () = stop.stopped() => break End::Reset(STOPPING.to_owned()),
             }
         };
         let left = matches!(end, End::Left);
@@ -327,9 +325,9 @@ impl Session {
             Ok(slot) => slot,
             Err(end) => return Some(end),
         };
-        let (envelope, checked, slot) = match Self::check(Arc::clone(&self.shared), envelope, now_us).await {
-            Ok((envelope, Ok(checked))) => (envelope, checked, slot),
-            Err(end) => return Some(end),
+        let (envelope, admitted, slot) = match admit(&self.shared, &self.node, envelope, now_us).await {
+            Ok((envelope, Ok(admitted))) => (envelope, admitted, slot),
+            Err(why) => return Some(End::Reset(why.to_owned())),
             Ok((envelope, Err(refused))) => {
                 // Who sent it rests for a while; the place is for others meanwhile.
                 drop(slot);
@@ -339,11 +337,12 @@ impl Session {
                 }
             }
         };
+        let checked = &admitted.checked;
         if !checked.unknown_tables.is_empty() || checked.unknown_columns > 0 {
             tracing::debug!(node = %self.node, tables = ?checked.unknown_tables, columns = checked.unknown_columns,
                 "a newer agent sends what this collector does not know");
         }
-        self.submit(&envelope, gap_from, checked, slot, false).await
+        self.submit(&envelope, gap_from, admitted, slot, false).await
     }
 
     /// Says again how far the stream is durable, without looking at the batch.
@@ -353,23 +352,13 @@ impl Session {
         let (reply, answer) = oneshot::channel();
         // Behind what is with the WAL already, so that the answer comes when all of that is durable.
         if self.shared.wal.send(Command::Offset(key, reply)).await.is_err() {
-            return Some(End::Reset("the collector is stopping".to_owned()));
+            return Some(End::Reset(STOPPING.to_owned()));
         }
         let pending = Pending { seq, rows: 0, own: false };
         self.in_flight.push_back(Box::pin(async move {
             (pending, answer.await.ok().map(|durable_seq| Outcome::Repeat { durable_seq }))
         }));
         None
-    }
-
-    /// Opens and checks a batch; a large one beside the threads that serve the others.
-    async fn check(shared: Arc<Shared>, envelope: v1::Envelope, now_us: i64) -> Result<Opened, End> {
-        if envelope.payload_bytes < LARGE_BYTES {
-            let checked = arrival::check(&envelope, now_us);
-            return Ok((envelope, checked));
-        }
-        let opened = shared.opener.open(envelope, now_us).await;
-        opened.ok_or_else(|| End::Reset("the batch could not be looked at".to_owned()))
     }
 
     /// The first number known to be gone before the batch.
@@ -396,8 +385,8 @@ impl Session {
         let row = substitute::lost(envelope, last, &lost, now_us);
         let row = row.map_err(|error| End::Reset(error.to_string()))?;
         let slot = self.slot().await?;
-        let checked = arrival::check(&row, now_us).map_err(|error| End::Reset(error.to_string()))?;
-        match self.submit(&row, due, checked, slot, true).await {
+        let (row, admitted) = self.admit_own(row, now_us).await?;
+        match self.submit(&row, due, admitted, slot, true).await {
             Some(end) => Err(end),
             None => Ok(last + 1),
         }
@@ -411,9 +400,9 @@ impl Session {
     async fn substitute(
         &mut self,
         bad: v1::Envelope,
-        refused: &arrival::Refused,
+        refused: &Refused,
         now_us: i64,
-    ) -> Result<(v1::Envelope, Checked, Slot), End> {
+    ) -> Result<(v1::Envelope, Admitted, Slot), End> {
         let why = crate::error::chain(refused);
         let folder = self.shared.quarantine.clone();
         let (bad, kept) = tokio::task::spawn_blocking(move || {
@@ -427,19 +416,35 @@ impl Session {
         tokio::time::sleep(REST_AFTER_REFUSAL).await;
         let substitute = substitute::rejected(&bad, &why, now_us).map_err(|error| End::Reset(error.to_string()))?;
         let slot = self.slot().await?;
-        let checked = arrival::check(&substitute, now_us).map_err(|error| End::Reset(error.to_string()))?;
-        Ok((substitute, checked, slot))
+        let (substitute, admitted) = self.admit_own(substitute, now_us).await?;
+        Ok((substitute, admitted, slot))
     }
 
-    /// A place in the responder's queue, which a batch has before it is opened: open, it takes ten times the memory it came
-    /// in, and while the buffer is full as many would be open as there are agents.
+    /// Gets room for what was made here in place of something else.
+    fn admit_own(
+        &self,
+        envelope: v1::Envelope,
+        now_us: i64,
+    ) -> impl Future<Output = Result<(v1::Envelope, Admitted), End>> + use<> {
+        let (shared, node) = (Arc::clone(&self.shared), self.node.clone());
+        async move {
+            match admit(&shared, &node, envelope, now_us).await {
+                Ok((envelope, Ok(admitted))) => Ok((envelope, admitted)),
+                Ok((_, Err(refused))) => Err(End::Reset(refused.to_string())),
+                Err(why) => Err(End::Reset(why.to_owned())),
+            }
+        }
+    }
+
+    /// A place in the responder's queue, which a batch has before it has room: places come free as the responder works, and
+    /// the responder itself waits for room. Room held while waiting for a place would be room it may never get.
     fn slot(&self) -> impl Future<Output = Result<Slot, End>> + use<> {
         let slots = Arc::clone(&self.shared.slots);
         async move { slots.acquire_owned().await.map_err(|_| Self::stopping()) }
     }
 
     fn stopping() -> End {
-        End::Reset("the collector is stopping".to_owned())
+        End::Reset(STOPPING.to_owned())
     }
 
     /// Hands a batch to the WAL; `own` is what was not sent by the agent.
@@ -447,14 +452,10 @@ impl Session {
         &mut self,
         envelope: &v1::Envelope,
         gap_from: u64,
-        checked: Checked,
+        Admitted { checked, room }: Admitted,
         slot: Slot,
         own: bool,
     ) -> Option<End> {
-        // After the slot: slots come free as the responder works, and the responder itself waits for room. Room held while
-        // waiting for a slot would be room the responder may never get.
-        let room = self.shared.store.room(Some(&self.node), &checked.rows).await;
-        let Some(room) = room else { return Some(Self::stopping()) };
         let rows = checked.rows.iter().map(|(_, batch)| batch.num_rows() as u64).sum();
         let (reply, answer) = oneshot::channel();
         let arrival = Arrival {
@@ -488,7 +489,7 @@ impl Session {
                 return Some(End::Reset(format!("batch {} came, {expected} is due", pending.seq)));
             }
             Some(Outcome::Refused { reason }) => return Some(End::Reset(reason)),
-            None => return Some(End::Reset("the collector is stopping".to_owned())),
+            None => return Some(End::Reset(STOPPING.to_owned())),
         };
         if pending.own {
             return None;

@@ -7,6 +7,7 @@
 //! * [`chunk`]: rows to columns and back, checked.
 //! * [`order`]: what a command asks for, in words.
 //! * [`envelope`]: seal and open a batch.
+//! * `unfolded`: what a batch takes in memory.
 //! * `frame` (feature `socket`): messages between agent and executor.
 //! * `cri` (feature `cri`): what the container runtime is asked, generated likewise.
 //! * [`v1`]: the generated messages. `cargo xtask generate` writes them from `proto/`.
@@ -35,6 +36,8 @@ pub mod views;
 pub mod reference;
 
 mod packed;
+
+mod unfolded;
 
 /// Generated from `proto/skep/v1`.
 #[expect(missing_docs, clippy::large_enum_variant, reason = "generated code")]

@@ -68,6 +68,24 @@ pub enum ChunkError {
         /// Where, from 0.
         position: usize,
     },
+    /// More texts than there are values.
+    #[error("{table}.{column}: a dictionary of {texts} texts for {values} values")]
+    LargeDictionary {
+        /// Table.
+        table: &'static str,
+        /// Column.
+        column: String,
+        /// Texts in the dictionary.
+        texts: usize,
+        /// Values.
+        values: usize,
+    },
+    /// A column comes twice.
+    #[error("table {table}: a column comes twice")]
+    Twice {
+        /// Table.
+        table: &'static str,
+    },
     /// More rows than [`MAX_ROWS`].
     #[error("table {table}: {rows} rows in one chunk, the limit is {MAX_ROWS}")]
     TooManyRows {
@@ -354,6 +372,9 @@ pub fn check(chunk: &v1::Chunk, table: &'static Table) -> Result<usize, ChunkErr
             None => unknown += 1,
         }
     }
+    if chunk.columns.len() - unknown > table.columns().count() {
+        return Err(ChunkError::Twice { table: table.name });
+    }
     Ok(unknown)
 }
 
@@ -410,6 +431,26 @@ fn check_column(
         }
         (expected, _) => Err(ChunkError::WrongKind { table: table.name, column: name(), expected }),
     }
+}
+
+/// Whether the dictionaries of a checked chunk hold no more than its values can name: so it is as it is sent, and not
+/// where rows were chosen from a larger chunk.
+///
+/// # Errors
+/// [`ChunkError::LargeDictionary`].
+pub fn check_dictionaries(chunk: &v1::Chunk, table: &'static Table) -> Result<(), ChunkError> {
+    let texts_of = |data: &v1::ColumnData| match &data.data {
+        Some(Data::Texts(texts)) => Some((texts.dictionary.len(), texts.index.len())),
+        Some(Data::TextLists(lists)) => lists.items.as_ref().map(|texts| (texts.dictionary.len(), texts.index.len())),
+        _ => None,
+    };
+    for data in &chunk.columns {
+        if let Some((texts, values)) = texts_of(data).filter(|(texts, values)| texts > values) {
+            let column = data.name.clone();
+            return Err(ChunkError::LargeDictionary { table: table.name, column, texts, values });
+        }
+    }
+    Ok(())
 }
 
 fn check_texts(texts: &v1::Texts) -> Result<(), (u64, usize)> {

@@ -86,6 +86,27 @@ fn an_index_outside_the_dictionary_is_refused() {
 }
 
 #[test]
+fn texts_that_no_value_names_are_refused() {
+    let mut chunk = two_rows();
+    for column in &mut chunk.columns {
+        if let Some(Data::Texts(texts)) = &mut column.data {
+            texts.dictionary.resize(3, String::new());
+        }
+    }
+    let refused = check_dictionaries(&chunk, &tables::LOSS);
+    assert!(matches!(refused, Err(ChunkError::LargeDictionary { texts: 3, values: 2, .. })));
+    assert_eq!(check_dictionaries(&two_rows(), &tables::LOSS), Ok(()));
+}
+
+#[test]
+fn columns_that_come_again_and_again_are_refused() {
+    let mut chunk = two_rows();
+    let again = chunk.columns[0].clone();
+    chunk.columns.resize(tables::LOSS.columns().count() + 1, again);
+    assert_eq!(check(&chunk, &tables::LOSS), Err(ChunkError::Twice { table: "loss" }));
+}
+
+#[test]
 fn a_bucket_outside_the_layout_is_refused() {
     let histogram = v1::Histograms { lengths: vec![1], buckets: vec![60_000], counts: vec![1] };
     let chunk = v1::Chunk {
