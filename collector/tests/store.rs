@@ -146,6 +146,28 @@ async fn an_agent_has_so_many_connections_and_its_hello_is_short() {
     let hello = v1::Hello { probes: vec!["p".to_owned(); 2_000], ..Uplink::hello("c", STREAM) };
     let status = begins_with(&ground, &collector.grpc, "c", up::Message::Hello(hello)).await;
     assert_eq!(status.message(), "the hello names 2000 probes, 1000 are allowed");
+    let long = up::Message::Hello(Uplink::hello("c", &"f".repeat(65)));
+    let status = begins_with(&ground, &collector.grpc, "c", long).await;
+    assert_eq!(status.message(), "the hello's stream has 65 bytes; 1 to 64 are allowed");
+    let boot = "b".repeat(70_000);
+    let large = up::Message::Hello(v1::Hello { boot, ..Uplink::hello("c", STREAM) });
+    let status = begins_with(&ground, &collector.grpc, "c", large).await;
+    assert!(status.message().ends_with("bytes, 65536 are allowed"), "{status}");
+}
+
+#[tokio::test]
+async fn a_node_that_begins_streams_without_end_waits_for_the_next() {
+    let ground = Ground::new();
+    let collector = ground.serve("");
+    let stream = |n: u64| format!("{n:032x}");
+    for n in 0..64 {
+        let mut uplink = Uplink::open(&ground, &collector.grpc, "a", &stream(n)).await.unwrap();
+        assert_eq!(uplink.deliver(1, 1).await.unwrap(), 1);
+    }
+    let Err(status) = Uplink::open(&ground, &collector.grpc, "a", &stream(64)).await else { panic!("a 65th") };
+    assert_eq!(status.message(), "the node begins new streams too often: later");
+    let mut known = Uplink::open(&ground, &collector.grpc, "a", &stream(0)).await.unwrap();
+    assert_eq!(known.deliver(2, 2).await.unwrap(), 2, "what is known goes on");
 }
 
 fn ack(durable_seq: u64) -> down::Message {

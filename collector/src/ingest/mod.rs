@@ -8,6 +8,7 @@
 //! * `turn`: a node's batches that wait for their turn.
 //! * `admit`: batches are opened as there is room for their rows.
 //! * [`opener`]: the thread that opens large ones.
+//! * `fresh`: how often a node may begin a new stream.
 //! * [`hole`]: numbers that are missing, and who speaks for them.
 //! * [`substitute`]: what is stored in place of a batch that cannot be.
 //! * [`quarantine`]: what cannot be stored is kept.
@@ -33,6 +34,8 @@ mod turn;
 mod admit;
 
 pub mod opener;
+
+mod fresh;
 
 pub mod hole;
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skep_wire::v1;
 use thiserror::Error;
 use tokio::sync::mpsc;
+
+use super::fresh::Fresh;
 
 /// Nodes that were connected since the start of this process.
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ struct Entry {
     session: Option<(SessionId, mpsc::Sender<v1::Down>)>,
     /// The hole a session was reset for, so that the same hole in the next session is taken as final.
     refused_hole: Option<Hole>,
+    fresh: Fresh,
 }
 
 /// Batches a stream lacks: expected number, and the one that came instead.
@@ -76,7 +79,10 @@ impl Registry {
         state.next_session += 1;
         let id = SessionId(state.next_session);
         let before = state.nodes.remove(&hello.node);
-        let (figures, refused_hole) = before.map_or_else(Default::default, |e| (e.node, e.refused_hole));
+        let (figures, refused_hole, fresh) = match before {
+            Some(entry) => (entry.node, entry.refused_hole, entry.fresh),
+            None => (v1::Node::default(), None, Fresh::new(Instant::now())),
+        };
         let node = v1::Node {
             node: hello.node.clone(),
             boot: hello.boot.clone(),
@@ -90,7 +96,7 @@ impl Registry {
             collectors: hello.collectors,
             ..figures
         };
-        state.nodes.insert(hello.node.clone(), Entry { node, session: Some((id, down)), refused_hole });
+        state.nodes.insert(hello.node.clone(), Entry { node, session: Some((id, down)), refused_hole, fresh });
         id
     }
 
@@ -104,6 +110,12 @@ impl Registry {
             entry.node.connected = false;
         }
         was_current
+    }
+
+    /// Whether a node may begin a stream that is not known here.
+    pub fn may_begin(&self, node: &str, stream: &str) -> bool {
+        let mut state = self.lock();
+        state.nodes.get_mut(node).is_none_or(|entry| entry.fresh.may_begin(stream, Instant::now()))
     }
 
     /// Something came from a node.

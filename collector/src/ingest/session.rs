@@ -133,6 +133,9 @@ impl Session {
         let asked = shared.wal.send(Command::Offset(key, reply)).await.is_ok();
         let durable_seq = if asked { answer.await.ok() } else { None };
         let durable_seq = durable_seq.ok_or_else(|| Status::unavailable(STOPPING))?;
+        if durable_seq == 0 && !shared.registry.may_begin(&hello.node, &hello.stream) {
+            return Err(Status::resource_exhausted("the node begins new streams too often: later"));
+        }
         let mut session = Self {
             node: hello.node.clone(),
             stream: hello.stream.clone(),

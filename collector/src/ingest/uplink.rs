@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use skep_runtime::shutdown::Shutdown;
 use skep_wire::order;
 use skep_wire::v1::uplink_server::Uplink;
@@ -30,6 +31,12 @@ const MAX_GREETINGS: usize = 4;
 
 /// How long an agent has to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Longest name of a stream, which is remembered for good; an agent's has half as many characters.
+const MAX_STREAM_BYTES: usize = 64;
+
+/// Longest hello; what a node says of itself is kept.
+const MAX_HELLO_BYTES: usize = 64 << 10;
 
 /// Most probes a hello may name, and most of what it may say is missing.
 const MAX_NAMED: usize = 1_000;
@@ -110,8 +117,13 @@ async fn hello(up: &mut Inbox, name: String) -> Result<v1::Hello, Status> {
         tracing::error!("{what}");
         return Err(Status::permission_denied(what));
     }
-    if hello.stream.is_empty() {
-        return Err(Status::invalid_argument("the hello names no stream"));
+    if hello.stream.is_empty() || hello.stream.len() > MAX_STREAM_BYTES {
+        let what = format!("the hello's stream has {} bytes; 1 to {MAX_STREAM_BYTES} are allowed", hello.stream.len());
+        return Err(Status::invalid_argument(what));
+    }
+    let bytes = hello.encoded_len();
+    if bytes > MAX_HELLO_BYTES {
+        return Err(Status::invalid_argument(format!("the hello has {bytes} bytes, {MAX_HELLO_BYTES} are allowed")));
     }
     let named = hello.probes.len().max(hello.missing.len());
     if named > MAX_NAMED {
