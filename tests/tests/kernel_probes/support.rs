@@ -61,13 +61,21 @@ impl Watch {
             if done(&self.events) {
                 return;
             }
-            assert!(Instant::now() < deadline, "what the test waits for did not happen");
+            assert!(Instant::now() < deadline, "what the test waits for did not happen; {}", self.what_happened());
             if Instant::now() > next_flip {
                 self.flip();
                 next_flip = Instant::now() + Duration::from_secs(1);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The last events, what was lost, and programs the kernel would not run, for whoever has to find out why.
+    fn what_happened(&self) -> String {
+        let events: Vec<_> = self.events.iter().rev().take(20).collect();
+        let lost: Vec<_> = self.ledger().filter(|row| row.attempted != row.delivered).collect();
+        let refused: Vec<_> = self.cost().into_iter().filter(|program| program.refused > 0).collect();
+        format!("of {} events the last: {events:#?}; lost: {lost:?}; refused: {refused:?}", self.events.len())
     }
 
     /// Watches until `child` has ended, then closes the epoch.
