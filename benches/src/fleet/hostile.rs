@@ -36,13 +36,16 @@ pub(super) enum Manner {
     Replay,
     /// Batches as large as they may be.
     Huge,
+    /// Batches of a kilobyte that say they have a million rows of every table.
+    Bomb,
     /// Batch after batch without ever reading an answer.
     Deaf,
     /// No TLS at all.
     Stranger,
 }
 
-const MANNERS: [Manner; 5] = [Manner::Garbage, Manner::Replay, Manner::Huge, Manner::Deaf, Manner::Stranger];
+const MANNERS: [Manner; 6] =
+    [Manner::Garbage, Manner::Replay, Manner::Huge, Manner::Bomb, Manner::Deaf, Manner::Stranger];
 
 /// They, at work. Dropping this ends them.
 pub(super) struct Hostile {
@@ -175,6 +178,15 @@ impl One {
                     payload,
                     payload_bytes: 65_536,
                 })
+            }
+            Manner::Bomb => {
+                let rows = |table: &&tables::Table| v1::Chunk {
+                    table: table.name.to_owned(),
+                    rows: 1 << 20,
+                    columns: Vec::new(),
+                };
+                let chunks = tables::TABLES.iter().map(rows).collect();
+                Ok(envelope::seal(origin, &v1::Batch { sealed_us: now_us(), chunks, deliveries: Vec::new() })?)
             }
             _ => {
                 let mut envelope = self.templates[0].seal(&self.node, seq, now_us())?;
