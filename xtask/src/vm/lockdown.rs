@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::Ground;
 use super::debian::Kernel;
 use super::machine::Machine;
 use super::transcript::{checks, section};
-use super::{Ground, image};
 
 /// How an agent may end: asked to, or because no probe is left to it.
 const ENDS: [i32; 2] = [0, 1];
 
-pub(super) fn run(name: &str, kernel: &Kernel, ground: &mut Ground) -> Result<String> {
-    let file_system = image::small(&ground.programs, &ground.folder)?;
+pub(super) fn run(name: &str, kernel: &Kernel, ground: &Ground) -> Result<String> {
+    let file_system = ground.small()?;
     let machine = Machine {
         kernel,
         file_system: &file_system,

@@ -25,9 +25,12 @@ mod systemd;
 mod verified;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use self::debian::Suite;
 use self::programs::Programs;
@@ -86,9 +89,27 @@ enum Outcome {
 /// What all boots share.
 struct Ground {
     programs: Programs,
-    verified: Verified,
+    verified: Mutex<Verified>,
     /// `target/vm`.
     folder: PathBuf,
+    /// The small file system, once it was made.
+    small: Mutex<Option<PathBuf>>,
+    /// Held by who fetches a kernel.
+    fetching: Mutex<()>,
+}
+
+impl Ground {
+    fn small(&self) -> Result<PathBuf> {
+        let mut small = lock(&self.small);
+        if small.is_none() {
+            *small = Some(image::small(&self.programs, &self.folder)?);
+        }
+        small.clone().context("it was just made")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The names, a line each.
@@ -103,7 +124,7 @@ pub(crate) fn list() {
     }
 }
 
-/// Boots what was chosen, one after another, and says how each ended. Fails when one failed, one that was named could
+/// Boots what was chosen, as many side by side as there are processors, and says how each ended. Fails when one failed, one that was named could
 /// not be had, or none ran.
 pub(crate) fn run(choice: &Choice) -> Result<()> {
     let boots = choose(&choice.names)?;
@@ -112,16 +133,15 @@ pub(crate) fn run(choice: &Choice) -> Result<()> {
     let folder = setup::target_folder()?.join("vm");
     std::fs::create_dir_all(&folder)?;
     let without_libraries = boots.iter().any(|boot| matches!(boot.what, What::Systemd));
-    let mut ground =
-        Ground { programs: programs::build(without_libraries)?, verified: Verified::read(choice.record)?, folder };
-    let mut ended = Vec::new();
-    for boot in boots {
-        println!("== vm {}", boot.name);
-        let begun = Instant::now();
-        let outcome = boot.run(&mut ground);
-        ended.push((boot.name, line(boot.name, &outcome, begun.elapsed().as_secs()), outcome));
-    }
-    ground.verified.write()?;
+    let ground = Ground {
+        programs: programs::build(without_libraries)?,
+        verified: Mutex::new(Verified::read(choice.record)?),
+        folder,
+        small: Mutex::default(),
+        fetching: Mutex::default(),
+    };
+    let ended = side_by_side(&boots, &ground);
+    lock(&ground.verified).write()?;
     ended.iter().for_each(|(_, line, _)| println!("{line}"));
     let bad = ended.iter().filter(|(name, _, outcome)| match outcome {
         Outcome::Passed(_) => false,
@@ -132,6 +152,30 @@ pub(crate) fn run(choice: &Choice) -> Result<()> {
     ensure!(bad.is_empty(), "did not pass: {}", bad.join(", "));
     ensure!(ended.iter().any(|(_, _, outcome)| matches!(outcome, Outcome::Passed(_))), "no kernel could be had");
     Ok(())
+}
+
+/// Name, line to be said, and outcome of each, in the order of what was chosen.
+fn side_by_side(boots: &[&'static Boot], ground: &Ground) -> Vec<(&'static str, String, Outcome)> {
+    let (next, ended) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(boot) = boots.get(at) else { return };
+            println!("== vm {}", boot.name);
+            let begun = Instant::now();
+            let outcome = boot.run(ground);
+            let line = line(boot.name, &outcome, begun.elapsed().as_secs());
+            lock(&ended).push((at, (boot.name, line, outcome)));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(boots.len()) {
+            scope.spawn(work);
+        }
+    });
+    let mut ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ended.sort_by_key(|(at, _)| *at);
+    ended.into_iter().map(|(_, ended)| ended).collect()
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Boot>> {
@@ -155,8 +199,11 @@ fn line(name: &str, outcome: &Outcome, seconds: u64) -> String {
 }
 
 impl Boot {
-    fn run(&self, ground: &mut Ground) -> Outcome {
-        let kernel = match debian::kernel(self.suite, &ground.folder) {
+    fn run(&self, ground: &Ground) -> Outcome {
+        let fetching = lock(&ground.fetching);
+        let fetched = debian::kernel(self.suite, &ground.folder);
+        drop(fetching);
+        let kernel = match fetched {
             Ok(kernel) => kernel,
             Err(error) => return Outcome::Skipped(format!("{error:#}")),
         };

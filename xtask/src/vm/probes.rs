@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
+use super::Ground;
 use super::debian::Kernel;
 use super::machine::Machine;
 use super::transcript::{Check, checks, section};
-use super::{Ground, image};
 
 /// The tests that are run: what differs from kernel to kernel, and needs neither a Python nor a second nor a disk, none of
 /// which the machine has. What is counted is counted the same way everywhere.
@@ -39,8 +39,8 @@ const EXPECTED: [&str; 2] = ["disk", "collector"];
 /// A root that is no tmpfs: the probes tell programs on one from others.
 const ROOT: &str = "rootfstype=ramfs";
 
-pub(super) fn run(name: &str, kernel: &Kernel, ground: &mut Ground) -> Result<String> {
-    let file_system = image::small(&ground.programs, &ground.folder)?;
+pub(super) fn run(name: &str, kernel: &Kernel, ground: &Ground) -> Result<String> {
+    let file_system = ground.small()?;
     let machine = Machine {
         kernel,
         file_system: &file_system,
@@ -51,7 +51,7 @@ pub(super) fn run(name: &str, kernel: &Kernel, ground: &mut Ground) -> Result<St
     let said = machine.run(&ground.folder.join("logs").join(name))?;
     let doctor = checks(section(&said, "doctor")?.text)?;
     all_in_order(&doctor)?;
-    let programs = ground.verified.compare(name, &doctor)?;
+    let programs = super::lock(&ground.verified).compare(name, &doctor)?;
     let tests = passed(&said, "tests")?;
     let acts = passed(&said, "acts")?;
     ensure!(acts == ACTS.len() as u64, "{acts} tests of the executor ran, not {}", ACTS.len());

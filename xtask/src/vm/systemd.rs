@@ -32,7 +32,7 @@ const FILES: [(&str, &str); 5] = [
 /// `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`, `CAP_PERFMON`, `CAP_BPF`.
 const CAPABILITIES: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39;
 
-pub(super) fn run(name: &str, kernel: &Kernel, ground: &mut Ground) -> Result<String> {
+pub(super) fn run(name: &str, kernel: &Kernel, ground: &Ground) -> Result<String> {
     let file_system = file_system(ground)?;
     let machine = Machine {
         kernel,
