@@ -205,7 +205,7 @@ impl Session {
                         break end;
                     }
                 }
-                () = stop.stopped() => break End::Reset(STOPPING.to_owned()),
+                () = stop.stopped() => break Self::stopping(),
             }
         };
         let left = matches!(end, End::Left);
@@ -355,7 +355,7 @@ impl Session {
         let (reply, answer) = oneshot::channel();
         // Behind what is with the WAL already, so that the answer comes when all of that is durable.
         if self.shared.wal.send(Command::Offset(key, reply)).await.is_err() {
-            return Some(End::Reset(STOPPING.to_owned()));
+            return Some(Self::stopping());
         }
         let pending = Pending { seq, rows: 0, own: false };
         self.in_flight.push_back(Box::pin(async move {
@@ -492,7 +492,7 @@ impl Session {
                 return Some(End::Reset(format!("batch {} came, {expected} is due", pending.seq)));
             }
             Some(Outcome::Refused { reason }) => return Some(End::Reset(reason)),
-            None => return Some(End::Reset(STOPPING.to_owned())),
+            None => return Some(Self::stopping()),
         };
         if pending.own {
             return None;

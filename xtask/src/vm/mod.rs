@@ -124,8 +124,8 @@ pub(crate) fn list() {
     }
 }
 
-/// Boots what was chosen, as many side by side as there are processors, and says how each ended. Fails when one failed, one that was named could
-/// not be had, or none ran.
+/// Boots what was chosen, as many side by side as there are processors, and says how each ended. Fails when one failed,
+/// one that was named could not be had, or none ran.
 pub(crate) fn run(choice: &Choice) -> Result<()> {
     let boots = choose(&choice.names)?;
     setup::ensure_build()?;

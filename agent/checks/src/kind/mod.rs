@@ -1,6 +1,7 @@
 //! The ways to ask, a file each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use thiserror::Error;
@@ -39,9 +40,15 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The share of a cache's hits, once enough was asked for; none, and nothing that counts later, while it is cold.
-    fn hit_ratio(&mut self, (hits, all, enough): (f64, f64, f64), is_cold: bool) -> Option<f64> {
-        if is_cold {
+    /// The share of a cache's hits, once enough was asked for; none, and nothing that counts later, while a server is up
+    /// for less than `warm_after`.
+    fn hit_ratio(
+        &mut self,
+        (hits, all, enough): (f64, f64, f64),
+        up_s: Option<f64>,
+        warm_after: Duration,
+    ) -> Option<f64> {
+        if up_s.is_some_and(|up_s| up_s < warm_after.as_secs_f64()) {
             self.hits.pass_over(hits, all);
             return None;
         }

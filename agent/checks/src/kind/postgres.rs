@@ -94,9 +94,8 @@ fn tell(
     push("postgres_longest_query_s", number("longest_query_s"));
     push("postgres_longest_transaction_s", number("longest_transaction_s"));
     push("postgres_replication_lag_s", number("lag_s"));
-    let is_cold = number("up_s").is_some_and(|up_s| up_s < warm_after.as_secs_f64());
     if let (Some(hit), Some(pages)) = (number("hit"), number("pages")) {
-        push("postgres_cache_hit_ratio", memory.hit_ratio((hit, pages, ENOUGH_PAGES), is_cold));
+        push("postgres_cache_hit_ratio", memory.hit_ratio((hit, pages, ENOUGH_PAGES), number("up_s"), warm_after));
     }
     Ok(())
 }

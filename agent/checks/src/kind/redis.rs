@@ -84,9 +84,9 @@ fn tell(info: &str, warm_after: Duration, memory: &mut Memory, figures: &mut Vec
     push("redis_used_memory_bytes", Some(used));
     push("redis_memory_used_ratio", number("maxmemory").filter(|most| *most > 0.0).map(|most| used / most));
     push("redis_clients", number("connected_clients"));
-    let is_cold = number("uptime_in_seconds").is_some_and(|up_s| up_s < warm_after.as_secs_f64());
     if let (Some(hits), Some(misses)) = (number("keyspace_hits"), number("keyspace_misses")) {
-        push("redis_hit_ratio", memory.hit_ratio((hits, hits + misses, ENOUGH_LOOKUPS), is_cold));
+        let counted = (hits, hits + misses, ENOUGH_LOOKUPS);
+        push("redis_hit_ratio", memory.hit_ratio(counted, number("uptime_in_seconds"), warm_after));
     }
     push("redis_rejected_connections", number("rejected_connections").and_then(|count| memory.rejected.take(count)));
     push("redis_evicted_keys", number("evicted_keys").and_then(|count| memory.evicted.take(count)));

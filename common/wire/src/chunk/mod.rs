@@ -439,13 +439,14 @@ fn check_column(
 /// # Errors
 /// [`ChunkError::LargeDictionary`].
 pub fn check_dictionaries(chunk: &v1::Chunk, table: &'static Table) -> Result<(), ChunkError> {
-    let texts_of = |data: &v1::ColumnData| match &data.data {
-        Some(Data::Texts(texts)) => Some((texts.dictionary.len(), texts.index.len())),
-        Some(Data::TextLists(lists)) => lists.items.as_ref().map(|texts| (texts.dictionary.len(), texts.index.len())),
-        _ => None,
-    };
     for data in &chunk.columns {
-        if let Some((texts, values)) = texts_of(data).filter(|(texts, values)| texts > values) {
+        let texts = match &data.data {
+            Some(Data::Texts(texts)) => texts,
+            Some(Data::TextLists(v1::TextLists { items: Some(texts), .. })) => texts,
+            _ => continue,
+        };
+        let (texts, values) = (texts.dictionary.len(), texts.index.len());
+        if texts > values {
             let column = data.name.clone();
             return Err(ChunkError::LargeDictionary { table: table.name, column, texts, values });
         }
